@@ -1,0 +1,103 @@
+"""The nouns of an experiment: a problem, a rollout, and a rollout with its reward.
+
+They are frozen, hold plain Python values, and import nothing, so that every layer can share them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One question with its gold answer and, where the data set has one, a worked solution.
+
+    Args:
+        id: Unique within its data set; two splits never share one.
+        question: The question as the data set words it.
+        answer: The gold final answer, without marker or unit.
+        steps: The lines of the reference solution, without the line of the final answer; empty when unknown.
+    """
+
+    id: str
+    question: str
+    answer: str
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A rendered prompt and its token ids.
+
+    Args:
+        problem_id: The problem that it asks.
+        text: What the model reads.
+        token_ids: `text` as the model's tokeniser encodes it, special tokens included.
+    """
+
+    problem_id: str
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion that a policy sampled for one prompt.
+
+    Args:
+        problem_id: The problem that the prompt asked.
+        sample: The number of this completion among those of its problem in its stage, from 0.
+        seed: The seed of this completion's random numbers; -1 for greedy decoding.
+        prompt_ids: Token ids of the prompt.
+        completion_ids: Token ids of the completion, the end-of-text token included when the policy wrote it.
+        sampler_logprobs: Log-probability of every completion token under the distribution that it was drawn
+            from (temperature applied), in nats; same length as `completion_ids`.
+        text: The completion as text, without special tokens.
+        finish_reason: "stop" when the policy ended its text, "length" when the token limit cut it.
+    """
+
+    problem_id: str
+    sample: int
+    seed: int
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    sampler_logprobs: tuple[float, ...]
+    text: str
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepReward:
+    """Credit for one step of a completion.
+
+    Args:
+        start: Index of the step's first token in the completion.
+        end: Index after the step's last token; the reward is received at token `end - 1`.
+        value: The reward.
+    """
+
+    start: int
+    end: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRollout:
+    """A rollout with its outcome and its rewards.
+
+    Args:
+        rollout: What was sampled.
+        answer: The extracted final answer, or None when the text holds none.
+        correct: Whether that answer is right.
+        rewards: One entry for every step that received credit, in order.
+    """
+
+    rollout: Rollout
+    answer: str | None
+    correct: bool
+    rewards: tuple[StepReward, ...]
+
+    @property
+    def reward_sum(self) -> float:
+        """The undiscounted return: the sum of all step rewards."""
+        return sum(step.value for step in self.rewards)
