@@ -1,0 +1,90 @@
+"""Engines generate rollouts from a checkpoint: vLLM, or transformers where vLLM is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rlreason.config import EngineConfig, ModelConfig
+from rlreason.errors import UserError
+from rlreason.types import Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """One completion to draw.
+
+    Args:
+        problem_id: The problem that the prompt asks.
+        sample: The number of this completion among those of its problem.
+        seed: Seed of its random numbers; ignored by greedy decoding.
+        prompt_ids: Token ids of the prompt.
+    """
+
+    problem_id: str
+    sample: int
+    seed: int
+    prompt_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """How completions are drawn.
+
+    Args:
+        temperature: Divides the logits; 0 is greedy decoding.
+        max_tokens: Tokens after which a completion is cut.
+        stop: Texts at which a completion ends; they are not part of it.
+    """
+
+    temperature: float
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+
+
+class Engine(Protocol):
+    """Samples from one checkpoint at a time."""
+
+    def load(self, checkpoint: Path) -> None:
+        """Make `checkpoint` the policy to sample from."""
+
+    def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[list[Rollout]]:
+        """Draw all requests, yielding rollouts as they finish, in any order."""
+
+    def release(self) -> None:
+        """Give memory that training can use back until the next `load`."""
+
+
+def choose(name: str) -> str:
+    """The engine that `name` stands for on this machine.
+
+    Raises:
+        UserError: vLLM was asked for and is not installed.
+    """
+    installed = importlib.util.find_spec("vllm") is not None
+    if name == "auto":
+        return "vllm" if installed else "transformers"
+    if name == "vllm" and not installed:
+        raise UserError("engine=vllm: vLLM is not installed; run `make install`, or use engine=transformers")
+    return name
+
+
+def start(config: EngineConfig, model_config: ModelConfig, max_model_tokens: int, seed: int) -> Engine:
+    """An engine for models of `model_config`, idle until its first `load`.
+
+    Args:
+        config: Which engine and its limits.
+        model_config: Precision of the weights.
+        max_model_tokens: Longest prompt plus longest completion.
+        seed: Seed of the engine itself; every request brings its own.
+    """
+    if choose(config.name) == "vllm":
+        from rlreason.engines.vllm import VLLMEngine
+
+        return VLLMEngine(config, model_config, max_model_tokens, seed)
+    from rlreason.engines.transformers import TransformersEngine
+
+    return TransformersEngine(config, model_config)

@@ -36,6 +36,13 @@ def load_for_training(folder: Path, config: ModelConfig) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
 
 
+def load_for_generation(folder: Path, config: ModelConfig) -> Any:
+    """The language model of a checkpoint folder in the precision that the engine asks for."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=config.dtype, use_safetensors=True, trust_remote_code=False)
+
+
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write weights (safetensors, LoRA merged) and tokeniser to `folder`."""
     if hasattr(model, "merge_and_unload"):

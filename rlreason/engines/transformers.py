@@ -1,0 +1,110 @@
+"""Generation by transformers, for machines without vLLM: slower, with the same contract.
+
+`generate` has one random state for a whole batch, so here a batch is seeded by its first request; results repeat
+for the same requests in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlreason.config import EngineConfig, ModelConfig
+from rlreason.engines import SampleRequest, SamplingSettings
+from rlreason.types import Rollout
+
+LOGIT_MEMORY = 2**30  # bytes of per-token distributions that a batch may keep
+
+
+class TransformersEngine:
+    """Samples with `model.generate` in batches grouped by prompt length."""
+
+    def __init__(self, config: EngineConfig, model_config: ModelConfig) -> None:
+        self.config = config
+        self.model_config = model_config
+        self.loaded: Path | None = None
+        self.model: Any = None
+        self.tokenizer: Any = None
+
+    def load(self, checkpoint: Path) -> None:
+        """Read the weights of `checkpoint` unless they are already here."""
+        if checkpoint == self.loaded and self.model is not None:
+            return
+        import torch
+
+        from rlreason.models.loading import load_for_generation, load_tokenizer
+
+        self.tokenizer = load_tokenizer(checkpoint)
+        self.tokenizer.padding_side = "left"
+        self.model = load_for_generation(checkpoint, self.model_config)
+        self.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self.loaded = checkpoint
+
+    def release(self) -> None:
+        """Drop the model; the next `load` reads it again."""
+        import torch
+
+        self.model = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[list[Rollout]]:
+        """Draw all requests, yielding one batch of rollouts at a time."""
+        vocabulary = self.model.config.vocab_size
+        size = max(1, min(self.config.max_sequences, LOGIT_MEMORY // (4 * vocabulary * settings.max_tokens)))
+        ordered = sorted(requests, key=lambda request: len(request.prompt_ids))
+        for first in range(0, len(ordered), size):
+            yield self._batch(ordered[first : first + size], settings)
+
+    def _batch(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> list[Rollout]:
+        import torch
+        from transformers import GenerationConfig
+
+        greedy = settings.temperature == 0
+        encoded = self.tokenizer.pad({"input_ids": [list(request.prompt_ids) for request in requests]}, return_tensors="pt")
+        encoded = encoded.to(self.model.device)
+        generation = GenerationConfig(
+            do_sample=not greedy,
+            temperature=None if greedy else settings.temperature,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=settings.max_tokens,
+            stop_strings=list(settings.stop) or None,
+            eos_token_id=self.model.generation_config.eos_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+            output_scores=True,
+            return_dict_in_generate=True,
+        )
+        torch.manual_seed(requests[0].seed % 2**63)
+        with torch.inference_mode():
+            output = self.model.generate(**encoded, generation_config=generation, tokenizer=self.tokenizer)
+        completions = output.sequences[:, encoded["input_ids"].shape[1] :]  # (batch, time)
+        distributions = torch.stack(output.scores, dim=1).float().log_softmax(-1)  # (batch, time, vocabulary)
+        logprobs = distributions.gather(-1, completions.unsqueeze(-1)).squeeze(-1)
+        rows = zip(requests, completions.tolist(), logprobs.tolist(), strict=True)
+        return [self._rollout(request, ids, values, settings) for request, ids, values in rows]
+
+    def _rollout(
+        self, request: SampleRequest, ids: list[int], logprobs: list[float], settings: SamplingSettings
+    ) -> Rollout:
+        ends = self.model.generation_config.eos_token_id
+        ends = set(ends) if isinstance(ends, list) else {ends}
+        length = next((position + 1 for position, token in enumerate(ids) if token in ends), len(ids))
+        text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
+        stopped = length < len(ids) or (length > 0 and ids[length - 1] in ends)
+        cut = min((text.find(stop) for stop in settings.stop if stop in text), default=-1)
+        if cut >= 0:
+            text, stopped = text[:cut], True
+            while length and self.tokenizer.decode(ids[: length - 1], skip_special_tokens=True).startswith(text):
+                length -= 1
+        return Rollout(
+            problem_id=request.problem_id,
+            sample=request.sample,
+            seed=request.seed,
+            prompt_ids=request.prompt_ids,
+            completion_ids=tuple(ids[:length]),
+            sampler_logprobs=tuple(logprobs[:length]),
+            text=text,
+            finish_reason="stop" if stopped else "length",
+        )

@@ -1,0 +1,171 @@
+"""Generation by vLLM inside this process: the same code on CPU and CUDA.
+
+vLLM's own loop returns when the last completion is done; here its engine is stepped by hand, so that each finished
+completion can be stored at once. Every completion is a request of its own with its own seed; prefix caching lets
+the samples of a question share the work on their prompt.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlreason.config import EngineConfig, ModelConfig
+from rlreason.engines import SampleRequest, SamplingSettings
+from rlreason.errors import UserError
+from rlreason.types import Rollout
+
+GIB = 2**30
+
+
+class VLLMEngine:
+    """A vLLM engine that starts with its first checkpoint and then swaps weights in place."""
+
+    def __init__(self, config: EngineConfig, model_config: ModelConfig, max_model_tokens: int, seed: int) -> None:
+        self.config = config
+        self.model_config = model_config
+        self.max_model_tokens = max_model_tokens
+        self.seed = seed
+        self.loaded: Path | None = None
+        self.asleep = False
+        self.llm: Any = None
+
+    def load(self, checkpoint: Path) -> None:
+        """Start on `checkpoint`, or put its weights in the place of the current ones and forget cached prefixes."""
+        if self.llm is None:
+            self.llm = self._start(checkpoint)
+        else:
+            if self.asleep:
+                self.llm.wake_up()
+                self.asleep = False
+            if checkpoint != self.loaded:
+                self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(checkpoint)})
+                self.llm.reset_prefix_cache()
+        self.loaded = checkpoint
+
+    def release(self) -> None:
+        """Move weights off the GPU and drop the KV cache; on a CPU there is nothing to gain."""
+        import torch
+
+        if self.llm is not None and torch.cuda.is_available() and not self.asleep:
+            self.llm.sleep(level=1)
+            self.asleep = True
+
+    def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[list[Rollout]]:
+        """Draw all requests, yielding the rollouts that each engine step finishes."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        engine = self.llm.llm_engine
+        pending: dict[str, SampleRequest] = {}
+        for number, request in enumerate(requests):
+            parameters = SamplingParams(
+                temperature=settings.temperature,
+                seed=request.seed if settings.temperature > 0 else None,
+                max_tokens=settings.max_tokens,
+                stop=list(settings.stop),
+                logprobs=0,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            engine.add_request(str(number), {"prompt_token_ids": list(request.prompt_ids)}, parameters)
+            pending[str(number)] = request
+        try:
+            while pending:
+                finished = [output for output in engine.step() if output.finished]
+                if finished:
+                    yield [self._rollout(pending.pop(output.request_id), output) for output in finished]
+        finally:
+            if pending:
+                engine.abort_request(list(pending))
+
+    def _rollout(self, request: SampleRequest, output: Any) -> Rollout:
+        completion = output.outputs[0]
+        ids = tuple(completion.token_ids)
+        if isinstance(completion.stop_reason, str):
+            ids = self._without_stop_text(ids, completion.text)
+        logprobs = (position[token].logprob for position, token in zip(completion.logprobs, ids, strict=False))
+        return Rollout(
+            problem_id=request.problem_id,
+            sample=request.sample,
+            seed=request.seed,
+            prompt_ids=request.prompt_ids,
+            completion_ids=ids,
+            sampler_logprobs=tuple(logprobs),
+            text=completion.text,
+            finish_reason="length" if completion.finish_reason == "length" else "stop",
+        )
+
+    def _without_stop_text(self, ids: tuple[int, ...], text: str) -> tuple[int, ...]:
+        """The shortest prefix of `ids` that still spells `text`; vLLM cuts a stop text from the text alone."""
+        tokenizer = self.llm.get_tokenizer()
+        while ids and tokenizer.decode(ids[:-1], skip_special_tokens=True).startswith(text):
+            ids = ids[:-1]
+        return ids
+
+    def _start(self, checkpoint: Path) -> Any:
+        # The worker must live in this process, where its weights can be swapped without a copy between processes.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        import torch
+
+        device_arguments = self._cuda_arguments() if torch.cuda.is_available() else self._cpu_arguments(checkpoint)
+        from vllm import LLM
+
+        try:
+            return LLM(
+                model=str(checkpoint),
+                dtype=self.model_config.dtype,
+                max_model_len=self.max_model_tokens,
+                max_num_seqs=self.config.max_sequences,
+                logprobs_mode="processed_logprobs",  # of the distribution that tokens are drawn from
+                enable_prefix_caching=True,
+                seed=self.seed,
+                trust_remote_code=False,
+                load_format="safetensors",
+                **device_arguments,
+            )
+        except ValueError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"vLLM cannot start on {checkpoint}: {reason}; lower engine.max_sequences or data.max_completion_tokens, "
+                "or raise engine.memory_share"
+            ) from error
+
+    def _cuda_arguments(self) -> dict[str, Any]:
+        import torch
+
+        free, total = torch.cuda.mem_get_info()
+        return {
+            "gpu_memory_utilization": self.config.memory_share * free / total,
+            "tensor_parallel_size": self.config.tensor_parallel_size,
+            "enforce_eager": self.config.enforce_eager,
+            "enable_sleep_mode": True,
+        }
+
+    def _cpu_arguments(self, checkpoint: Path) -> dict[str, Any]:
+        import psutil
+
+        wanted = self.config.max_sequences * self.max_model_tokens * _cache_bytes_per_token(checkpoint)
+        allowed = psutil.virtual_memory().available * self.config.memory_share
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(min(wanted, allowed) / GIB)))
+        return {
+            "enforce_eager": True,
+            # A prompt cut in two fails with per-request seeds: vLLM 0.32 rewinds the generator by an offset that
+            # CPU generators do not have.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(4096, self.max_model_tokens),
+        }
+
+
+def _cache_bytes_per_token(checkpoint: Path) -> int:
+    """Bytes of keys and values that one token of one sequence takes, in 4-byte floats at the most."""
+    from transformers import AutoConfig
+
+    shape = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+    heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
+    head_size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    return int(2 * shape.num_hidden_layers * heads * head_size * 4)

