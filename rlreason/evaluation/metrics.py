@@ -1,0 +1,213 @@
+"""What is measured on one problem: greedy accuracy, maj@K, pass@K and the diversity of the samples.
+
+Every value is exact, a function of the samples alone; uncertainty over problems is the work of
+`rlreason.evaluation.statistics`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FINAL_ANSWER_MARKER = "####"
+
+_ANNOTATION = re.compile(r"<<+[^<>\n]*>>+")
+_CURRENCY = re.compile(r"\\?[$€£¥₹]")
+_NUMBER = re.compile(
+    r"(?<![0-9])(?<![0-9]\.)"
+    r"(?:(?P<whole>(?<![0-9],)[0-9]{1,3}(?:,[0-9]{3})+(?!,?[0-9])|[0-9]++)(?P<fraction>\.[0-9]++)?"
+    r"|(?<![\w.])(?P<bare_fraction>\.[0-9]++))"
+    r"(?!\.?[0-9])"
+)
+_OPERATOR = re.compile(r" ?([-+*/=^%()]) ?")
+_SPACE_BEFORE_PUNCTUATION = re.compile(r" (?=[,;:])")
+_TYPOGRAPHIC_OPERATORS = str.maketrans({"×": "*", "÷": "/", "−": "-"})
+_TRAILING = " .,;:!?"
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemSamples:
+    """The graded completions of one problem.
+
+    Args:
+        problem_id: The problem.
+        greedy_correct: Whether the greedy completion is right.
+        answers: Answer key of every sample, None where none could be extracted; shape `(samples,)`.
+        correct: Whether each sample is right; shape `(samples,)`.
+        solutions: `solution_key` of every sample; shape `(samples,)`.
+
+    Raises:
+        ValueError: When the three tuples differ in length.
+    """
+
+    problem_id: str
+    greedy_correct: bool
+    answers: tuple[str | None, ...]
+    correct: tuple[bool, ...]
+    solutions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.answers) == len(self.correct) == len(self.solutions):
+            raise ValueError(
+                f"Problem {self.problem_id!r} has {len(self.answers)} answers, {len(self.correct)} grades "
+                f"and {len(self.solutions)} solutions; there must be one of each per sample."
+            )
+
+
+def pass_at_k(correct: int, samples: int, k: int) -> float:
+    """Probability that at least one of `k` samples drawn without replacement is right.
+
+    The unbiased estimator `1 - C(n - c, k) / C(n, k)` of Chen et al. 2021 (arXiv 2107.03374, eq. 1), in whole
+    numbers with one rounding at the end, so that it neither overflows nor loses digits for any `n`.
+
+    Args:
+        correct: Samples that are right, `c`.
+        samples: Samples in all, `n`.
+        k: Samples drawn.
+
+    Returns:
+        A probability in [0, 1].
+
+    Raises:
+        ValueError: Unless `1 <= k <= n` and `0 <= c <= n`.
+    """
+    if not 1 <= k <= samples:
+        raise ValueError(f"pass@k needs 1 <= k <= samples, but k is {k} and there are {samples} samples.")
+    if not 0 <= correct <= samples:
+        raise ValueError(f"{correct} of {samples} samples cannot be right.")
+    draws = math.comb(samples, k)
+    return (draws - math.comb(samples - correct, k)) / draws
+
+
+def majority_at_k(answers: Sequence[str | None], correct: Sequence[bool], k: int) -> float:
+    """Accuracy of a uniform vote over the first `k` samples (self-consistency, Wang et al. 2022, arXiv 2203.11171).
+
+    Samples without an answer do not vote. A tie is settled in expectation: the credit is the share of right answers
+    among the leading ones, so that no random draw and no order of samples enters the value. An answer counts as
+    right when any of the `k` samples that carry it is; in practice all samples of one key are graded alike.
+
+    Args:
+        answers: Answer keys, None for no answer; shape `(samples,)`.
+        correct: Whether each sample is right; shape `(samples,)`.
+        k: Votes, at most `samples`.
+
+    Returns:
+        A value in [0, 1]; 0 when nobody votes.
+
+    Raises:
+        ValueError: When the lengths differ, or unless `1 <= k <= samples`.
+    """
+    if len(answers) != len(correct):
+        raise ValueError(f"There are {len(answers)} answers but {len(correct)} grades.")
+    if not 1 <= k <= len(answers):
+        raise ValueError(f"maj@k needs 1 <= k <= samples, but k is {k} and there are {len(answers)} samples.")
+    votes = Counter(answer for answer in answers[:k] if answer is not None)
+    if not votes:
+        return 0.0
+    right = {answer for answer, is_right in zip(answers[:k], correct[:k], strict=True) if is_right}
+    most = max(votes.values())
+    leading = {answer for answer, count in votes.items() if count == most}
+    return len(leading & right) / len(leading)
+
+
+def distinct_count(keys: Sequence[str | None]) -> int:
+    """Number of different keys; None, which stands for no answer, is not one of them."""
+    return len({key for key in keys if key is not None})
+
+
+def solution_key(text: str) -> str:
+    """Canonical form of a solution, equal for solutions that differ only in layout.
+
+    Ignored are letter case, spacing, empty lines, calculator annotations `<<...>>`, currency signs, thousands
+    separators, trailing zeros of decimals (18.00 is 18, .50 is 0.5), trailing punctuation, typographic operators
+    (2 × 3 is 2*3), and all from the first final-answer marker `####` on. Steps that stand before the marker on its
+    own line do count, or solutions written on one line would all be equal. The wording and every number and
+    operator of the steps count as well; a `!` after a number stays, as it may be a factorial.
+
+    Args:
+        text: A completion.
+
+    Returns:
+        The lines in canonical form, joined by newlines; empty when only an answer was given. Applying the function
+        to its own result changes nothing.
+    """
+    while (key := _simplified(text)) != text:
+        # Taking one thing out can join its neighbours into another, as in <<1<<2>>>>, so one pass is not always enough.
+        text = key
+    return key
+
+
+def per_problem_metrics(problems: Sequence[ProblemSamples], k: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Every metric of every problem.
+
+    Votes and distinct counts look at the first `k` samples; pass@j uses all samples of a problem, also those beyond
+    `k`, as its estimator is unbiased for any number of them.
+
+    Args:
+        problems: Graded samples, at least `k` for every problem.
+        k: The K of maj@K and pass@K; 0 when only greedy completions exist.
+
+    Returns:
+        Arrays of shape `(problems,)` in the order of `problems`, by name: "maj@1" (greedy accuracy); and for `k` > 0
+        "maj@{k}", "accuracy@temperature" (which is pass@1), "pass@{j}" for every power of two 1 < j < k and for k,
+        "distinct_solutions" and "distinct_answers" (counts). With `k` = 1 there is no vote beside the greedy "maj@1".
+
+    Raises:
+        ValueError: When `k` is negative or a problem has fewer than `k` samples.
+    """
+    if k < 0:
+        raise ValueError(f"k must not be negative, but it is {k}.")
+    for problem in problems:
+        if len(problem.answers) < k:
+            raise ValueError(
+                f"Problem {problem.problem_id!r} has {len(problem.answers)} samples, fewer than the {k} asked for."
+            )
+    metrics = {"maj@1": _array([problem.greedy_correct for problem in problems])}
+    if k == 0:
+        return metrics
+    if k > 1:
+        metrics[f"maj@{k}"] = _array([majority_at_k(problem.answers, problem.correct, k) for problem in problems])
+    for drawn in _drawn_counts(k):
+        name = "accuracy@temperature" if drawn == 1 else f"pass@{drawn}"
+        metrics[name] = _array([pass_at_k(sum(item.correct), len(item.correct), drawn) for item in problems])
+    metrics["distinct_solutions"] = _array([distinct_count(problem.solutions[:k]) for problem in problems])
+    metrics["distinct_answers"] = _array([distinct_count(problem.answers[:k]) for problem in problems])
+    return metrics
+
+
+def _array(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    return np.array(values, dtype=np.float64)
+
+
+def _drawn_counts(k: int) -> list[int]:
+    """Powers of two below `k`, then `k`."""
+    return [1 << exponent for exponent in range((k - 1).bit_length())] + [k]
+
+
+def _simplified(text: str) -> str:
+    steps = text.partition(FINAL_ANSWER_MARKER)[0].lower().translate(_TYPOGRAPHIC_OPERATORS)
+    # A space, not nothing, takes the place of what is removed: 5$3 must not become 53.
+    steps = _CURRENCY.sub(" ", _ANNOTATION.sub(" ", steps))
+    steps = _NUMBER.sub(_canonical_number, steps)
+    lines = (_simplified_line(line) for line in steps.splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _canonical_number(match: re.Match[str]) -> str:
+    whole = (match["whole"] or "0").replace(",", "")
+    fraction = match["fraction"] or match["bare_fraction"] or ""
+    return whole + fraction.rstrip("0").rstrip(".")
+
+
+def _simplified_line(line: str) -> str:
+    spaced = " ".join(line.split())
+    joined = _SPACE_BEFORE_PUNCTUATION.sub("", _OPERATOR.sub(r"\1", spaced))
+    kept = joined.rstrip(_TRAILING)
+    is_factorial = joined[len(kept) :].startswith("!") and kept[-1:] in tuple("0123456789)")
+    return kept + "!" if is_factorial else kept

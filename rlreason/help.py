@@ -1,0 +1,130 @@
+"""`rlreason --help`: the groups and their choices, read from conf/; `rlreason --help GROUP`: every field of a group."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+OVERVIEW = """\
+[bold]rlreason[/] runs and compares reinforcement learning for the reasoning of language models.
+
+  rlreason                                  the default experiment, on whatever this machine has
+  rlreason algo=ei init=sft seed=1          choose from groups, set single values
+  rlreason model=local model.path=FOLDER    any model in Hugging Face format, or a Hub name
+  rlreason -m seed=0,1,2 algo.samples=4,8   every combination, one after another
+  rlreason task=evaluate model=small eval.k=96
+  rlreason --cfg job --resolve              the composed configuration, without running it
+
+The same command again continues an interrupted run, or prints the result of a finished one.
+"""
+GROUP_NOTES = {
+    "task": "what to do",
+    "algo": "how the policy is trained",
+    "reward": "what earns credit",
+    "model": "the pretrained language model",
+    "init": "where training starts",
+    "data": "questions and answers",
+    "prompt": "how a question becomes a prompt",
+    "engine": "what generates",
+    "eval": "what is measured",
+    "tracker": "where metrics go besides the run folder",
+    "experiment": "presets that set several groups at once",
+}
+CLOSING = """\
+[bold]Single values[/]  name=FOLDER_NAME  runs_dir=FOLDER  seed=N  checkpoint_seconds=N
+[bold]More[/]           rlreason --help GROUP          every field of a group, with its default and meaning
+               eval "$(rlreason -sc install=bash)"   tab completion (zsh and fish too)
+"""
+
+
+def print_help(folder: Path, topics: list[str]) -> None:
+    """Print the overview, or the fields of the groups named in `topics`."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    wanted = [topic.partition("=")[0] for topic in topics]
+    known = [topic for topic in wanted if topic in GROUP_NOTES]
+    if known:
+        for group in known:
+            _print_group(console, folder, group)
+        return
+    console.print(OVERVIEW)
+    for group, note in GROUP_NOTES.items():
+        console.print(f"[bold]{group}[/]  {note}")
+        for choice, description in choices(folder, group).items():
+            default = " [dim](default)[/]" if choice == defaults(folder).get(group) else ""
+            console.print(f"  {choice:<16}{description}{default}", soft_wrap=True)
+    console.print()
+    console.print(CLOSING)
+
+
+def choices(folder: Path, group: str) -> dict[str, str]:
+    """The choices of a group and the first comment line of each."""
+    found = {}
+    for path in sorted((folder / group).glob("*.yaml")):
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "@package" not in line]
+        found[path.stem] = lines[0].lstrip("# ") if lines and lines[0].startswith("#") else ""
+    return found
+
+
+def defaults(folder: Path) -> dict[str, str]:
+    """The default choice of every group."""
+    import yaml
+
+    entries = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["defaults"]
+    return {key: value for entry in entries if isinstance(entry, dict) for key, value in entry.items()}
+
+
+def _print_group(console: Any, folder: Path, group: str) -> None:
+    import yaml
+
+    from rlreason.config import SECTIONS, describe
+
+    console.print(f"[bold]{group}[/]  {GROUP_NOTES[group]}")
+    for choice, description in choices(folder, group).items():
+        console.print(f"\n[bold]{group}={choice}[/]  {description}", soft_wrap=True)
+        values = yaml.safe_load((folder / group / f"{choice}.yaml").read_text(encoding="utf-8")) or {}
+        classes = SECTIONS.get(group, {})
+        schema = classes.get(values.get("name", choice), classes.get("*"))
+        for field, kind, meaning in describe(schema) if schema else []:
+            if field != "name":
+                value = escape(str(values.get(field)))
+                console.print(f"  {group}.{field}={value}  [dim]{kind}[/]\n      {meaning}", soft_wrap=True)
+
+
+def escape(text: str) -> str:
+    """Text that rich shows as it is, on one line."""
+    from rich.markup import escape as escape_markup
+
+    return escape_markup(text.replace("\n", "\\n"))
+
+
+def suggest(error: Exception, folder: Path) -> str:
+    """Hydra's objection in one line, with the nearest names where it was about a name."""
+    message = " ".join(str(error).split())
+    choice = re.search(r"Could not (?:find|load) '([\w@.-]+)/([^']*)'|In '[^']*': Could not find '([\w.-]+)/([^']*)'", message)
+    if choice:
+        group, name = choice.group(1) or choice.group(3), choice.group(2) or choice.group(4)
+        there = list(choices(folder, group))
+        near = difflib.get_close_matches(name, there, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        return f"{group}={name} is unknown; {hint}choose from: {', '.join(there)}"
+    group_name = re.search(r"Could not override '([\w.-]+)'", message)
+    if group_name:
+        return _unknown_key(group_name.group(1), folder)
+    return message.partition(" See https://")[0].partition(" full_key:")[0]
+
+
+def _unknown_key(key: str, folder: Path) -> str:
+    from rlreason.config import SECTIONS, describe
+
+    known = list(GROUP_NOTES) + ["name", "runs_dir", "seed", "checkpoint_seconds"]
+    section = key.partition(".")[0]
+    if section in SECTIONS:
+        schemas = SECTIONS[section].values()
+        known = [f"{section}.{field}" for schema in schemas for field, _, _ in describe(schema)]
+    near = difflib.get_close_matches(key, dict.fromkeys(known), n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else "see rlreason --help"
+    return f"{key} is unknown; {hint}"

@@ -1,0 +1,90 @@
+"""What training and evaluation share: fitting prompts, quiet libraries, the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rlreason.config import ExperimentConfig
+from rlreason.data.prompts import build_prompts
+from rlreason.models.resolve import ResolvedModel
+from rlreason.run import environment
+from rlreason.tasks.display import Display, plain_list
+from rlreason.types import Problem, Prompt
+
+if TYPE_CHECKING:
+    from rlreason.tasks.stages import RunStages
+
+KINDS = ("start", "sample", "grade", "train", "sync", "evaluate", "total")
+
+
+def quiet_libraries() -> None:
+    """Keep progress bars and notices of the libraries out of ours; their warnings about real trouble stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def fit_prompts(
+    config: ExperimentConfig,
+    tokenizer: Any,
+    training: Sequence[Problem],
+    problems: Sequence[Problem],
+    display: Display,
+) -> dict[str, Prompt]:
+    """The prompts that fit, by problem id; what does not fit is reported."""
+    prompts, too_long = build_prompts(
+        problems, training, config.prompt, tokenizer, config.data.seed, config.data.max_prompt_tokens
+    )
+    if too_long:
+        display.line(
+            f"left out {len(too_long):,} of {len(problems):,} questions: their prompts are longer than "
+            f"data.max_prompt_tokens={config.data.max_prompt_tokens} ({plain_list(too_long)})"
+        )
+    return {prompt.problem_id: prompt for prompt in prompts}
+
+
+def cache_key(config: ExperimentConfig, model: ResolvedModel) -> str:
+    """A hash of everything that decides the SFT checkpoint of `init=sft`."""
+    sections = {name: asdict(getattr(config, name)) for name in ("init", "model", "data", "prompt")}
+    deciding = {**sections, "seed": config.seed, "source": model.source}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def write_result(stages: RunStages, model: ResolvedModel, **facts: Any) -> dict[str, Any]:
+    """Assemble, save and track the result of a run."""
+    run = stages.run
+    run.commit("result")
+    seconds = run.totals("seconds")
+    tokens = run.totals("tokens")
+    journal = run.journal.items()
+    result = {
+        "name": run.folder.name,
+        "config": run.config,
+        **environment(),
+        "model_source": model.source,
+        "evaluations": stages.evaluations,
+        **facts,
+        "rollouts": {stage: record["rollouts"] for stage, record in journal if "rollouts" in record},
+        "cut_at_limit": {stage: record["cut_at_limit"] for stage, record in journal if "cut_at_limit" in record},
+        "seconds": {kind: round(seconds.get(kind, 0.0), 3) for kind in KINDS},
+        "tokens": {kind: int(tokens.get(kind, 0)) for kind in ("sample", "train", "evaluate")},
+    }
+    final = stages.evaluations[-1]["metrics"]
+    stages.tracker.finish({f"final/{metric}": values["value"] for metric, values in final.items()})
+    run.finish(result)
+    return result

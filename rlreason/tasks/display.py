@@ -1,0 +1,113 @@
+"""What a user sees while a run goes on: progress bars, one line per finished stage, a table at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from rlreason.evaluation.statistics import Interval
+
+
+class Bar:
+    """A progress bar that knows how long it has been up."""
+
+    def __init__(self, progress: Progress, description: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(description, total=None, note="")
+        self._start = time.monotonic()
+
+    def update(self, done: int, total: int, note: str) -> None:
+        """Show `done` of `total`, and a note such as a rate."""
+        self._progress.update(self._task, completed=done, total=total, note=note)
+
+    def seconds(self) -> float:
+        """Seconds since the bar went up; never 0."""
+        return max(time.monotonic() - self._start, 1e-6)
+
+
+class Display:
+    """Writes to one console, and repeats finished lines in the run's event log."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, markup=False, highlight=False)
+
+    @contextmanager
+    def bar(self, description: str) -> Iterator[Bar]:
+        """A progress bar for the block; it leaves one line behind."""
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
+            bar = Bar(progress, description)
+            yield bar
+        if not self.console.is_terminal:
+            self.line(f"{description} ({bar.seconds():.0f} s)")
+
+    @contextmanager
+    def status(self, text: str) -> Iterator[None]:
+        """A spinner for a step whose length is not known."""
+        with self.console.status(text):
+            yield
+
+    def table(self, result: Mapping[str, Any]) -> None:
+        """Before, after and paired difference of every metric."""
+        evaluations = {item["stage"]: item["metrics"] for item in result["evaluations"]}
+        last = list(evaluations)[-1]
+        first = list(evaluations)[0]
+        if first == last:
+            self._single(result, evaluations[first])
+            return
+        table = Table(title=result["name"], title_justify="left")
+        for heading in ("metric", f"before ({first})", f"after ({last})", "difference [95 % interval]"):
+            table.add_column(heading, justify="left" if heading == "metric" else "right", no_wrap=True)
+        for metric, after in evaluations[last].items():
+            before = evaluations[first].get(metric)
+            if before:
+                table.add_row(metric, shown(before), shown(after), shown(result["differences"][metric], signed=True))
+        self.console.print(table)
+
+    def _single(self, result: Mapping[str, Any], metrics: Mapping[str, Mapping[str, float]]) -> None:
+        table = Table(title=result["name"], title_justify="left")
+        for heading in ("metric", "value [95 % interval]", "problems"):
+            table.add_column(heading, justify="left" if heading == "metric" else "right", no_wrap=True)
+        for metric, value in metrics.items():
+            table.add_row(metric, shown(value), str(value["problems"]))
+        self.console.print(table)
+
+    def closing(self, result: Mapping[str, Any], folder: Path) -> None:
+        """The verdict, the cost, and where everything lies."""
+        self.line(result["verdict"])
+        seconds = result["seconds"]
+        parts = ", ".join(f"{kind} {amount:.0f}" for kind, amount in seconds.items() if kind != "total")
+        self.line(f"{seconds['total']:.0f} s in all ({parts}); {sum(result['tokens'].values()):,} tokens")
+        self.line(f"everything is in {folder}")
+
+
+def shown(interval: Mapping[str, float] | Interval, signed: bool = False) -> str:
+    """An interval as text, such as "0.391 [0.345, 0.440]"."""
+    values = interval.to_dict() if isinstance(interval, Interval) else interval
+    sign = "+" if signed else ""
+    return f"{values['value']:{sign}.3f} [{values['low']:{sign}.3f}, {values['high']:{sign}.3f}]"
+
+
+def plain_list(items: Sequence[str], most: int = 3) -> str:
+    """The first few items, and how many more there are."""
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more

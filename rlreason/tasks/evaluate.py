@@ -1,0 +1,49 @@
+"""The evaluation task: every metric of one checkpoint, with its interval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rlreason import trackers
+from rlreason.config import ExperimentConfig
+from rlreason.data import evaluation_problems, training_data
+from rlreason.models.memory import check_fits
+from rlreason.models.resolve import resolve
+from rlreason.run import Run
+from rlreason.tasks.common import fit_prompts, quiet_libraries, write_result
+from rlreason.tasks.display import Display
+from rlreason.tasks.stages import RunStages
+
+
+def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, display: Display) -> dict[str, Any]:
+    """Sample from the model, grade and measure; continue where an earlier try stopped.
+
+    Raises:
+        UserError: Data, model, memory or run folder do not allow it; the message says what to do.
+    """
+    check_fits(config.model, training=False, devices=config.engine.tensor_parallel_size)
+    measured = evaluation_problems(config.data, config.eval.split)
+    examples = training_data(config.data).train if config.prompt.examples else ()
+    model = resolve(config.model)
+    run = Run(folder, plain_config)
+    try:
+        quiet_libraries()
+        from rlreason.models.loading import load_tokenizer
+
+        tokenizer = load_tokenizer(model.folder)
+        prompts = fit_prompts(config, tokenizer, examples, measured, display)
+        stages = RunStages(
+            config=config,
+            run=run,
+            tracker=trackers.start(config.tracker, folder, plain_config),
+            display=display,
+            tokenizer=tokenizer,
+            prompts=prompts,
+            validation=(),
+            measured=tuple(problem for problem in measured if problem.id in prompts),
+        )
+        stages.measure("final", 0, model.folder, 0, config.eval.k, {})
+        return write_result(stages, model, verdict=f"evaluated {len(stages.measured):,} questions")
+    finally:
+        run.close()
