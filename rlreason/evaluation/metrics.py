@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 FINAL_ANSWER_MARKER = "####"
 
-_ANNOTATION = re.compile(r"<<+[^<>\n]*>>+")
+_ANNOTATION = re.compile(r"(?<!<)<<++[^<>\n]*>>+")
 _CURRENCY = re.compile(r"\\?[$€£¥₹]")
 _NUMBER = re.compile(
     r"(?<![0-9])(?<![0-9]\.)"

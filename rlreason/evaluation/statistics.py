@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-# 8 MiB of 64-bit indices at a time: small enough for the cache of a server, large enough to hide Python's overhead.
-_DRAWS_PER_CHUNK = 1 << 20
+# 2 MiB of 64-bit indices at a time: small enough to stay in cache, large enough to hide the overhead of Python.
+_DRAWS_PER_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,81 @@
+"""Shared fixtures: a command line whose heavy imports are paid once, and small experiments."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SMALL = [
+    "tracker=none",
+    "data.train_size=24",
+    "data.validation_size=8",
+    "data.test_size=10",
+    "data.max_completion_tokens=80",
+    "algo.rounds=1",
+    "algo.samples=3",
+    "algo.epochs=1",
+    "algo.batch_size=4",
+    "algo.micro_batch_size=4",
+    "eval.k=3",
+    "eval.resamples=200",
+    "engine.max_sequences=64",
+]
+
+
+@dataclass
+class Finished:
+    code: int
+    output: str
+
+    def check(self) -> "Finished":
+        assert self.code == 0, self.output[-4000:]
+        return self
+
+
+class CommandLine:
+    """Runs `rlreason` in forks of one warm process."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "zygote.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, folder: Path, *arguments: str, kill: str | None = None) -> Finished:
+        output = folder / "output.txt"
+        job = {"arguments": arguments, "folder": str(folder), "output": str(output), "kill": kill}
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.strip().lstrip("-").isdigit():
+                return Finished(int(line), output.read_text(errors="replace"))
+        raise RuntimeError("the process that runs the commands has died")
+
+
+@pytest.fixture(scope="session")
+def rlreason():
+    command_line = CommandLine()
+    yield command_line
+    command_line.process.stdin.close()
+    command_line.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def cold_rlreason():
+    """`rlreason` in a process of its own, for what needs no model."""
+
+    def run(folder: Path, *arguments: str, **keywords) -> Finished:
+        done = subprocess.run(
+            [sys.executable, "-c", "from rlreason.cli import main; main()", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            **keywords,
+        )
+        return Finished(done.returncode, done.stdout + done.stderr)
+
+    return run

@@ -1,0 +1,249 @@
+"""Metrics of one problem against enumeration, hand-worked examples, and the properties they promise."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlreason.evaluation.metrics import (
+    ProblemSamples,
+    distinct_count,
+    majority_at_k,
+    pass_at_k,
+    per_problem_metrics,
+    solution_key,
+)
+
+RIGHT_ANSWERS = {"a", "b"}
+answer_lists = st.lists(st.sampled_from(["a", "b", "c", "d", None]), min_size=1, max_size=12)
+operators = st.sampled_from(["+", "-", "*", "/"])
+whole_numbers = st.integers(0, 10_000_000)
+spaces = st.sampled_from(["", " ", "  ", "\t"])
+
+
+def grades(answers: Sequence[str | None]) -> list[bool]:
+    return [answer in RIGHT_ANSWERS for answer in answers]
+
+
+def pass_by_enumeration(correct: int, samples: int, k: int) -> Fraction:
+    subsets = list(itertools.combinations([index < correct for index in range(samples)], k))
+    return Fraction(sum(any(subset) for subset in subsets), len(subsets))
+
+
+def majority_by_enumeration(answers: Sequence[str | None], k: int) -> Fraction:
+    """Average over every order in which ties could be broken, the first leading answer of an order winning."""
+    voters = [answer for answer in answers[:k] if answer is not None]
+    orders = list(itertools.permutations(sorted(set(voters))))
+    if not voters:
+        return Fraction(0)
+    winners = [max(order, key=voters.count) for order in orders]
+    return Fraction(sum(winner in RIGHT_ANSWERS for winner in winners), len(orders))
+
+
+def test_pass_at_k_equals_enumeration() -> None:
+    for samples in range(1, 9):
+        for correct, k in itertools.product(range(samples + 1), range(1, samples + 1)):
+            assert pass_at_k(correct, samples, k) == float(pass_by_enumeration(correct, samples, k))
+
+
+@pytest.mark.parametrize(
+    ("correct", "samples", "k", "expected"),
+    [(1, 4, 2, 1 / 2), (2, 4, 2, 5 / 6), (3, 5, 3, 1.0), (0, 7, 7, 0.0), (1, 1, 1, 1.0)],
+)
+def test_pass_at_k_worked_by_hand(correct: int, samples: int, k: int, expected: float) -> None:
+    assert pass_at_k(correct, samples, k) == expected
+
+
+def test_pass_at_k_of_thousands_of_samples_is_exact() -> None:
+    assert pass_at_k(1, 5000, 2500) == 0.5
+    assert pass_at_k(1, 5000, 1) == 1 / 5000
+    assert pass_at_k(2500, 5000, 2500) == 1.0
+
+
+@given(st.data())
+def test_pass_at_k_grows_with_k_and_with_correct(data: st.DataObject) -> None:
+    samples = data.draw(st.integers(2, 300))
+    correct = data.draw(st.integers(0, samples - 1))
+    k = data.draw(st.integers(1, samples - 1))
+    assert pass_at_k(correct, samples, k) <= pass_at_k(correct, samples, k + 1) <= 1
+    assert 0 <= pass_at_k(correct, samples, k) <= pass_at_k(correct + 1, samples, k)
+    assert pass_at_k(correct, samples, 1) == correct / samples
+
+
+@pytest.mark.parametrize(("correct", "samples", "k"), [(0, 4, 0), (0, 4, 5), (-1, 4, 2), (5, 4, 2), (0, 0, 1)])
+def test_pass_at_k_refuses_impossible_counts(correct: int, samples: int, k: int) -> None:
+    with pytest.raises(ValueError, match=r"pass@k needs|cannot be right"):
+        pass_at_k(correct, samples, k)
+
+
+@pytest.mark.parametrize(
+    ("answers", "k", "expected"),
+    [
+        (["a", "c", "a"], 3, 1.0),
+        (["a", "c", "c"], 3, 0.0),
+        (["a", "c"], 2, 0.5),
+        (["a", "c", "d", None], 4, 1 / 3),
+        (["a", "b", "c"], 3, 2 / 3),
+        (["c", "a", "a"], 1, 0.0),
+        ([None, None, None, "a"], 4, 1.0),
+        ([None, None, "a"], 2, 0.0),
+    ],
+)
+def test_majority_worked_by_hand(answers: list[str | None], k: int, expected: float) -> None:
+    assert majority_at_k(answers, grades(answers), k) == expected
+
+
+@given(answer_lists, st.data())
+def test_majority_equals_enumeration_of_ties(answers: list[str | None], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(answers)))
+    value = majority_at_k(answers, grades(answers), k)
+    assert 0 <= value <= 1
+    assert value == float(majority_by_enumeration(answers, k))
+
+
+@given(answer_lists, st.randoms(use_true_random=False))
+def test_majority_ignores_the_order_of_votes(answers: list[str | None], random: Random) -> None:
+    shuffled = list(answers)
+    random.shuffle(shuffled)
+    assert majority_at_k(shuffled, grades(shuffled), len(answers)) == majority_at_k(
+        answers, grades(answers), len(answers)
+    )
+
+
+@given(answer_lists)
+def test_one_vote_is_the_accuracy_of_the_first_sample(answers: list[str | None]) -> None:
+    assert majority_at_k(answers, grades(answers), 1) == float(grades(answers)[0])
+
+
+def test_majority_refuses_unequal_lengths_and_impossible_k() -> None:
+    with pytest.raises(ValueError, match="1 answers but 0 grades"):
+        majority_at_k(["a"], [], 1)
+    for k in (0, 2):
+        with pytest.raises(ValueError, match="maj@k needs"):
+            majority_at_k(["a"], [True], k)
+
+
+def test_distinct_count_leaves_out_missing_answers() -> None:
+    assert distinct_count(["1", "2", None, "1", None]) == 2
+    assert distinct_count([]) == 0
+
+
+def test_solution_key_worked_by_hand() -> None:
+    text = "Natalia sold 48 / 2 = $<<48/2=24>>24.00 clips.\n\n  Total: 1,234.50 × 2 = 2,469\t;\n#### 72\nQuestion: 3+3"
+    assert solution_key(text) == "natalia sold 48/2=24 clips\ntotal: 1234.5*2=2469"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("3 + 4 = 7\n#### 7", "3+4=7.\n\n#### 7 dollars\nmore"),
+        ("He pays $18.00", "he pays 18"),
+        ("He pays \\$ 18 , then leaves", "He pays 18, then leaves"),
+        ("1,234,567 * .50", "1234567*0.5"),
+        ("( 3 + 4 ) * 20 % = 1.4", "(3+4)*20%=1.4"),
+        ("5*2=<<5*2=10>>10", "5 * 2 = 10"),
+        ("a\r\nb", "a\n \nb"),
+        ("#### 5", ""),
+    ],
+)
+def test_solution_key_ignores_layout(one: str, other: str) -> None:
+    assert solution_key(one) == solution_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("3 + 4 = 7", "3 - 4 = 7"),
+        ("18.05", "18.5"),
+        ("180", "18.0"),
+        ("5$3", "53"),
+        ("12,34", "1234"),
+        ("1, 234", "1,234"),
+        ("1.2.0", "1.2"),
+        ("4! = 24\n= 5!", "4! = 24\n= 5"),
+        ("3 + 4 = 7 #### 7", "2 + 5 = 7 #### 7"),
+        ("3\n4", "34"),
+    ],
+)
+def test_solution_key_tells_different_steps_apart(one: str, other: str) -> None:
+    assert solution_key(one) != solution_key(other)
+
+
+@settings(max_examples=300)
+@given(st.text(alphabet="01239.,;!?$€\\<>#+-*/=%() \t\nabAB×İ", max_size=40) | st.text(max_size=40))
+def test_solution_key_is_idempotent(text: str) -> None:
+    assert solution_key(solution_key(text)) == solution_key(text)
+
+
+@given(whole_numbers, operators, whole_numbers, st.lists(spaces, min_size=4, max_size=4), st.text(max_size=20))
+def test_solution_key_ignores_spacing_number_format_and_what_follows(
+    left: int, operator: str, right: int, gaps: list[str], rest: str
+) -> None:
+    plain = f"so {left}{operator}{right}"
+    formatted = f"{gaps[0]}So  {left:,}.00{gaps[1]}{operator}{gaps[2]}${right:,}.{gaps[3]}\n\n#### {rest}\n{rest}"
+    assert solution_key(formatted) == solution_key(plain)
+
+
+@given(st.tuples(whole_numbers, operators, whole_numbers), st.tuples(whole_numbers, operators, whole_numbers))
+def test_solution_key_is_one_to_one_on_arithmetic(one: tuple[int, str, int], other: tuple[int, str, int]) -> None:
+    keys = [solution_key(f"{left:,} {operator} {right:,}.0") for left, operator, right in (one, other)]
+    assert (keys[0] == keys[1]) == (one == other)
+
+
+def samples_of(answers: Sequence[str | None], greedy_correct: bool = True, problem_id: str = "p") -> ProblemSamples:
+    solutions = tuple(f"solution {index // 2}" for index in range(len(answers)))
+    return ProblemSamples(problem_id, greedy_correct, tuple(answers), tuple(grades(answers)), solutions)
+
+
+def test_metrics_of_two_problems_worked_by_hand() -> None:
+    problems = [samples_of(["a", "c", "c", None, "a", "a"]), samples_of(["c", "d", "c", "c", "c", "c"], False)]
+    metrics = per_problem_metrics(problems, 5)
+    assert {name: values.tolist() for name, values in metrics.items()} == {
+        "maj@1": [1.0, 0.0],
+        "maj@5": [0.5, 0.0],
+        "accuracy@temperature": [0.5, 0.0],
+        "pass@2": [1 - 3 / 15, 0.0],
+        "pass@4": [1.0, 0.0],
+        "pass@5": [1.0, 0.0],
+        "distinct_solutions": [3.0, 3.0],
+        "distinct_answers": [2.0, 2.0],
+    }
+    assert all(values.dtype == np.float64 and values.shape == (2,) for values in metrics.values())
+
+
+@pytest.mark.parametrize(
+    ("k", "names"),
+    [
+        (0, []),
+        (1, ["accuracy@temperature"]),
+        (2, ["maj@2", "accuracy@temperature", "pass@2"]),
+        (8, ["maj@8", "accuracy@temperature", "pass@2", "pass@4", "pass@8"]),
+    ],
+)
+def test_names_of_metrics(k: int, names: list[str]) -> None:
+    diversity = ["distinct_solutions", "distinct_answers"] if k else []
+    assert list(per_problem_metrics([samples_of(["a"] * 8, False)], k)) == ["maj@1", *names, *diversity]
+    assert per_problem_metrics([samples_of(["a"] * 8, False)], k)["maj@1"].tolist() == [0.0]
+
+
+def test_no_problems_give_empty_arrays() -> None:
+    assert all(values.shape == (0,) for values in per_problem_metrics([], 4).values())
+
+
+def test_too_few_samples_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="'short' has 3 samples, fewer than the 4"):
+        per_problem_metrics([samples_of(["a"] * 4), samples_of(["a"] * 3, problem_id="short")], 4)
+    with pytest.raises(ValueError, match="negative"):
+        per_problem_metrics([], -1)
+
+
+def test_samples_of_unequal_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="one of each"):
+        ProblemSamples("p", True, ("a",), (True, False), ("s",))
