@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from rlreason.types import Problem
 
 NAMES = tuple("Tom Ana Ben Mia Sam Eva Leo Ida Max Zoe Dan Lea Jon Amy Tim Una".split())
-THINGS = tuple("apples books coins cards pens shells stamps marbles cookies eggs toys beads rocks balls keys nuts".split())
+THINGS = tuple(
+    "apples books coins cards pens shells stamps marbles cookies eggs toys beads rocks balls keys nuts".split()
+)
 SPLIT_SHARES = {"pretrain": 50, "train": 30, "validation": 10, "test": 10}
 TRAINING_STEPS = (2, 4)
 OUT_OF_DISTRIBUTION_STEPS = (5, 6)

@@ -27,7 +27,9 @@ _NUMBER = re.compile(
 )
 _OPERATOR = re.compile(r" ?([-+*/=^%()]) ?")
 _SPACE_BEFORE_PUNCTUATION = re.compile(r" (?=[,;:])")
-_TYPOGRAPHIC_OPERATORS = str.maketrans({"×": "*", "÷": "/", "−": "-"})
+_TYPOGRAPHIC_OPERATORS = str.maketrans(
+    {"\N{MULTIPLICATION SIGN}": "*", "\N{DIVISION SIGN}": "/", "\N{MINUS SIGN}": "-"}
+)
 _TRAILING = " .,;:!?"
 
 
@@ -125,10 +127,10 @@ def solution_key(text: str) -> str:
     """Canonical form of a solution, equal for solutions that differ only in layout.
 
     Ignored are letter case, spacing, empty lines, calculator annotations `<<...>>`, currency signs, thousands
-    separators, trailing zeros of decimals (18.00 is 18, .50 is 0.5), trailing punctuation, typographic operators
-    (2 × 3 is 2*3), and all from the first final-answer marker `####` on. Steps that stand before the marker on its
-    own line do count, or solutions written on one line would all be equal. The wording and every number and
-    operator of the steps count as well; a `!` after a number stays, as it may be a factorial.
+    separators, trailing zeros of decimals (18.00 is 18, .50 is 0.5), trailing punctuation, the typographic forms of
+    the operators `*`, `/` and `-`, and all from the first final-answer marker `####` on. Steps that stand before the
+    marker on its own line do count, or solutions written on one line would all be equal. The wording and every
+    number and operator of the steps count as well; a `!` after a number stays, as it may be a factorial.
 
     Args:
         text: A completion.

@@ -136,7 +136,8 @@ def test_distinct_count_leaves_out_missing_answers() -> None:
 
 
 def test_solution_key_worked_by_hand() -> None:
-    text = "Natalia sold 48 / 2 = $<<48/2=24>>24.00 clips.\n\n  Total: 1,234.50 × 2 = 2,469\t;\n#### 72\nQuestion: 3+3"
+    steps = "Natalia sold 48 / 2 = $<<48/2=24>>24.00 clips.\n\n  Total: 1,234.50 \N{MULTIPLICATION SIGN} 2 = 2,469\t;"
+    text = f"{steps}\n#### 72\nQuestion: 3+3"
     assert solution_key(text) == "natalia sold 48/2=24 clips\ntotal: 1234.5*2=2469"
 
 
@@ -166,6 +167,9 @@ def test_solution_key_ignores_layout(one: str, other: str) -> None:
         ("5$3", "53"),
         ("12,34", "1234"),
         ("1, 234", "1,234"),
+        ("1,2345", "12345"),
+        ("1,000,00", "1000,00"),
+        ("1234,567,890", "1234,567890"),
         ("1.2.0", "1.2"),
         ("4! = 24\n= 5!", "4! = 24\n= 5"),
         ("3 + 4 = 7 #### 7", "2 + 5 = 7 #### 7"),
@@ -177,7 +181,9 @@ def test_solution_key_tells_different_steps_apart(one: str, other: str) -> None:
 
 
 @settings(max_examples=300)
-@given(st.text(alphabet="01239.,;!?$€\\<>#+-*/=%() \t\nabAB×İ", max_size=40) | st.text(max_size=40))
+@given(
+    st.text(alphabet="01239.,;!?$€\\<>#+-*/=%() \t\nabAB\N{MULTIPLICATION SIGN}İ", max_size=40) | st.text(max_size=40)
+)
 def test_solution_key_is_idempotent(text: str) -> None:
     assert solution_key(solution_key(text)) == solution_key(text)
 
@@ -231,6 +237,16 @@ def test_names_of_metrics(k: int, names: list[str]) -> None:
     diversity = ["distinct_solutions", "distinct_answers"] if k else []
     assert list(per_problem_metrics([samples_of(["a"] * 8, False)], k)) == ["maj@1", *names, *diversity]
     assert per_problem_metrics([samples_of(["a"] * 8, False)], k)["maj@1"].tolist() == [0.0]
+
+
+def test_votes_and_diversity_look_at_the_first_k_samples_only() -> None:
+    problem = ProblemSamples("p", True, ("x", "x", "x", "y"), (False, False, True, True), ("1", "1", "2", "3"))
+    metrics = per_problem_metrics([problem], 2)
+    assert metrics["maj@2"].tolist() == [0.0]
+    assert metrics["distinct_solutions"].tolist() == [1.0]
+    assert metrics["distinct_answers"].tolist() == [1.0]
+    assert metrics["accuracy@temperature"].tolist() == [0.5]
+    assert metrics["pass@2"].tolist() == [5 / 6]
 
 
 def test_no_problems_give_empty_arrays() -> None:

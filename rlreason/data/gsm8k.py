@@ -1,0 +1,38 @@
+"""GSM8K: grade-school word problems with worked solutions (Cobbe et al. 2021)."""
+
+from __future__ import annotations
+
+from rlreason.data.sources import Row, hub_rows, json_lines
+from rlreason.errors import UserError
+from rlreason.types import Problem
+
+HUB_NAME = "openai/gsm8k"
+HUB_SUBSET = "main"
+ANSWER_MARKER = "####"
+
+
+def load(split: str, path: str | None) -> list[Problem]:
+    """Load one split.
+
+    Args:
+        split: "train" or "test".
+        path: Folder with `train.jsonl` and `test.jsonl`; None loads from the Hub.
+
+    Returns:
+        The problems in the order of the file. The number in an id is the row's number from 1, which is the same in
+        the files and on the Hub.
+
+    Raises:
+        UserError: The data are missing or malformed; the message names file and line.
+    """
+    rows = hub_rows("gsm8k", HUB_NAME, HUB_SUBSET, split) if path is None else json_lines(path, f"{split}.jsonl")
+    return [_problem(row, split) for row in rows]
+
+
+def _problem(row: Row, split: str) -> Problem:
+    solution, marker, answer = row.text("answer").partition(ANSWER_MARKER)
+    answer = answer.strip().replace(",", "")
+    if not marker or not answer or "\n" in answer:
+        raise UserError(f"{row.place}: the column 'answer' must end with a line '{ANSWER_MARKER} NUMBER'; mend the row")
+    steps = tuple(line.rstrip() for line in solution.split("\n") if line.strip())
+    return Problem(f"gsm8k-{split}-{row.number}", row.text("question"), answer, steps)

@@ -1,0 +1,88 @@
+"""GSM-Symbolic: GSM8K's questions as templates with fresh names and numbers, through `reasoning_gym`.
+
+As in `wordproblems`, a problem's split follows from a hash of its skeleton, here its numbers and its answer. So
+questions that differ in names only are never on both sides, whatever the sizes and the seeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from rlreason.errors import UserError
+from rlreason.types import Problem
+
+SPLIT_SHARES = {"train": 70, "validation": 10, "test": 20}
+CHUNK_SIZE = 1000
+ANSWER_MARKER = "####"
+
+
+def generate(split: str, size: int, seed: int) -> list[Problem]:
+    """Make `size` different problems of one split.
+
+    Args:
+        split: "train", "validation" or "test".
+        size: How many problems.
+        seed: Decides which; a larger size with the same seed extends the list.
+
+    Returns:
+        The problems, in the order in which they were drawn.
+
+    Raises:
+        ValueError: The split is unknown.
+        UserError: The templates cannot give that many.
+    """
+    if split not in SPLIT_SHARES:
+        raise ValueError(f"unknown split {split!r}")
+    problems: dict[str, Problem] = {}
+    for chunk in _chunks(split, seed):
+        before = len(problems)
+        for problem in chunk:
+            problems.setdefault(_normalised(problem.question), problem)
+        if len(problems) >= size:
+            return list(problems.values())[:size]
+        if len(problems) == before:
+            raise UserError(f"data=gsm_symbolic has no more than {before} {split} questions; ask for at most as many")
+    raise AssertionError("the chunks never end")
+
+
+def _chunks(split: str, seed: int) -> Iterator[list[Problem]]:
+    """Problems of the split, `CHUNK_SIZE` draws at a time, without end."""
+    import reasoning_gym
+
+    number = 0
+    while True:
+        # The library seeds its i-th problem with seed + i: only seeds far apart give different problems.
+        drawn = reasoning_gym.create_dataset("gsm_symbolic", seed=_hash(f"{seed}/{split}/{number}"), size=CHUNK_SIZE)
+        entries = (drawn[index] for index in range(CHUNK_SIZE))
+        yield [_problem(entry) for entry in entries if split_of(entry["question"], entry["answer"]) == split]
+        number += 1
+
+
+def split_of(question: str, answer: str) -> str:
+    """The split that a problem belongs to, by a hash of its numbers and its answer."""
+    skeleton = " ".join([*re.findall(r"\d+(?:\.\d+)?", question), answer])
+    point = _hash(skeleton) % 100
+    for split, share in SPLIT_SHARES.items():
+        if point < share:
+            return split
+        point -= share
+    raise AssertionError("the shares of the splits add up to 100")
+
+
+def _problem(entry: dict[str, Any]) -> Problem:
+    question = entry["question"].strip()
+    solution = entry["metadata"]["answer_cot"].partition(ANSWER_MARKER)[0]
+    steps = tuple(line.rstrip() for line in solution.split("\n") if line.strip())
+    identity = "gsm_symbolic-" + hashlib.sha256(question.encode()).hexdigest()[:12]
+    return Problem(identity, question, entry["answer"], steps)
+
+
+def _normalised(question: str) -> str:
+    return " ".join(question.lower().split())
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

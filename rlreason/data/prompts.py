@@ -1,0 +1,147 @@
+"""From a question to what the model reads, and from a reference solution to what it should have written."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jinja2
+import jinja2.meta
+import jinja2.sandbox
+
+from rlreason.config import PromptConfig
+from rlreason.errors import UserError
+from rlreason.types import Problem, Prompt
+
+# What an expression inside a template can raise besides jinja2's own errors, such as {{ 1 / 0 }} or {{ question + 1 }}.
+EXPRESSION_ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+TOKENIZER_BATCH = 256
+
+
+def solution_text(problem: Problem) -> str:
+    """The reference solution as a completion: its steps, then the line of the final answer."""
+    return "\n".join([*problem.steps, f"#### {problem.answer}"])
+
+
+def build_prompts(
+    problems: Sequence[Problem],
+    training: Sequence[Problem],
+    config: PromptConfig,
+    tokenizer: Any,
+    seed: int,
+    max_prompt_tokens: int,
+) -> tuple[list[Prompt], list[str]]:
+    """Render and encode the prompt of every problem.
+
+    All problems see the same solved examples, but for a problem that is one of them: the next in the seeded order
+    then takes its place.
+
+    Args:
+        problems: What to ask.
+        training: The training questions, from whose solved ones the examples are drawn.
+        config: Template, examples and chat format.
+        tokenizer: The model's tokeniser (transformers).
+        seed: Decides the examples.
+        max_prompt_tokens: Longer prompts are left out.
+
+    Returns:
+        The prompts that fit, in the order of `problems`, and the ids of the problems whose prompts do not.
+
+    Raises:
+        UserError: The template is wrong, there are too few solved examples, or the tokeniser has no chat template.
+    """
+    template = _template(config.template)
+    if config.chat and not getattr(tokenizer, "chat_template", None):
+        raise UserError(
+            f"prompt={config.name}: the tokeniser of this model has no chat template; use prompt=plain or "
+            "prompt=few_shot, or an instruction-tuned model"
+        )
+    candidates = _example_candidates(training, config, seed)
+    texts = [
+        _prompt_text(problem, _examples_for(problem, candidates, config), config, template, tokenizer)
+        for problem in problems
+    ]
+    prompts: list[Prompt] = []
+    too_long: list[str] = []
+    for problem, text, ids in zip(problems, texts, _encode(texts, config, tokenizer), strict=True):
+        if len(ids) > max_prompt_tokens:
+            too_long.append(problem.id)
+        else:
+            prompts.append(Prompt(problem.id, text, ids))
+    return prompts, too_long
+
+
+def _template(source: str) -> jinja2.Template:
+    # By default jinja2 drops a template's last newline, which would join "Answer:" and the completion.
+    environment = jinja2.sandbox.SandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    try:
+        used = jinja2.meta.find_undeclared_variables(environment.parse(source))
+        template = environment.from_string(source)
+    except jinja2.TemplateError as error:
+        raise UserError(f"prompt.template={source!r} is not a valid jinja2 template: {error}") from error
+    if "question" not in used:
+        raise UserError(f"prompt.template={source!r} never uses {{{{ question }}}}; put it where the question goes")
+    return template
+
+
+def _render(template: jinja2.Template, problem: Problem, config: PromptConfig) -> str:
+    try:
+        return template.render(question=problem.question)
+    except (jinja2.TemplateError, *EXPRESSION_ERRORS) as error:
+        raise UserError(
+            f"prompt.template={config.template!r} cannot be rendered: {error}; its only variable is {{{{ question }}}}"
+        ) from error
+
+
+def _example_candidates(training: Sequence[Problem], config: PromptConfig, seed: int) -> list[Problem]:
+    """The solved training problems that may be shown, in order of preference: one more than needed, as a spare."""
+    if config.examples == 0:
+        return []
+    solved = [problem for problem in training if problem.steps]
+    if not solved:
+        raise UserError(
+            f"prompt.examples={config.examples} needs training questions with worked solutions and this data set has "
+            "none; use prompt.examples=0"
+        )
+    return random.Random(f"{seed}/examples").sample(solved, min(config.examples + 1, len(solved)))
+
+
+def _examples_for(problem: Problem, candidates: Sequence[Problem], config: PromptConfig) -> list[Problem]:
+    others = [example for example in candidates if example.id != problem.id]
+    if len(others) < config.examples:
+        raise UserError(
+            f"prompt.examples={config.examples}: the question {problem.id} has only {len(others)} other training "
+            "questions with worked solutions; lower it, or raise data.train_size"
+        )
+    return others[: config.examples]
+
+
+def _prompt_text(
+    problem: Problem, examples: Sequence[Problem], config: PromptConfig, template: jinja2.Template, tokenizer: Any
+) -> str:
+    question = _render(template, problem, config)
+    shown = [(_render(template, example, config), solution_text(example)) for example in examples]
+    if not config.chat:
+        return "".join(f"{asked}{solved}\n\n" for asked, solved in shown) + question
+    messages = [
+        message
+        for asked, solved in shown
+        for message in ({"role": "user", "content": asked}, {"role": "assistant", "content": solved})
+    ]
+    messages.append({"role": "user", "content": question})
+    try:
+        text: str = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    except jinja2.TemplateError as error:
+        raise UserError(
+            f"prompt={config.name}: the tokeniser's chat template refuses these messages: {error}; use prompt=plain"
+        ) from error
+    return text
+
+
+def _encode(texts: Sequence[str], config: PromptConfig, tokenizer: Any) -> Iterator[tuple[int, ...]]:
+    for start in range(0, len(texts), TOKENIZER_BATCH):
+        batch = list(texts[start : start + TOKENIZER_BATCH])
+        # A chat template writes the special tokens itself; adding them again would double the BOS token.
+        for ids in tokenizer(batch, add_special_tokens=not config.chat)["input_ids"]:
+            yield tuple(ids)

@@ -1,0 +1,67 @@
+"""SVAMP: one-step word problems that vary each other's wording, without worked solutions (Patel et al. 2021)."""
+
+from __future__ import annotations
+
+import random
+import re
+from decimal import Decimal, InvalidOperation
+
+from rlreason.data.sources import Row, hub_rows, json_array
+from rlreason.errors import UserError
+from rlreason.types import Problem
+
+HUB_NAME = "ChilleD/SVAMP"
+FILE_NAME = "SVAMP.json"
+TEST_SHARE = 0.3
+# The Hub's 700/300 split is a shuffle whose seed nobody published, and SVAMP.json names no split. So the file is
+# split by this constant, never by data.seed: its test questions are the same in every experiment, yet not the Hub's.
+FILE_SPLIT_SEED = "svamp-700-300"
+
+
+def load(split: str, path: str | None) -> list[Problem]:
+    """Load one split: 700 training and 300 test questions.
+
+    Args:
+        split: "train" or "test".
+        path: Folder with `SVAMP.json`, split 70/30 by a constant; None loads from the Hub, with the Hub's split.
+
+    Returns:
+        The problems in the order of the file. They have no steps.
+
+    Raises:
+        UserError: The data are missing or malformed; the message names file and row.
+    """
+    rows = hub_rows("svamp", HUB_NAME, None, split) if path is None else _file_rows(split, path)
+    return [_problem(row) for row in rows]
+
+
+def _file_rows(split: str, path: str) -> list[Row]:
+    rows = json_array(path, FILE_NAME)
+    test_size = round(TEST_SHARE * len(rows))
+    test = set(random.Random(FILE_SPLIT_SEED).sample(range(len(rows)), test_size))
+    return [row for index, row in enumerate(rows) if (index in test) == (split == "test")]
+
+
+def _problem(row: Row) -> Problem:
+    question = join_sentences(row.text("Body"), row.text("Question"))
+    return Problem(f"svamp-{row.text('ID')}", question, _number(row), ())
+
+
+def join_sentences(body: str, question: str) -> str:
+    """Body and question as one text; the data set cut 'If ..., how ...?' at the comma and dropped it."""
+    if body.endswith((".", "!", "?", ",", ";", ":")):
+        return f"{body} {question}"
+    last_sentence = re.split(r"(?<=[.!?]) ", body)[-1]
+    return f"{body}{',' if last_sentence.startswith('If ') else '.'} {question}"
+
+
+def _number(row: Row) -> str:
+    """The answer as a plain decimal: the file has 8.0, the Hub "8"."""
+    value = row.value("Answer")
+    try:
+        number = Decimal(str(value).replace(",", ""))
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise UserError(f"{row.place}: the column 'Answer' must be a number; it is {value!r}")
+    return f"{number.to_integral_value():f}" if number == number.to_integral_value() else f"{number.normalize():f}"

@@ -1,0 +1,83 @@
+"""The command line as a user meets it: help, completion, names, and one line for every mistake."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rlreason.run import Run
+
+
+def test_help_names_every_group_and_choice(cold_rlreason, tmp_path):
+    shown = cold_rlreason(tmp_path, "--help").check().output
+    for word in ("algo", "expert iteration", "llama13b", "wordproblems", "few_shot", "standard", "wandb", "rlreason -m"):
+        assert word.lower() in shown.lower()
+
+
+def test_help_of_a_group_explains_its_fields(cold_rlreason, tmp_path):
+    shown = cold_rlreason(tmp_path, "--help", "algo").check().output
+    assert "algo.restart=base" in shown
+    assert "pretrained, as in the paper" in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["algo=ppoo"], ["algo.samples=0"], ["--cfg", "job"], ["-sc", "query=bash"], ["model=local", "model.path=/none"]],
+)
+def test_what_needs_no_model_loads_no_heavy_library(arguments, tmp_path):
+    script = (
+        "import sys\nfrom rlreason.cli import main\n"
+        f"sys.argv = ['rlreason', *{arguments!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "loaded = {'torch', 'transformers', 'trl', 'vllm', 'wandb', 'datasets'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {loaded}' if loaded else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["algo=eii"], ["algo=eii is unknown", "did you mean ei"]),
+        (["model=lama7b"], ["did you mean llama7b"]),
+        (["algo.sample=3"], ["algo.samples"]),
+        (["sead=3"], ["seed"]),
+        (["algo.rounds=three"], ["algo.rounds", "three"]),
+        (["algo.samples=0"], ["K must be at least 1"]),
+        (["data=gsm8k", "data.path=/nowhere"], ["/nowhere"]),
+        (["model=local", "model.path=/nowhere"], ["/nowhere"]),
+        (["model=llama13b", "data=wordproblems"], ["llama13b", "GiB"]),
+        (["runs_dir=/proc/runs"], ["cannot write", "runs_dir"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(cold_rlreason, tmp_path, arguments, words):
+    done = cold_rlreason(tmp_path, "tracker=none", *arguments)
+    assert done.code == 2, done.output
+    lines = done.output.strip().splitlines()
+    assert len(lines) == 1, done.output
+    for word in words:
+        assert word in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_another_configuration_is_refused(cold_rlreason, tmp_path):
+    Run(tmp_path / "runs" / "mine", {"seed": 5, "algo": {"name": "sft"}}).close()
+    done = cold_rlreason(tmp_path, "tracker=none", "name=mine")
+    assert done.code == 2
+    assert "belongs to another configuration" in done.output
+
+
+def test_tab_completion_offers_choices(cold_rlreason, tmp_path):
+    import os
+
+    environment = {**os.environ, "COMP_LINE": "rlreason algo=", "COMP_POINT": "14", "COMP_CWORD": "1"}
+    shown = cold_rlreason(tmp_path, "-sc", "query=bash", env=environment)
+    assert shown.code == 0
+    assert {"algo=ei", "algo=sft"} <= set(shown.output.split())
+
+
+def test_the_composed_configuration_can_be_shown(cold_rlreason, tmp_path):
+    shown = cold_rlreason(tmp_path, "--cfg", "job", "--resolve", "algo.samples=5").check().output
+    assert "samples: 5" in shown
+    assert list(tmp_path.iterdir()) == []

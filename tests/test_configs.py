@@ -1,0 +1,77 @@
+"""Every shipped configuration composes and converts; bad values are refused in one sentence."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from rlreason.config import ExperimentConfig, from_composed
+from rlreason.errors import UserError
+
+CONF = Path(__file__).parent.parent / "conf"
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+def composed(*overrides: str) -> ExperimentConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return from_composed(compose("config", overrides=list(overrides)))
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_shipped_choice_composes(choice):
+    extra = ["model.path=/some/folder"] if choice == "model=local" else []
+    config = composed(choice, *extra)
+    group, _, name = choice.partition("=")
+    if group in ("task", "algo", "reward", "init", "data", "model"):
+        assert getattr(config, group).name == name
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_has_a_description_for_help(choice):
+    from rlreason.help import choices
+
+    group, _, name = choice.partition("=")
+    assert choices(CONF, group)[name].endswith(".")
+
+
+def test_every_field_is_documented():
+    from rlreason.config import SECTIONS, describe
+
+    for classes in SECTIONS.values():
+        for schema in classes.values():
+            assert all(meaning for _, _, meaning in describe(schema)), schema
+
+
+def test_the_prompt_follows_the_model_unless_it_is_chosen():
+    assert composed("model=smollm2-135m").prompt.name == "chat"
+    assert composed("model=smollm2-135m", "prompt=plain").prompt.name == "plain"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["algo.samples=0"], "K must be at least 1"),
+        (["algo.rounds=many"], "algo"),
+        (["algo.temperature=0"], "must be above 0"),
+        (["algo.micro_batch_size=7"], "micro_batch_size=7 must divide batch_size=64"),
+        (["algo.restart=here"], "base, init, policy"),
+        (["eval.k=-1"], "eval.k=-1"),
+        (["eval.k=4", "eval.k_between=8"], "k_between=8"),
+        (["eval.split=ood", "data=gsm8k"], "eval.split=ood"),
+        (["algo.questions=2000"], "data.train_size=1500"),
+        (["data=svamp", "init=sft"], "init=sft needs worked solutions"),
+        (["data.path=/x"], "generated"),
+        (["model=local"], "model.path"),
+        (["seed=-1"], "seed=-1"),
+        (["+algo.sample=3"], "algo.sample"),
+        (["+extra=3"], "extra"),
+        (["prompt.template=hello"], "question"),
+        (["engine.memory_share=2"], "memory_share"),
+    ],
+)
+def test_what_cannot_work_is_refused(overrides, words):
+    with pytest.raises(UserError) as refusal:
+        composed(*overrides)
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
