@@ -86,7 +86,9 @@ class ExpertIterationConfig(SupervisedConfig):
         require(self.rounds >= 1, f"algo.rounds={self.rounds} must be at least 1")
         require(self.samples >= 1, f"algo.samples={self.samples}: K must be at least 1")
         require(self.questions >= 0, f"algo.questions={self.questions} must not be negative (0 means all)")
-        require(self.temperature > 0, f"algo.temperature={self.temperature} must be above 0: K equal samples teach nothing")
+        require(
+            self.temperature > 0, f"algo.temperature={self.temperature} must be above 0: K equal samples teach nothing"
+        )
         _one_of("algo.deduplicate", self.deduplicate, ("steps", "text", "none"))
         _one_of("algo.restart", self.restart, ("base", "init", "policy"))
         require(self.patience >= 1, f"algo.patience={self.patience} must be at least 1")
@@ -116,7 +118,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _one_of("model.dtype", self.dtype, ("auto", "float32", "bfloat16", "float16"))
-        require(self.path not in ("", "???"), "model.path is empty: name a folder or a Hub model, e.g. model.path=/models/my-llama")
+        require(
+            self.path not in ("", "???"),
+            "model.path is empty: name a folder or a Hub model, e.g. model.path=/models/my-llama",
+        )
         require(self.learning_rate > 0, f"model.learning_rate={self.learning_rate} must be above 0")
         require(self.lora_rank >= 0, f"model.lora_rank={self.lora_rank} must not be negative (0 trains all weights)")
 
@@ -154,7 +159,10 @@ class DataConfig:
             require(size is None or size >= 1, f"data.{key}={size} must be at least 1, or null for all")
         require(self.validation_size >= 1, f"data.validation_size={self.validation_size} must be at least 1")
         require(self.max_prompt_tokens >= 1, f"data.max_prompt_tokens={self.max_prompt_tokens} must be at least 1")
-        require(self.max_completion_tokens >= 1, f"data.max_completion_tokens={self.max_completion_tokens} must be at least 1")
+        require(
+            self.max_completion_tokens >= 1,
+            f"data.max_completion_tokens={self.max_completion_tokens} must be at least 1",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +194,10 @@ class EngineConfig:
         _one_of("engine.name", self.name, ("auto", "vllm", "transformers"))
         require(self.max_sequences >= 1, f"engine.max_sequences={self.max_sequences} must be at least 1")
         require(0 < self.memory_share <= 1, f"engine.memory_share={self.memory_share} must be in (0, 1]")
-        require(self.tensor_parallel_size >= 1, f"engine.tensor_parallel_size={self.tensor_parallel_size} must be at least 1")
+        require(
+            self.tensor_parallel_size >= 1,
+            f"engine.tensor_parallel_size={self.tensor_parallel_size} must be at least 1",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,22 +285,26 @@ def from_composed(composed: Any) -> ExperimentConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    try:
+        plain: Any = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: {str(error.msg).splitlines()[0]}") from error
     values: dict[str, Any] = {}
     for section, classes in SECTIONS.items():
-        require(section in composed, f"the configuration has no section {section!r}; add it to the defaults list")
-        chosen = composed[section].get("name")
+        require(section in plain, f"the configuration has no section {section!r}; add it to the defaults list")
+        chosen = plain[section].get("name")
         schema = classes.get(chosen, classes.get("*"))
         if schema is None:
             raise UserError(f"{section}.name={chosen!r} is unknown; choose from: {', '.join(sorted(classes))}")
         try:
-            values[section] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), composed[section]))
+            values[section] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain[section]))
         except OmegaConfBaseException as error:
             raise UserError(f"{section}.{error.full_key or '?'}: {str(error.msg).splitlines()[0]}") from error
         except UserError as error:
             raise UserError(str(error) if f"{section}." in str(error) else f"{section}: {error}") from error
     for key in ("name", "runs_dir", "seed", "checkpoint_seconds"):
-        values[key] = composed[key]
-    for unknown in set(map(str, composed)) - set(values):
+        values[key] = plain[key]
+    for unknown in set(plain) - set(values):
         raise UserError(f"unknown key {unknown!r}; the sections are {', '.join(SECTIONS)}")
     _check_top_level(values)
     config = ExperimentConfig(**values)
@@ -321,7 +336,7 @@ def _check_together(config: ExperimentConfig) -> None:
         )
     require(
         not (config.init.name == "sft" and config.data.name == "svamp"),
-        "init=sft needs worked solutions, which svamp does not have; use init=scratch, or an SFT checkpoint as model.path",
+        "init=sft needs worked solutions, which svamp does not have; use init=scratch, or an SFT model",
     )
 
 

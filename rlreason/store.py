@@ -67,7 +67,8 @@ class PartWriter:
 
 def read_parts(folder: Path, stage: str) -> list[Rollout]:
     """All whole rollouts in the parts of a stage; a record batch that was cut off is dropped, each sample is
-    returned once."""
+    returned once.
+    """
     found: dict[tuple[str, int], Rollout] = {}
     for part in _parts(folder, stage):
         for batch in _whole_batches(part):

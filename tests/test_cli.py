@@ -10,7 +10,16 @@ from rlreason.run import Run
 
 def test_help_names_every_group_and_choice(cold_rlreason, tmp_path):
     shown = cold_rlreason(tmp_path, "--help").check().output
-    for word in ("algo", "expert iteration", "llama13b", "wordproblems", "few_shot", "standard", "wandb", "rlreason -m"):
+    for word in (
+        "algo",
+        "expert iteration",
+        "llama13b",
+        "wordproblems",
+        "few_shot",
+        "standard",
+        "wandb",
+        "rlreason -m",
+    ):
         assert word.lower() in shown.lower()
 
 
@@ -22,7 +31,14 @@ def test_help_of_a_group_explains_its_fields(cold_rlreason, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["algo=ppoo"], ["algo.samples=0"], ["--cfg", "job"], ["-sc", "query=bash"], ["model=local", "model.path=/none"]],
+    [
+        ["--help"],
+        ["algo=ppoo"],
+        ["algo.samples=0"],
+        ["--cfg", "job"],
+        ["-sc", "query=bash"],
+        ["model=local", "model.path=/none"],
+    ],
 )
 def test_what_needs_no_model_loads_no_heavy_library(arguments, tmp_path):
     script = (

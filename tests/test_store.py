@@ -63,7 +63,9 @@ def test_a_sealed_stage_holds_every_column_and_comes_back_equal(tmp_path):
     store.seal(tmp_path, "round-1", scored, round_number=1, checkpoint="init", temperature=1.0)
     assert store.read_sealed(tmp_path, "round-1") == scored
     table = pq.read_table(tmp_path / "round-1.parquet")
-    assert {"problem_id", "round", "sample", "text", "token_ids", "logprobs", "reward", "correct"} <= set(table.column_names)
+    assert {"problem_id", "round", "sample", "text", "token_ids", "logprobs", "reward", "correct"} <= set(
+        table.column_names
+    )
     assert table["reward"].to_pylist() == [1.0, 0.0]
     assert table["round"].to_pylist() == [1, 1]
 

@@ -7,6 +7,7 @@ command prints) and `kill` (where the command kills itself with SIGKILL, or null
 batch of finished rollouts of a stage) or "training STEP" (after that optimizer step).
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -97,10 +98,8 @@ def serve() -> None:
     import rlreason.tasks.evaluate
     import rlreason.tasks.train  # noqa: F401
 
-    try:
+    with contextlib.suppress(ImportError):
         from vllm import LLM  # noqa: F401
-    except ImportError:
-        pass
     for line in sys.stdin:
         job = json.loads(line)
         pid = os.fork()

@@ -36,7 +36,8 @@ class Example:
 @dataclass(frozen=True)
 class UpdateReport:
     """What an update did: optimizer steps, tokens read (prompt and completion, all epochs), and the mean loss of
-    the last tenth of its steps."""
+    the last tenth of its steps.
+    """
 
     steps: int
     tokens: int

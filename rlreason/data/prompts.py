@@ -79,7 +79,7 @@ def _template(source: str) -> jinja2.Template:
         used = jinja2.meta.find_undeclared_variables(environment.parse(source))
         template = environment.from_string(source)
     except jinja2.TemplateError as error:
-        raise UserError(f"prompt.template={source!r} is not a valid jinja2 template: {error}") from error
+        raise UserError(f"prompt.template={source!r} is not a valid jinja2 template: {error.message}") from error
     if "question" not in used:
         raise UserError(f"prompt.template={source!r} never uses {{{{ question }}}}; put it where the question goes")
     return template

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from rlreason.types import Problem
 
-NAMES = tuple("Tom Ana Ben Mia Sam Eva Leo Ida Max Zoe Dan Lea Jon Amy Tim Una".split())
+NAMES = tuple("Tom Ana Ben Mia Sam Eva Leo Ida Max Zoe Dan Lea Jon Amy Tim Una".split())  # noqa: SIM905
 THINGS = tuple(
-    "apples books coins cards pens shells stamps marbles cookies eggs toys beads rocks balls keys nuts".split()
+    "apples books coins cards pens shells stamps marbles cookies eggs toys beads rocks balls keys nuts".split()  # noqa: SIM905
 )
 SPLIT_SHARES = {"pretrain": 50, "train": 30, "validation": 10, "test": 10}
 TRAINING_STEPS = (2, 4)
@@ -149,7 +149,8 @@ def _draw(rng: random.Random, steps: int) -> tuple[str, Problem]:
     subject, *others = rng.sample(NAMES, steps + 2)
     start = value = rng.randint(2, 30)
     sentences = [rng.choice(START_SENTENCES).format(subject=subject, value=value, things=things)]
-    skeleton, lines = [str(start)], []
+    skeleton = [str(start)]
+    lines: list[str] = []
     previous: tuple[str, int] | None = None
     while len(lines) < steps:
         last = len(lines) == steps - 1

@@ -62,7 +62,9 @@ class TransformersEngine:
         from transformers import GenerationConfig
 
         greedy = settings.temperature == 0
-        encoded = self.tokenizer.pad({"input_ids": [list(request.prompt_ids) for request in requests]}, return_tensors="pt")
+        encoded = self.tokenizer.pad(
+            {"input_ids": [list(request.prompt_ids) for request in requests]}, return_tensors="pt"
+        )
         encoded = encoded.to(self.model.device)
         generation = GenerationConfig(
             do_sample=not greedy,

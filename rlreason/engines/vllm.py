@@ -131,8 +131,8 @@ class VLLMEngine:
         except ValueError as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
-                f"vLLM cannot start on {checkpoint}: {reason}; lower engine.max_sequences or data.max_completion_tokens, "
-                "or raise engine.memory_share"
+                f"vLLM cannot start on {checkpoint}: {reason}; lower engine.max_sequences or "
+                "data.max_completion_tokens, or raise engine.memory_share"
             ) from error
 
     def _cuda_arguments(self) -> dict[str, Any]:

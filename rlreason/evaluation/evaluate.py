@@ -51,6 +51,4 @@ def intervals(values: PerProblem, resamples: int) -> dict[str, Interval]:
 
 def differences(before: PerProblem, after: PerProblem, resamples: int) -> dict[str, Interval]:
     """Paired difference over the same problems, with its 95 % interval, of every metric that both have."""
-    return {
-        name: paired_difference(before[name], after[name], resamples=resamples) for name in before if name in after
-    }
+    return {name: paired_difference(before[name], after[name], resamples=resamples) for name in before if name in after}

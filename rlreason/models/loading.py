@@ -13,7 +13,7 @@ def bfloat16_is_fast() -> bool:
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -40,7 +40,9 @@ def load_for_generation(folder: Path, config: ModelConfig) -> Any:
     """The language model of a checkpoint folder in the precision that the engine asks for."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=config.dtype, use_safetensors=True, trust_remote_code=False)
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=config.dtype, use_safetensors=True, trust_remote_code=False
+    )
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -7,7 +7,8 @@ from rlreason.types import Problem, Rollout, StepReward
 
 def sparse(problem: Problem, rollout: Rollout, correct: bool) -> tuple[StepReward, ...]:
     """1 for a right final answer, received at the completion's last token; nothing for a wrong one (paper, section on
-    rewards; Cobbe et al. 2021 grade the same way)."""
+    rewards; Cobbe et al. 2021 grade the same way).
+    """
     del problem
     return (StepReward(0, len(rollout.completion_ids), 1.0),) if correct else ()
 

@@ -70,7 +70,7 @@ class Display:
         """Before, after and paired difference of every metric."""
         evaluations = {item["stage"]: item["metrics"] for item in result["evaluations"]}
         last = list(evaluations)[-1]
-        first = list(evaluations)[0]
+        first = next(iter(evaluations))
         if first == last:
             self._single(result, evaluations[first])
             return

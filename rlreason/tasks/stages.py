@@ -85,22 +85,24 @@ class RunStages:
         self._release()
         resumable = self.run.folder / "training" / stage
         partial = output.with_name(f".{output.name}.partial")
-        with self.display.bar(f"round {round_number}: fine-tuning on {len(examples):,} solutions") as bar:
-            with self.run.timed("train"):
-                report = supervised_update(
-                    start,
-                    examples,
-                    config,
-                    self.config.model,
-                    partial,
-                    resumable,
-                    derived_seed(self.config.seed, stage),
-                    self.config.checkpoint_seconds,
-                    lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"),
-                )
+        description = f"round {round_number}: fine-tuning on {len(examples):,} solutions"
+        with self.display.bar(description) as bar, self.run.timed("train"):
+            report = supervised_update(
+                start,
+                examples,
+                config,
+                self.config.model,
+                partial,
+                resumable,
+                derived_seed(self.config.seed, stage),
+                self.config.checkpoint_seconds,
+                lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"),
+            )
         shutil.rmtree(output, ignore_errors=True)
         partial.rename(output)
-        self.run.commit(stage, tokens={"train": report.tokens}, steps=report.steps, loss=report.loss, examples=len(examples))
+        self.run.commit(
+            stage, tokens={"train": report.tokens}, steps=report.steps, loss=report.loss, examples=len(examples)
+        )
         shutil.rmtree(resumable, ignore_errors=True)
         return output
 
@@ -145,7 +147,9 @@ class RunStages:
         """Log the numbers of a round's sampling."""
         shown = ", ".join(f"{name.replace('_', ' ')} {value:,.3g}" for name, value in facts.items())
         self.display.line(f"round {round_number}: {shown}")
-        seen = sum(record.get("rollouts", 0) for stage, record in self.run.journal.items() if stage.startswith("round-"))
+        seen = sum(
+            record.get("rollouts", 0) for stage, record in self.run.journal.items() if stage.startswith("round-")
+        )
         self._log(f"sampled-round-{round_number}", {f"train/{name}": value for name, value in facts.items()}, seen)
 
     def _log(self, stage: str, metrics: dict[str, float], samples_seen: int) -> None:

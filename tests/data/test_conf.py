@@ -1,0 +1,36 @@
+"""The shipped data and prompt files: complete, described, and right for the embedded models."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rlreason.config import DataConfig, PromptConfig
+from rlreason.data import SOURCES
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = sorted([*(CONF / "data").glob("*.yaml"), *(CONF / "prompt").glob("*.yaml")])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_file_is_described_and_complete(path: Path) -> None:
+    schema = DataConfig if path.parent.name == "data" else PromptConfig
+    text = path.read_text()
+    values = yaml.safe_load(text)
+    assert text.startswith("# ")
+    assert list(values) and set(values) == {item.name for item in fields(schema)}
+    assert values["name"] == path.stem
+    schema(**values)
+
+
+def test_every_data_set_has_a_file() -> None:
+    assert {path.stem for path in (CONF / "data").glob("*.yaml")} == set(SOURCES)
+
+
+def test_the_embedded_models_get_the_form_they_were_trained_with() -> None:
+    plain = yaml.safe_load((CONF / "prompt" / "plain.yaml").read_text())
+    assert plain["template"] == "Question: {{ question }}\nAnswer:\n"
+    assert plain["stop"] == ["\nQuestion:"]

@@ -1,0 +1,173 @@
+"""Splits: what is held out, what sizes do, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlreason.config import DataConfig
+from rlreason.data import (
+    GENERATED_TEST_SIZE,
+    GENERATED_TRAIN_SIZE,
+    evaluation_problems,
+    training_data,
+)
+from rlreason.errors import UserError
+from rlreason.types import Problem
+
+
+def data_config(name: str = "wordproblems", path: Path | None = None, **changes: int | None) -> DataConfig:
+    config = DataConfig(
+        name=name,
+        path=None if path is None else str(path),
+        seed=0,
+        train_size=None,
+        validation_size=3,
+        test_size=None,
+        max_prompt_tokens=256,
+        max_completion_tokens=160,
+    )
+    return replace(config, **changes)  # type: ignore[arg-type]
+
+
+def write_gsm8k(folder: Path, train: int = 10, test: int = 5) -> Path:
+    for split, size in (("train", train), ("test", test)):
+        rows = [{"question": f"{split} question {n}?", "answer": f"It is {n}.\n#### {n}"} for n in range(size)]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def ids(problems: tuple[Problem, ...]) -> list[str]:
+    return [problem.id for problem in problems]
+
+
+def refusal(config: DataConfig, split: str | None = None) -> str:
+    """The one line with which the data are refused."""
+    with pytest.raises(UserError) as caught:
+        training_data(config) if split is None else evaluation_problems(config, split)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_training_validation_and_test_are_disjoint_and_complete(tmp_path: Path) -> None:
+    config = data_config("gsm8k", write_gsm8k(tmp_path))
+    data = training_data(config)
+    assert (len(data.train), len(data.validation)) == (7, 3)
+    assert sorted(ids(data.train) + ids(data.validation)) == sorted(f"gsm8k-train-{n}" for n in range(1, 11))
+    assert evaluation_problems(config, "validation") == data.validation
+    assert sorted(ids(evaluation_problems(config, "test"))) == [f"gsm8k-test-{n}" for n in range(1, 6)]
+
+
+def test_held_out_questions_do_not_depend_on_train_size_nor_training_on_validation_size(tmp_path: Path) -> None:
+    config = data_config("gsm8k", write_gsm8k(tmp_path))
+    data = training_data(config)
+    fewer = training_data(replace(config, train_size=4))
+    assert fewer.validation == data.validation
+    assert fewer.train == data.train[:4]
+    assert training_data(replace(config, validation_size=1)).train[:7] == data.train
+
+
+def test_data_seed_changes_what_is_held_out(tmp_path: Path) -> None:
+    config = data_config("gsm8k", write_gsm8k(tmp_path, train=60))
+    assert training_data(config) == training_data(config)
+    assert set(training_data(config).validation) != set(training_data(replace(config, seed=1)).validation)
+
+
+def test_a_larger_test_size_extends_the_smaller(tmp_path: Path) -> None:
+    config = data_config("gsm8k", write_gsm8k(tmp_path))
+    two, four = (evaluation_problems(replace(config, test_size=size), "test") for size in (2, 4))
+    assert len(two) == 2
+    assert four[:2] == two
+    assert evaluation_problems(config, "test")[:4] == four
+
+
+@pytest.mark.parametrize("size", [10, 11])
+def test_validation_must_leave_training_questions(tmp_path: Path, size: int) -> None:
+    message = refusal(data_config("gsm8k", write_gsm8k(tmp_path), validation_size=size))
+    assert message == (f"data.validation_size={size} leaves no training questions: data=gsm8k has 10; lower it")
+
+
+def test_sizes_beyond_the_data_are_refused(tmp_path: Path) -> None:
+    config = data_config("gsm8k", write_gsm8k(tmp_path))
+    assert refusal(replace(config, train_size=8)) == (
+        "data.train_size=8: data=gsm8k has only 7 train questions; lower it, or use null for all"
+    )
+    assert refusal(replace(config, test_size=6), "test") == (
+        "data.test_size=6: data=gsm8k has only 5 test questions; lower it, or use null for all"
+    )
+
+
+def test_a_question_of_training_and_test_is_refused_whatever_its_case_and_spaces(tmp_path: Path) -> None:
+    write_gsm8k(tmp_path)
+    with (tmp_path / "test.jsonl").open("a") as file:
+        for number in range(4):
+            file.write("\n" + json.dumps({"question": f" Train  QUESTION {number}?", "answer": "#### 1"}))
+    for split in (None, "test", "validation"):
+        message = refusal(data_config("gsm8k", tmp_path, validation_size=1), split)
+        # At least three: the one held-out question may be the fourth copy.
+        assert "train and test share" in message
+        assert " = gsm8k-test-6" in message or " = gsm8k-test-7" in message
+        assert f"remove the copies in data.path={tmp_path}" in message
+
+
+def test_a_question_twice_in_training_cannot_be_trained_on_and_validated_on(tmp_path: Path) -> None:
+    rows = [json.dumps({"question": "The same?", "answer": "#### 1"})] * 4
+    write_gsm8k(tmp_path)
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    message = refusal(data_config("gsm8k", tmp_path, validation_size=1))
+    assert "train and validation share 1 questions (first: gsm8k-train-" in message
+
+
+def test_repeated_ids_are_refused(tmp_path: Path) -> None:
+    rows = [
+        {"ID": f"chal-{n // 2}", "Body": f"There are {n} cats.", "Question": "How many?", "Answer": n}
+        for n in range(20)
+    ]
+    (tmp_path / "SVAMP.json").write_text(json.dumps(rows))
+    message = refusal(data_config("svamp", tmp_path))
+    assert message.startswith("data=svamp: 10 ids occur more than once (first: svamp-chal-")
+    assert message.endswith(f"make them unique in data.path={tmp_path}")
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    row = {"ID": "chal-1", "Body": "There is a cat.", "Question": "How many?", "Answer": 1}
+    rows = [row, {**row, "ID": "chal-2"}]
+    (tmp_path / "SVAMP.json").write_text(json.dumps(rows[:1]))
+    assert refusal(data_config("svamp", tmp_path, validation_size=1)).endswith("data=svamp has 1; lower it")
+
+
+@pytest.mark.parametrize("split", ["ood", "dev"])
+def test_unknown_splits_are_refused(tmp_path: Path, split: str) -> None:
+    message = refusal(data_config("gsm8k", write_gsm8k(tmp_path)), split)
+    assert message == f"eval.split={split}: data=gsm8k has no such split; choose from: validation, test"
+
+
+def test_training_questions_cannot_be_evaluated(tmp_path: Path) -> None:
+    assert "training questions measure nothing" in refusal(data_config("gsm8k", write_gsm8k(tmp_path)), "train")
+
+
+def test_unknown_data_set_is_refused() -> None:
+    assert refusal(data_config("math")) == (
+        "data.name='math' is unknown; choose from: gsm8k, svamp, gsm_symbolic, wordproblems"
+    )
+
+
+@pytest.mark.parametrize("name", ["wordproblems", "gsm_symbolic"])
+def test_generated_sizes(name: str) -> None:
+    config = data_config(name)
+    data = training_data(config)
+    assert (len(data.train), len(data.validation)) == (GENERATED_TRAIN_SIZE, 3)
+    assert len(evaluation_problems(config, "test")) == GENERATED_TEST_SIZE
+    small = data_config(name, train_size=5, test_size=4, validation_size=2)
+    assert training_data(small).train == data.train[:5]
+    assert training_data(small).validation == data.validation[:2]
+    assert len(evaluation_problems(small, "test")) == 4
+
+
+def test_wordproblems_out_of_distribution() -> None:
+    problems = evaluation_problems(data_config(test_size=6), "ood")
+    assert len(problems) == 6
+    assert {len(problem.steps) for problem in problems} <= {5, 6}
