@@ -9,23 +9,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SMALL = [
-    "tracker=none",
-    "data.train_size=24",
-    "data.validation_size=8",
-    "data.test_size=10",
-    "data.max_completion_tokens=80",
-    "algo.rounds=1",
-    "algo.samples=3",
-    "algo.epochs=1",
-    "algo.batch_size=4",
-    "algo.micro_batch_size=4",
-    "eval.k=3",
-    "eval.resamples=200",
-    "engine.max_sequences=64",
-]
-
-
 @dataclass
 class Finished:
     code: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -114,7 +114,7 @@ def _generated(
     return {name: generate(name, sizes[name], config.seed) for name in names}
 
 
-SOURCES: Mapping[str, Callable[[DataConfig], Splits]] = {
+SOURCES: dict[str, Callable[[DataConfig], Splits]] = {
     "gsm8k": lambda config: _official(gsm8k.load, config),
     "svamp": lambda config: _official(svamp.load, config),
     "gsm_symbolic": lambda config: _generated(gsm_symbolic.generate, ("train", "validation", "test"), config),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rlreason import data
 from rlreason.config import DataConfig
 from rlreason.data import (
     GENERATED_TEST_SIZE,
@@ -54,20 +55,20 @@ def refusal(config: DataConfig, split: str | None = None) -> str:
 
 def test_training_validation_and_test_are_disjoint_and_complete(tmp_path: Path) -> None:
     config = data_config("gsm8k", write_gsm8k(tmp_path))
-    data = training_data(config)
-    assert (len(data.train), len(data.validation)) == (7, 3)
-    assert sorted(ids(data.train) + ids(data.validation)) == sorted(f"gsm8k-train-{n}" for n in range(1, 11))
-    assert evaluation_problems(config, "validation") == data.validation
+    whole = training_data(config)
+    assert (len(whole.train), len(whole.validation)) == (7, 3)
+    assert sorted(ids(whole.train) + ids(whole.validation)) == sorted(f"gsm8k-train-{n}" for n in range(1, 11))
+    assert evaluation_problems(config, "validation") == whole.validation
     assert sorted(ids(evaluation_problems(config, "test"))) == [f"gsm8k-test-{n}" for n in range(1, 6)]
 
 
 def test_held_out_questions_do_not_depend_on_train_size_nor_training_on_validation_size(tmp_path: Path) -> None:
     config = data_config("gsm8k", write_gsm8k(tmp_path))
-    data = training_data(config)
+    whole = training_data(config)
     fewer = training_data(replace(config, train_size=4))
-    assert fewer.validation == data.validation
-    assert fewer.train == data.train[:4]
-    assert training_data(replace(config, validation_size=1)).train[:7] == data.train
+    assert fewer.validation == whole.validation
+    assert fewer.train == whole.train[:4]
+    assert training_data(replace(config, validation_size=1)).train[:7] == whole.train
 
 
 def test_data_seed_changes_what_is_held_out(tmp_path: Path) -> None:
@@ -132,11 +133,11 @@ def test_repeated_ids_are_refused(tmp_path: Path) -> None:
     assert message.endswith(f"make them unique in data.path={tmp_path}")
 
 
-def test_an_empty_split_is_refused(tmp_path: Path) -> None:
-    row = {"ID": "chal-1", "Body": "There is a cat.", "Question": "How many?", "Answer": 1}
-    rows = [row, {**row, "ID": "chal-2"}]
-    (tmp_path / "SVAMP.json").write_text(json.dumps(rows[:1]))
-    assert refusal(data_config("svamp", tmp_path, validation_size=1)).endswith("data=svamp has 1; lower it")
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_empty_split_is_refused(monkeypatch: pytest.MonkeyPatch, split: str) -> None:
+    splits = {"train": [Problem("a", "A?", "1")], "test": [Problem("b", "B?", "1")], split: []}
+    monkeypatch.setitem(data.SOURCES, "gsm8k", lambda _: splits)
+    assert refusal(data_config("gsm8k")) == f"data=gsm8k: the {split} split is empty; use more data"
 
 
 @pytest.mark.parametrize("split", ["ood", "dev"])
@@ -158,12 +159,12 @@ def test_unknown_data_set_is_refused() -> None:
 @pytest.mark.parametrize("name", ["wordproblems", "gsm_symbolic"])
 def test_generated_sizes(name: str) -> None:
     config = data_config(name)
-    data = training_data(config)
-    assert (len(data.train), len(data.validation)) == (GENERATED_TRAIN_SIZE, 3)
+    whole = training_data(config)
+    assert (len(whole.train), len(whole.validation)) == (GENERATED_TRAIN_SIZE, 3)
     assert len(evaluation_problems(config, "test")) == GENERATED_TEST_SIZE
     small = data_config(name, train_size=5, test_size=4, validation_size=2)
-    assert training_data(small).train == data.train[:5]
-    assert training_data(small).validation == data.validation[:2]
+    assert training_data(small).train == whole.train[:5]
+    assert training_data(small).validation == whole.validation[:2]
     assert len(evaluation_problems(small, "test")) == 4
 
 

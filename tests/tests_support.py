@@ -1,0 +1,30 @@
+"""Small experiments and readers of run folders, for the tests."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+SMALL = [
+    "tracker=none",
+    "data.train_size=24",
+    "data.validation_size=8",
+    "data.test_size=10",
+    "data.max_completion_tokens=80",
+    "algo.rounds=1",
+    "algo.samples=3",
+    "algo.epochs=1",
+    "algo.batch_size=4",
+    "algo.micro_batch_size=4",
+    "eval.k=3",
+    "eval.resamples=200",
+    "engine.max_sequences=64",
+]
+
+
+def journal(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+
+
+def rollout_counts(run: Path) -> dict[str, int]:
+    return {path.stem: pq.read_metadata(path).num_rows for path in sorted((run / "rollouts").glob("*.parquet"))}
