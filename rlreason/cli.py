@@ -29,40 +29,37 @@ def main() -> None:
         return
     # Without this Hydra prints tracebacks of its own and exits with 1; we turn errors into one line each.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is first imported
     try:
         failures = compose_and_run()
-    except UserError as error:
-        fail(str(error))
     except KeyboardInterrupt:
         fail("interrupted; the same command continues where it stopped", INTERRUPTED)
-    except OSError as error:
-        if error.errno not in DISK_TROUBLE:
-            raise
-        fail(f"cannot write {error.filename or 'to disk'}: {error.strerror}; free some space or set runs_dir=FOLDER")
     except Exception as error:
         message = composition_message(error)
         if message is None:
             raise
         fail(message)
-    else:
-        sys.exit(1 if failures else 0)
+    if failures:
+        fail(failures[0] if len(failures) == 1 else f"{len(failures)} jobs failed: {'; '.join(failures)}")
 
 
 def compose_and_run() -> list[str]:
-    """Let Hydra compose and call the job, once or for every combination of a sweep; the names of failed jobs."""
+    """Let Hydra compose and call the job, once or for every combination of a sweep; what went wrong in failed jobs."""
     import hydra
 
     failures: list[str] = []
-    sweeping = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
 
     def job(composed: Any) -> None:
+        # Caught here, inside Hydra, so that a failed job does not stop a sweep and Hydra adds no lines of its own.
         try:
             run_job(composed)
         except UserError as error:
-            if not sweeping:
-                raise
             failures.append(str(error))
-            print(f"rlreason: this job failed, the next one goes on: {error}", file=sys.stderr)
+        except OSError as error:
+            if error.errno not in DISK_TROUBLE:
+                raise
+            place = error.filename or "to disk"
+            failures.append(f"cannot write {place}: {error.strerror}; free some space or set runs_dir=FOLDER")
 
     hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(job)()
     return failures

@@ -33,17 +33,19 @@ _UNIT_WORDS = (
     r"(?:[A-Za-zµ'-]{2,}|[mglLsh])(?:/[A-Za-z]+)?(?:\s?\^\{?[23]\}?|[²³])?"
     r"(?:\s+(?!(?:or|and)\b)[A-Za-z'-]+(?:/[A-Za-z]+)?){0,3}"
 )
+_CURRENCY = r"(?:[$€£¥₹]{1,2}\s?)?"
 _NUMBER = re.compile(
-    rf"""\s*(?P<sign>[-+]?)\s*
+    rf"""{_CURRENCY}(?P<sign>[-+]?)\s*{_CURRENCY}
     (?:(?P<whole>[0-9]+)(?:\s+(?P<top>[0-9]+)\s*/\s*(?P<bottom>[0-9]+)
                           |\s*\\[dt]?frac\s*\{{\s*(?P<latex_top>[0-9]+)\s*\}}\s*\{{\s*(?P<latex_bottom>[0-9]+)\s*\}})
       |\\[dt]?frac\s*\{{\s*(?P<numerator>-?{_DECIMAL})\s*\}}\s*\{{\s*(?P<denominator>-?{_DECIMAL})\s*\}}
       |(?P<decimal>{_DECIMAL})(?:\s*/\s*(?P<divisor>{_DECIMAL}))?)
-    (?P<percent>\s*%|\s+per\s?cent\b)?
-    (?:{_UNIT_WORDS}|\s?{_GLUED_UNIT})?\s*""",
+    (?P<percent>\s*%|\s+per\s?cent\b)?\s?{_CURRENCY}
+    (?:(?<!\s)(?:{_UNIT_WORDS}|\s?{_GLUED_UNIT}))?""",
     re.VERBOSE,
 )
-_SPELLINGS = str.maketrans(dict.fromkeys("−－﹣–", "-") | dict.fromkeys("€£¥₹$*", " ") | dict.fromkeys("\u2009\u202f"))
+# Minus signs and the dash that stands in for one; thin spaces, which group thousands.
+_SPELLINGS = str.maketrans(dict.fromkeys("\u2212\uff0d\ufe63\u2013", "-") | dict.fromkeys("\u2009\u202f"))
 _LATEX_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 _LATEX_DEGREE = re.compile(r"\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})")
 _LATEX_SPACE = re.compile(r"\\[,!;: ]|\\q?quad")
@@ -54,9 +56,10 @@ _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _BOXED = re.compile(r"\\f?boxed\s*\{")
 _DELIMITED = re.compile(r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\((.+)\\\)|\\\[(.+)\\\]")
 _MARKER = re.compile(r"#{4,}([^\n#]*)")
+_BOLD_END = re.compile(r"(?<=\S)\*\*(?=\s)")
 _NUMBERED_HEADING = re.compile(r"\s*[0-9]+[.)]\s+[A-Za-z]")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-_BEGINS_LIKE_A_NUMBER = re.compile(r"[-+−$€£\s]*(?:\.?[0-9]|\\)")
+_BEGINS_LIKE_A_NUMBER = re.compile(r"[-+\u2212$€£\s]*(?:\.?[0-9]|\\)")
 # Where the sentence that holds the answer ends, or its justification begins, or a special token follows it.
 _AFTER_ANSWER = re.compile(
     r"[.!?]\s|(?<=[0-9]),(?=\s+(?!and\b|or\b)[A-Za-z]{2})|\s\((?=[A-Za-z]{2})|\s(?:because|since)\s|<[|/]"
@@ -202,7 +205,7 @@ def _parse_number(answer: str) -> _Number | None:
 
 @lru_cache(maxsize=65536)
 def _parse_short_number(answer: str) -> _Number | None:
-    plain = answer.replace("{,}", ",").replace("\\$", " ").replace("\\%", "%").translate(_SPELLINGS)
+    plain = answer.replace("{,}", ",").replace("\\$", "$").replace("\\%", "%").translate(_SPELLINGS)
     if "\\" in plain:
         plain = _LATEX_TEXT.sub(r" \1 ", plain)
         plain = _LATEX_SPACE.sub("", _LATEX_DEGREE.sub("°", plain))
@@ -237,12 +240,13 @@ def _first_marked(text: str) -> str | None:
         return None
     for match in _MARKER.finditer(text):
         candidate = match[1].strip()
-        if _parse_number(candidate) is not None and not _NUMBERED_HEADING.match(candidate):
+        if _NUMBERED_HEADING.match(candidate):
+            continue
+        if _parse_number(candidate) is not None:
             return candidate
-        if candidate and not _NUMBERED_HEADING.match(candidate):
-            answer = _last_boxed(candidate) or _last_stated(candidate) or _strip_sentence(candidate)
-            if answer and _is_answer_like(answer):
-                return answer
+        answer = _last_boxed(candidate) or _last_stated(candidate) or _strip_sentence(candidate)
+        if answer and _is_answer_like(answer):
+            return answer
     return None
 
 
@@ -287,6 +291,7 @@ def _is_answer_like(candidate: str) -> bool:
 
 
 def _strip_sentence(candidate: str) -> str:
-    inner = _AFTER_ANSWER.split(candidate, maxsplit=1)[0].lstrip(" \t\r\n*_`:").rstrip(" \t\r\n*_`.,;:!?")
+    sentence = _BOLD_END.sub("", _AFTER_ANSWER.split(candidate, maxsplit=1)[0])
+    inner = sentence.lstrip(" \t\r\n*_`:=").rstrip(" \t\r\n*_`.,;:!?")
     match = _DELIMITED.fullmatch(inner)
     return inner if match is None else next(filter(None, match.groups())).strip()

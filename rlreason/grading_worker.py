@@ -23,11 +23,11 @@ _START_SECONDS = 120.0
 _MEMORY_BYTES = 2 * 1024**3
 
 
-class _WorkerDied(Exception):
+class _WorkerDiedError(Exception):
     pass
 
 
-class _WorkerTimedOut(Exception):
+class _WorkerTimeoutError(Exception):
     pass
 
 
@@ -50,7 +50,7 @@ class _Worker:
         )
         try:
             self._read_reply(_START_SECONDS)
-        except (_WorkerDied, _WorkerTimedOut) as error:
+        except (_WorkerDiedError, _WorkerTimeoutError) as error:
             self.close()
             raise RuntimeError("the grading worker did not start: check that math-verify can be imported") from error
 
@@ -59,7 +59,7 @@ class _Worker:
         try:
             self.process.stdin.write(json.dumps([answer, gold]).encode() + b"\n")
         except BrokenPipeError as error:
-            raise _WorkerDied from error
+            raise _WorkerDiedError from error
         return self._read_reply(_REPLY_SECONDS) == b"true\n"
 
     def close(self) -> None:
@@ -75,10 +75,10 @@ class _Worker:
         poller = select.poll()
         poller.register(self.process.stdout, select.POLLIN)
         if not poller.poll(seconds * 1000):
-            raise _WorkerTimedOut
+            raise _WorkerTimeoutError
         reply = self.process.stdout.readline()
         if not reply:
-            raise _WorkerDied
+            raise _WorkerDiedError
         return reply
 
 
@@ -107,10 +107,10 @@ def are_equivalent(answer: str, gold: str) -> bool:
         worker = _take_worker()
         try:
             verdict = worker.ask(answer, gold)
-        except _WorkerTimedOut:
+        except _WorkerTimeoutError:
             worker.close()
             return False
-        except _WorkerDied:
+        except _WorkerDiedError:
             worker.close()
             continue
         except BaseException:

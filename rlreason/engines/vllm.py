@@ -126,6 +126,7 @@ class VLLMEngine:
                 seed=self.seed,
                 trust_remote_code=False,
                 load_format="safetensors",
+                use_tqdm_on_load=False,
                 **device_arguments,
             )
         except ValueError as error:

@@ -80,7 +80,8 @@ class Display:
         for metric, after in evaluations[last].items():
             before = evaluations[first].get(metric)
             if before:
-                table.add_row(metric, shown(before), shown(after), shown(result["differences"][metric], signed=True))
+                difference = shown(result["differences"][metric], signed=True)
+                table.add_row(metric, f"{before['value']:.3f}", f"{after['value']:.3f}", difference)
         self.console.print(table)
 
     def _single(self, result: Mapping[str, Any], metrics: Mapping[str, Mapping[str, float]]) -> None:

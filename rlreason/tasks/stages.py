@@ -62,7 +62,7 @@ class RunStages:
     ) -> list[ScoredRollout]:
         """Draw and score the training rollouts of a round."""
         stage = f"round-{round_number}"
-        return self._rollouts(stage, stage, round_number, policy, problems, samples, temperature, "sample")
+        return self._rollouts(stage, round_number, policy, problems, samples, temperature, "sample")
 
     def example(self, rollout: ScoredRollout) -> Example:
         """The rollout as a training sequence: cut after its final answer's line and closed by the end-of-text token."""
@@ -109,7 +109,7 @@ class RunStages:
     def evaluate(self, round_number: int, policy: Path, samples_seen: int) -> float:
         """Measure a checkpoint on the validation and the reported questions; its validation maj@1."""
         stage = "init" if round_number == 0 else f"round-{round_number}"
-        greedy = self._rollouts(f"validation-{stage}", stage, round_number, policy, self.validation, 1, 0.0, "evaluate")
+        greedy = self._rollouts(f"validation-{stage}", round_number, policy, self.validation, 1, 0.0, "evaluate")
         accuracy = sum(item.correct for item in greedy) / len(greedy)
         k = self.config.eval.k if round_number == 0 else self.config.eval.k_between
         self.measure(stage, round_number, policy, samples_seen, k, {"validation/maj@1": accuracy})
@@ -121,12 +121,10 @@ class RunStages:
         """Every metric of a checkpoint on the reported questions, with its interval; kept as an evaluation."""
         name = f"{self.config.eval.split}-{stage}"
         temperature = self.config.eval.temperature
-        greedy = self._rollouts(f"{name}-greedy", stage, round_number, policy, self.measured, 1, 0.0, "evaluate")
+        greedy = self._rollouts(f"{name}-greedy", round_number, policy, self.measured, 1, 0.0, "evaluate")
         sampled: list[ScoredRollout] = []
         if k > 0:
-            sampled = self._rollouts(
-                f"{name}-sampled", stage, round_number, policy, self.measured, k, temperature, "evaluate"
-            )
+            sampled = self._rollouts(f"{name}-sampled", round_number, policy, self.measured, k, temperature, "evaluate")
         self.per_problem[stage] = measure(greedy, sampled, k)
         metrics = intervals(self.per_problem[stage], self.config.eval.resamples)
         self.evaluations.append(
@@ -163,7 +161,6 @@ class RunStages:
     def _rollouts(
         self,
         stage: str,
-        policy_name: str,
         round_number: int,
         policy: Path,
         problems: Sequence[Problem],
@@ -190,7 +187,7 @@ class RunStages:
             if (problem.id, sample) not in stored
         ]
         if requests:
-            rollouts += self._draw(stage, policy_name, policy, requests, temperature, kind)
+            rollouts += self._draw(stage, policy, requests, temperature, kind)
         with self.run.timed("grade" if kind == "sample" else kind):
             scored = self._score(rollouts, problems)
             store.seal(
@@ -198,7 +195,7 @@ class RunStages:
                 stage,
                 scored,
                 round_number=round_number,
-                checkpoint=policy_name,
+                checkpoint=self._name_of(policy),
                 temperature=temperature,
             )
         self.run.commit(
@@ -211,7 +208,7 @@ class RunStages:
         return scored
 
     def _draw(
-        self, stage: str, policy_name: str, policy: Path, requests: list[SampleRequest], temperature: float, kind: str
+        self, stage: str, policy: Path, requests: list[SampleRequest], temperature: float, kind: str
     ) -> list[Rollout]:
         """Sample `requests`, storing every rollout as it finishes."""
         engine = self._loaded(policy)
@@ -219,7 +216,10 @@ class RunStages:
         drawn: list[Rollout] = []
         tokens = 0
         writer = store.PartWriter(self.run.rollouts, stage)
-        with self.display.bar(f"{stage}: sampling {len(requests):,} from {policy_name}") as bar, self.run.timed(kind):
+        with (
+            self.display.bar(f"{stage}: sampling {len(requests):,} from {self._name_of(policy)}") as bar,
+            self.run.timed(kind),
+        ):
             for finished in engine.sample(requests, settings):
                 writer.append(finished)
                 drawn += finished
@@ -238,6 +238,10 @@ class RunStages:
             ScoredRollout(item, extract_answer(item.text), right, reward(by_id[item.problem_id], item, right))
             for item, right in zip(ordered, correct, strict=True)
         ]
+
+    def _name_of(self, policy: Path) -> str:
+        """The round that made a checkpoint, or "init"."""
+        return policy.name if policy.parent == self.run.folder / "checkpoints" else "init"
 
     def _loaded(self, policy: Path) -> Engine:
         """The engine with the weights of `policy`."""
@@ -282,6 +286,6 @@ class RunStages:
 
 
 def derived_seed(*parts: object) -> int:
-    """A seed from 0 to 2^63 - 1 that depends on every part and on nothing else."""
-    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    """A seed from 0 to 2^32 - 1 (the range of numpy's) that depends on every part and on nothing else."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big")

@@ -4,7 +4,6 @@ import json
 
 import pandas as pd
 import pytest
-
 from tests_support import SMALL, journal, rollout_counts
 
 pytestmark = pytest.mark.engine
@@ -57,8 +56,19 @@ def test_the_stages_are_those_that_the_kills_below_cover(uninterrupted):
 
 
 def test_killed_at_every_boundary_and_in_the_middle_of_sampling_and_training(rlreason, tmp_path, uninterrupted):
-    kills = ["sampling validation-init 1", "after validation-init", "before test-init-sampled", "after test-init-sampled"]
-    kills += ["sampling round-1 1", "sampling round-1 3", "before round-1", "after round-1", "after log-sampled-round-1"]
+    kills = [
+        "sampling validation-init 1",
+        "after validation-init",
+        "before test-init-sampled",
+        "after test-init-sampled",
+    ]
+    kills += [
+        "sampling round-1 1",
+        "sampling round-1 3",
+        "before round-1",
+        "after round-1",
+        "after log-sampled-round-1",
+    ]
     kills += ["training 3", "before train-round-1", "after train-round-1", "after validation-round-1"]
     kills += ["after log-evaluate-round-1", "before test-final-greedy", "after test-final-sampled", "before result"]
     kills += ["after result"]
@@ -86,9 +96,7 @@ def test_training_continues_from_its_last_checkpoint_to_the_same_weights(rlreaso
     rlreason(tmp_path, *COMMAND, "name=run").check()
     assert_same(run, uninterrupted)
     assert not (run / "training/train-round-1").exists()
-    ours, theirs = (
-        load_file(folder / "checkpoints/round-1/model.safetensors") for folder in (run, uninterrupted)
-    )
+    ours, theirs = (load_file(folder / "checkpoints/round-1/model.safetensors") for folder in (run, uninterrupted))
     sampled = [pd.read_parquet(folder / "rollouts/round-1.parquet")["text"] for folder in (run, uninterrupted)]
     if (sampled[0] == sampled[1]).all():
         for name, weights in ours.items():
