@@ -7,7 +7,6 @@ Plain numbers are compared exactly and fast. Anything else goes to math-verify, 
 import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -57,7 +56,7 @@ _BOXED = re.compile(r"\\f?boxed\s*\{")
 _DELIMITED = re.compile(r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\((.+)\\\)|\\\[(.+)\\\]")
 _MARKER = re.compile(r"#{4,}([^\n#]*)")
 _BOLD_END = re.compile(r"(?<=\S)\*\*(?=\s)")
-_NUMBERED_HEADING = re.compile(r"\s*[0-9]+[.)]\s+[A-Za-z]")
+_NUMBERED_HEADING = re.compile(r"[0-9]+[.)]\s+[A-Z*]")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _BEGINS_LIKE_A_NUMBER = re.compile(r"[-+\u2212$€£\s]*(?:\.?[0-9]|\\)")
 # Where the sentence that holds the answer ends, or its justification begins, or a special token follows it.
@@ -105,7 +104,7 @@ def answer_key(answer: str) -> str:
         The value of a plain number as an integer or a reduced fraction ("18" for "18.0", "$18" and "36/2"), the
         percent sign dropped; any other answer with its whitespace normalised.
     """
-    number = _parse_number(answer)
+    number = _parse_number(_strip_sentence(answer))
     return " ".join(answer.split()) if number is None else str(number.value)
 
 
@@ -173,7 +172,10 @@ def _quick_verdict(answer: str, gold: str) -> bool | None:
 
 
 def _slow_verdicts(pairs: list[tuple[str, str]], workers: int | None) -> list[bool]:
-    from rlreason.grading_worker import are_equivalent  # starts nothing, but spares the fast path an import
+    # Imported here because most callers meet plain numbers only, and need neither.
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rlreason.grading_worker import are_equivalent
 
     wanted = workers or min(len(os.sched_getaffinity(0)), _MAX_DEFAULT_WORKERS)
     with ThreadPoolExecutor(min(wanted, len(pairs))) as executor:
@@ -190,7 +192,7 @@ def _are_equal(first: _Number, second: _Number) -> bool:
 
 @lru_cache(maxsize=65536)
 def _gold_answer(gold: str) -> str:
-    return extract_answer(gold) or _strip_sentence(gold)
+    return gold if gold.isdecimal() else extract_answer(gold) or _strip_sentence(gold)
 
 
 @lru_cache(maxsize=65536)
@@ -200,7 +202,11 @@ def _parse_gold(gold: str) -> _Number | None:
 
 def _parse_number(answer: str) -> _Number | None:
     # The limit comes before the cache, so that a long text is neither kept nor turned into a huge integer.
-    return _parse_short_number(answer) if len(answer) <= MAX_ANSWER_CHARACTERS else None
+    if len(answer) > MAX_ANSWER_CHARACTERS:
+        return None
+    if answer.isascii() and answer.isdecimal():
+        return _Number(int(answer), False)
+    return _parse_short_number(answer)
 
 
 @lru_cache(maxsize=65536)
@@ -243,7 +249,7 @@ def _first_marked(text: str) -> str | None:
         if _NUMBERED_HEADING.match(candidate):
             continue
         if _parse_number(candidate) is not None:
-            return candidate
+            return _strip_sentence(candidate)
         answer = _last_boxed(candidate) or _last_stated(candidate) or _strip_sentence(candidate)
         if answer and _is_answer_like(answer):
             return answer
@@ -251,14 +257,10 @@ def _first_marked(text: str) -> str | None:
 
 
 def _last_boxed(text: str) -> str | None:
-    if "boxed" not in text:
+    starts = [match.end() for match in _BOXED.finditer(text)]
+    if not starts:
         return None
-    start = None
-    for match in _BOXED.finditer(text):
-        start = match.end()
-    if start is None:
-        return None
-    depth = 1
+    start, depth = starts[-1], 1
     for brace in _BRACES.finditer(text, start):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
@@ -267,10 +269,8 @@ def _last_boxed(text: str) -> str | None:
 
 
 def _last_stated(text: str) -> str | None:
-    end = None
-    for match in _ANSWER_IS.finditer(text):
-        end = match.end()
-    return None if end is None else _strip_sentence(text[end:].partition("\n")[0]) or None
+    starts = [match.end() for match in _ANSWER_IS.finditer(text)]
+    return (_strip_sentence(text[starts[-1] :].partition("\n")[0]) or None) if starts else None
 
 
 def _closing_line(text: str) -> str | None:

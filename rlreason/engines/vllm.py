@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlreason.config import EngineConfig, ModelConfig
 from rlreason.engines import SampleRequest, SamplingSettings
+from rlreason.engines.untied import untied_view
 from rlreason.errors import UserError
 from rlreason.types import Rollout
 
@@ -32,18 +35,25 @@ class VLLMEngine:
         self.loaded: Path | None = None
         self.asleep = False
         self.llm: Any = None
+        self._views = tempfile.TemporaryDirectory(prefix="rlreason-")
+        self._loads = 0
 
     def load(self, checkpoint: Path) -> None:
         """Start on `checkpoint`, or put its weights in the place of the current ones and forget cached prefixes."""
+        if self.asleep:
+            self.llm.wake_up()
+            self.asleep = False
+        if checkpoint == self.loaded:
+            return
+        self._loads += 1
+        view = untied_view(checkpoint, Path(self._views.name) / str(self._loads))
         if self.llm is None:
-            self.llm = self._start(checkpoint)
+            self.llm = self._start(view)
         else:
-            if self.asleep:
-                self.llm.wake_up()
-                self.asleep = False
-            if checkpoint != self.loaded:
-                self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(checkpoint)})
-                self.llm.reset_prefix_cache()
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(view)})
+            self.llm.reset_prefix_cache()
+        if view != checkpoint:
+            shutil.rmtree(view)
         self.loaded = checkpoint
 
     def release(self) -> None:

@@ -1,0 +1,65 @@
+"""A view of a checkpoint in which the output layer has weights of its own, for engines that swap weights in place.
+
+Models that share their input embedding with the output layer store it once. vLLM's in-place reload then replaces the
+embedding and keeps the old output layer (measured with 0.32 on a CPU, whose kernels pack it apart): rollouts come
+from a mixture of two policies, and nothing says so. Storing the matrix twice, under both names, lets every reload
+replace both.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from rlreason.errors import UserError
+
+INDEX = "model.safetensors.index.json"
+OUTPUT_LAYER = "lm_head.weight"
+
+
+def untied_view(checkpoint: Path, folder: Path) -> Path:
+    """A folder that loads like `checkpoint` with an output layer of its own.
+
+    Args:
+        checkpoint: Folder in Hugging Face format.
+        folder: New folder for the view; it links to the files of `checkpoint`.
+
+    Returns:
+        `folder`, or `checkpoint` itself where nothing is shared.
+
+    Raises:
+        UserError: The shared matrix has a name that is not known here.
+    """
+    from transformers import AutoConfig
+
+    if not AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).tie_word_embeddings:
+        return checkpoint
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    matrix = None
+    for path in checkpoint.resolve().iterdir():
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as tensors:
+                names = list(tensors.keys())
+                if OUTPUT_LAYER in names:
+                    shutil.rmtree(folder)
+                    raise UserError(
+                        f"{checkpoint} shares its embedding and stores {OUTPUT_LAYER} as well; save it again"
+                    )
+                shared = [name for name in names if name.endswith("embed_tokens.weight")]
+                matrix = tensors.get_tensor(shared[0]) if shared else matrix
+        if path.name not in (INDEX, "config.json"):
+            (folder / path.name).symlink_to(path)
+    if matrix is None:
+        raise UserError(f"{checkpoint} shares its embedding under a name that is not known; use engine=transformers")
+    save_file({OUTPUT_LAYER: matrix.contiguous()}, folder / "output-layer.safetensors", metadata={"format": "pt"})
+    settings = json.loads((checkpoint / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "tie_word_embeddings": False}))
+    if (checkpoint / INDEX).exists():
+        index = json.loads((checkpoint / INDEX).read_text())
+        index["weight_map"][OUTPUT_LAYER] = "output-layer.safetensors"
+        (folder / INDEX).write_text(json.dumps(index))
+    return folder
