@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rlreason.cli import config_folder
-from rlreason.config import ExperimentConfig, from_composed
+from rlreason.compose import from_composed
+from rlreason.config import ExperimentConfig
 from rlreason.data import training_data
 from rlreason.engines import SampleRequest, SamplingSettings, start
 from rlreason.errors import UserError

@@ -71,7 +71,7 @@ def run_job(composed: Any) -> None:
     from omegaconf import OmegaConf
     from rich.console import Console
 
-    from rlreason.config import from_composed
+    from rlreason.compose import from_composed
     from rlreason.tasks.display import Display
 
     config = from_composed(composed)

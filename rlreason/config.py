@@ -1,13 +1,12 @@
 """The typed configuration of an experiment.
 
-Hydra composes YAML from `conf/`; `from_composed` converts it, once, to the frozen dataclasses of this file. Unknown
-keys, wrong types and impossible values are refused there. Below this file nobody sees an OmegaConf object.
-Every section is flat, and every field says what it means; `rlreason --help GROUP` prints these descriptions.
+Hydra composes YAML from `conf/`; `rlreason.compose` converts it, once, to the frozen dataclasses of this file. Every
+section is flat, refuses impossible values, and says what each field means; `rlreason --help GROUP` prints that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlreason.errors import UserError
@@ -22,6 +21,11 @@ def require(condition: bool, message: str) -> None:
     """Raise a UserError with `message` unless `condition` holds."""
     if not condition:
         raise UserError(message)
+
+
+def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise a UserError unless `value` is among `choices`."""
+    require(value in choices, f"{key}={value!r} is unknown; choose from: {', '.join(choices)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,7 @@ class SupervisedConfig:
             f"micro_batch_size={self.micro_batch_size} must divide batch_size={self.batch_size}",
         )
         require(0 <= self.warmup_ratio < 1, f"warmup_ratio={self.warmup_ratio} must be in [0, 1)")
-        _one_of("schedule", self.schedule, ("cosine", "linear", "constant"))
+        one_of("schedule", self.schedule, ("cosine", "linear", "constant"))
         require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} must not be negative")
         require(self.max_grad_norm > 0, f"max_grad_norm={self.max_grad_norm} must be above 0")
 
@@ -89,8 +93,8 @@ class ExpertIterationConfig(SupervisedConfig):
         require(
             self.temperature > 0, f"algo.temperature={self.temperature} must be above 0: K equal samples teach nothing"
         )
-        _one_of("algo.deduplicate", self.deduplicate, ("steps", "text", "none"))
-        _one_of("algo.restart", self.restart, ("base", "init", "policy"))
+        one_of("algo.deduplicate", self.deduplicate, ("steps", "text", "none"))
+        one_of("algo.restart", self.restart, ("base", "init", "policy"))
         require(self.patience >= 1, f"algo.patience={self.patience} must be at least 1")
 
 
@@ -117,7 +121,7 @@ class ModelConfig:
     lora_alpha: float = documented("scale of the LoRA update")
 
     def __post_init__(self) -> None:
-        _one_of("model.dtype", self.dtype, ("auto", "float32", "bfloat16", "float16"))
+        one_of("model.dtype", self.dtype, ("auto", "float32", "bfloat16", "float16"))
         require(
             self.path not in ("", "???"),
             "model.path is empty: name a folder or a Hub model, e.g. model.path=/models/my-llama",
@@ -191,7 +195,7 @@ class EngineConfig:
     enforce_eager: bool = documented("skip graph capture and compilation: starts sooner, generates slower on a GPU")
 
     def __post_init__(self) -> None:
-        _one_of("engine.name", self.name, ("auto", "vllm", "transformers"))
+        one_of("engine.name", self.name, ("auto", "vllm", "transformers"))
         require(self.max_sequences >= 1, f"engine.max_sequences={self.max_sequences} must be at least 1")
         require(0 < self.memory_share <= 1, f"engine.memory_share={self.memory_share} must be in (0, 1]")
         require(
@@ -211,7 +215,7 @@ class EvalConfig:
     resamples: int = documented("bootstrap resamples of the questions for each 95 % interval")
 
     def __post_init__(self) -> None:
-        _one_of("eval.split", self.split, ("test", "validation", "ood"))
+        one_of("eval.split", self.split, ("test", "validation", "ood"))
         require(self.k >= 0, f"eval.k={self.k} must not be negative (0 means greedy only)")
         require(0 <= self.k_between <= self.k, f"eval.k_between={self.k_between} must be between 0 and eval.k={self.k}")
         require(self.temperature > 0, f"eval.temperature={self.temperature} must be above 0; maj@1 is always greedy")
@@ -229,7 +233,7 @@ class TrackerConfig:
     rollouts: int = documented("example rollouts of each evaluation in the W&B table")
 
     def __post_init__(self) -> None:
-        _one_of("tracker.name", self.name, ("wandb", "none"))
+        one_of("tracker.name", self.name, ("wandb", "none"))
 
 
 AlgorithmConfig = SFTConfig | ExpertIterationConfig
@@ -254,96 +258,3 @@ class ExperimentConfig:
     runs_dir: str = documented("folder of all run folders")
     seed: int = documented("seed of sampling and training")
     checkpoint_seconds: float = documented("time between resumable checkpoints within a training stage, in seconds")
-
-
-SECTIONS: dict[str, dict[str, type]] = {
-    "task": {"train": TaskConfig, "evaluate": TaskConfig, "tiny_base": TaskConfig},
-    "algo": {"sft": SFTConfig, "ei": ExpertIterationConfig},
-    "reward": {"sparse": SparseRewardConfig},
-    "model": {"*": ModelConfig},
-    "init": {"scratch": ScratchConfig, "sft": SFTInitConfig},
-    "data": dict.fromkeys(("gsm8k", "svamp", "gsm_symbolic", "wordproblems"), DataConfig),
-    "prompt": {"*": PromptConfig},
-    "engine": {"*": EngineConfig},
-    "eval": {"*": EvalConfig},
-    "tracker": {"*": TrackerConfig},
-}
-
-
-def from_composed(composed: Any) -> ExperimentConfig:
-    """Convert what Hydra composed to the typed configuration.
-
-    Args:
-        composed: The composed `DictConfig`.
-
-    Returns:
-        The experiment, every field checked.
-
-    Raises:
-        UserError: A key is unknown, a value has the wrong type or cannot work; the message names it.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        plain: Any = OmegaConf.to_container(composed, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {str(error.msg).splitlines()[0]}") from error
-    values: dict[str, Any] = {}
-    for section, classes in SECTIONS.items():
-        require(section in plain, f"the configuration has no section {section!r}; add it to the defaults list")
-        chosen = plain[section].get("name")
-        schema = classes.get(chosen, classes.get("*"))
-        if schema is None:
-            raise UserError(f"{section}.name={chosen!r} is unknown; choose from: {', '.join(sorted(classes))}")
-        try:
-            values[section] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain[section]))
-        except OmegaConfBaseException as error:
-            raise UserError(f"{section}.{error.full_key or '?'}: {str(error.msg).splitlines()[0]}") from error
-        except UserError as error:
-            raise UserError(str(error) if f"{section}." in str(error) else f"{section}: {error}") from error
-    for key in ("name", "runs_dir", "seed", "checkpoint_seconds"):
-        values[key] = plain[key]
-    for unknown in set(plain) - set(values):
-        raise UserError(f"unknown key {unknown!r}; the sections are {', '.join(SECTIONS)}")
-    _check_top_level(values)
-    config = ExperimentConfig(**values)
-    _check_together(config)
-    return config
-
-
-def _check_top_level(values: dict[str, Any]) -> None:
-    name, seed, seconds = values["name"], values["seed"], values["checkpoint_seconds"]
-    require(name is None or isinstance(name, str), f"name={name!r} must be text")
-    require(isinstance(seed, int) and seed >= 0, f"seed={seed!r} must be a whole number from 0")
-    require(isinstance(values["runs_dir"], str), f"runs_dir={values['runs_dir']!r} must be a folder")
-    require(isinstance(seconds, int | float) and seconds >= 0, f"checkpoint_seconds={seconds!r} must be 0 or more")
-
-
-def _check_together(config: ExperimentConfig) -> None:
-    """Refuse combinations that are each valid alone but cannot work together."""
-    generated = config.data.name in ("wordproblems", "gsm_symbolic")
-    require(not (generated and config.data.path), f"data={config.data.name} is generated; leave data.path out")
-    require(
-        config.eval.split != "ood" or config.data.name == "wordproblems",
-        f"eval.split=ood needs data=wordproblems; data={config.data.name} has no such split",
-    )
-    if isinstance(config.algo, ExpertIterationConfig):
-        wanted, there = config.algo.questions, config.data.train_size
-        require(
-            there is None or wanted <= there,
-            f"algo.questions={wanted} is more than data.train_size={there}; lower one or raise the other",
-        )
-    require(
-        not (config.init.name == "sft" and config.data.name == "svamp"),
-        "init=sft needs worked solutions, which svamp does not have; use init=scratch, or an SFT model",
-    )
-
-
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    require(value in choices, f"{key}={value!r} is unknown; choose from: {', '.join(choices)}")
-
-
-def describe(schema: type) -> list[tuple[str, str, str]]:
-    """(field, type, meaning) of every field of a section, for `--help`."""
-    return [(item.name, str(item.type), item.metadata.get("help", "")) for item in fields(schema)]

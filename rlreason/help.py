@@ -80,7 +80,7 @@ def defaults(folder: Path) -> dict[str, str]:
 def _print_group(console: Any, folder: Path, group: str) -> None:
     import yaml
 
-    from rlreason.config import SECTIONS, describe
+    from rlreason.compose import SECTIONS, describe
 
     console.print(f"[bold]{group}[/]  {GROUP_NOTES[group]}")
     for choice, description in choices(folder, group).items():
@@ -120,7 +120,7 @@ def suggest(error: Exception, folder: Path) -> str:
 
 
 def _unknown_key(key: str, folder: Path) -> str:
-    from rlreason.config import SECTIONS, describe
+    from rlreason.compose import SECTIONS, describe
 
     known = [*GROUP_NOTES, "name", "runs_dir", "seed", "checkpoint_seconds"]
     section = key.partition(".")[0]

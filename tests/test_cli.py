@@ -36,7 +36,6 @@ def test_help_of_a_group_explains_its_fields(cold_rlreason, tmp_path):
         ["algo=ppoo"],
         ["algo.samples=0"],
         ["--cfg", "job"],
-        ["-sc", "query=bash"],
         ["model=local", "model.path=/none"],
     ],
 )

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from rlreason.config import ExperimentConfig, from_composed
+from rlreason.compose import from_composed
+from rlreason.config import ExperimentConfig
 from rlreason.errors import UserError
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -36,7 +37,7 @@ def test_every_choice_has_a_description_for_help(choice):
 
 
 def test_every_field_is_documented():
-    from rlreason.config import SECTIONS, describe
+    from rlreason.compose import SECTIONS, describe
 
     for classes in SECTIONS.values():
         for schema in classes.values():

@@ -10,6 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"types", "errors"},
     {"config"},
+    {"compose"},
     {
         "grading",
         "grading_worker",
@@ -90,7 +91,7 @@ def test_heavy_libraries_are_not_imported_at_the_top(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text()
-    assert text.count("\n") <= 340, "a second purpose?"
+    assert text.count("\n") <= 300, "a second purpose?"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno - node.lineno < 75, f"{node.name} is long"
+            assert node.end_lineno - node.lineno < 70, f"{node.name} is long"

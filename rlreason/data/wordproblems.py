@@ -156,7 +156,7 @@ def _draw(rng: random.Random, steps: int) -> tuple[str, Problem]:
         last = len(lines) == steps - 1
         if last and previous is not None and previous[1] + value <= LARGEST_VALUE and rng.random() < 0.5:
             total = previous[1] + value
-            lines.append(f"Together they have {previous[1]}+{value}={total} {things}.")
+            lines.append(f"{previous[1]}+{value}={total}")
             question = rng.choice(TOGETHER_SENTENCES).format(things=things, previous=previous[0], subject=subject)
             skeleton.append("together")
             value = total
@@ -169,7 +169,7 @@ def _draw(rng: random.Random, steps: int) -> tuple[str, Problem]:
         keeps_things = operation.changes_subject and kind != "share"
         previous = (subject, value) if keeps_things else None
         subject = other if operation.changes_subject else subject
-        lines.append(f"{subject} has {value}{operation.symbol}{term}={result} {things}.")
+        lines.append(f"{value}{operation.symbol}{term}={result}")
         skeleton.append(f"{kind} {term}")
         value = result
     else:

@@ -1,0 +1,115 @@
+"""From what Hydra composed to the typed experiment: unknown keys, wrong types and impossible combinations end here.
+
+Below this file nobody sees an OmegaConf object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from rlreason.config import (
+    DataConfig,
+    EngineConfig,
+    EvalConfig,
+    ExperimentConfig,
+    ExpertIterationConfig,
+    ModelConfig,
+    PromptConfig,
+    ScratchConfig,
+    SFTConfig,
+    SFTInitConfig,
+    SparseRewardConfig,
+    TaskConfig,
+    TrackerConfig,
+    require,
+)
+from rlreason.errors import UserError
+
+SECTIONS: dict[str, dict[str, type]] = {
+    "task": {"train": TaskConfig, "evaluate": TaskConfig, "tiny_base": TaskConfig},
+    "algo": {"sft": SFTConfig, "ei": ExpertIterationConfig},
+    "reward": {"sparse": SparseRewardConfig},
+    "model": {"*": ModelConfig},
+    "init": {"scratch": ScratchConfig, "sft": SFTInitConfig},
+    "data": dict.fromkeys(("gsm8k", "svamp", "gsm_symbolic", "wordproblems"), DataConfig),
+    "prompt": {"*": PromptConfig},
+    "engine": {"*": EngineConfig},
+    "eval": {"*": EvalConfig},
+    "tracker": {"*": TrackerConfig},
+}
+
+
+def from_composed(composed: Any) -> ExperimentConfig:
+    """Convert what Hydra composed to the typed configuration.
+
+    Args:
+        composed: The composed `DictConfig`.
+
+    Returns:
+        The experiment, every field checked.
+
+    Raises:
+        UserError: A key is unknown, a value has the wrong type or cannot work; the message names it.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        plain: Any = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: {str(error.msg).splitlines()[0]}") from error
+    values: dict[str, Any] = {}
+    for section, classes in SECTIONS.items():
+        require(section in plain, f"the configuration has no section {section!r}; add it to the defaults list")
+        chosen = plain[section].get("name")
+        schema = classes.get(chosen, classes.get("*"))
+        if schema is None:
+            raise UserError(f"{section}.name={chosen!r} is unknown; choose from: {', '.join(sorted(classes))}")
+        try:
+            values[section] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain[section]))
+        except OmegaConfBaseException as error:
+            raise UserError(f"{section}.{error.full_key or '?'}: {str(error.msg).splitlines()[0]}") from error
+        except UserError as error:
+            raise UserError(str(error) if f"{section}." in str(error) else f"{section}: {error}") from error
+    for key in ("name", "runs_dir", "seed", "checkpoint_seconds"):
+        values[key] = plain[key]
+    for unknown in set(plain) - set(values):
+        raise UserError(f"unknown key {unknown!r}; the sections are {', '.join(SECTIONS)}")
+    _check_top_level(values)
+    config = ExperimentConfig(**values)
+    _check_together(config)
+    return config
+
+
+def _check_top_level(values: dict[str, Any]) -> None:
+    name, seed, seconds = values["name"], values["seed"], values["checkpoint_seconds"]
+    require(name is None or isinstance(name, str), f"name={name!r} must be text")
+    require(isinstance(seed, int) and seed >= 0, f"seed={seed!r} must be a whole number from 0")
+    require(isinstance(values["runs_dir"], str), f"runs_dir={values['runs_dir']!r} must be a folder")
+    require(isinstance(seconds, int | float) and seconds >= 0, f"checkpoint_seconds={seconds!r} must be 0 or more")
+
+
+def _check_together(config: ExperimentConfig) -> None:
+    """Refuse combinations that are each valid alone but cannot work together."""
+    generated = config.data.name in ("wordproblems", "gsm_symbolic")
+    require(not (generated and config.data.path), f"data={config.data.name} is generated; leave data.path out")
+    require(
+        config.eval.split != "ood" or config.data.name == "wordproblems",
+        f"eval.split=ood needs data=wordproblems; data={config.data.name} has no such split",
+    )
+    if isinstance(config.algo, ExpertIterationConfig):
+        wanted, there = config.algo.questions, config.data.train_size
+        require(
+            there is None or wanted <= there,
+            f"algo.questions={wanted} is more than data.train_size={there}; lower one or raise the other",
+        )
+    require(
+        not (config.init.name == "sft" and config.data.name == "svamp"),
+        "init=sft needs worked solutions, which svamp does not have; use init=scratch, or an SFT model",
+    )
+
+
+def describe(schema: type) -> list[tuple[str, str, str]]:
+    """(field, type, meaning) of every field of a section, for `--help`."""
+    return [(item.name, str(item.type), item.metadata.get("help", "")) for item in fields(schema)]
