@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,12 @@ class Display:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.record: Callable[[str], None] = lambda text: None
 
     def line(self, text: str) -> None:
-        """A line that stays."""
-        self.console.print(text, markup=False, highlight=False)
+        """A line that stays, here and in the event log."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.record(text)
 
     @contextmanager
     def bar(self, description: str) -> Iterator[Bar]:
@@ -57,8 +59,11 @@ class Display:
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
             bar = Bar(progress, description)
             yield bar
-        if not self.console.is_terminal:
-            self.line(f"{description} ({bar.seconds():.0f} s)")
+        summary = f"{description} ({bar.seconds():.0f} s)"
+        if self.console.is_terminal:
+            self.record(summary)
+        else:
+            self.line(summary)
 
     @contextmanager
     def status(self, text: str) -> Iterator[None]:

@@ -28,10 +28,12 @@ def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Pat
     model = resolve(config.model)
     run = Run(folder, plain_config)
     try:
-        quiet_libraries()
-        from rlreason.models.loading import load_tokenizer
+        display.record = run.event
+        with run.timed("start"):
+            quiet_libraries()
+            from rlreason.models.loading import load_tokenizer
 
-        tokenizer = load_tokenizer(model.folder)
+            tokenizer = load_tokenizer(model.folder)
         prompts = fit_prompts(config, tokenizer, examples, measured, display)
         stages = RunStages(
             config=config,

@@ -20,7 +20,7 @@ from rlreason.errors import UserError
 from rlreason.evaluation.evaluate import differences
 from rlreason.models.memory import check_fits
 from rlreason.models.resolve import ResolvedModel, resolve
-from rlreason.run import Run, environment
+from rlreason.run import Run
 from rlreason.tasks.common import cache_key, fit_prompts, quiet_libraries, write_result
 from rlreason.tasks.display import Display
 from rlreason.tasks.stages import RunStages, derived_seed
@@ -50,10 +50,12 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
     model = resolve(config.model)
     run = Run(folder, plain_config)
     try:
-        quiet_libraries()
-        from rlreason.models.loading import load_tokenizer
+        display.record = run.event
+        with run.timed("start"):
+            quiet_libraries()
+            from rlreason.models.loading import load_tokenizer
 
-        tokenizer = load_tokenizer(model.folder)
+            tokenizer = load_tokenizer(model.folder)
         prompts = fit_prompts(config, tokenizer, data.train, (*data.train, *data.validation, *measured), display)
         stages = RunStages(
             config=config,
@@ -72,7 +74,8 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
 
         trained = ALGORITHMS[config.algo.name](config.algo, start, questions, config.seed, stages)
 
-        stages.measure("final", config_rounds(stages), trained.policy, trained.samples_seen, config.eval.k, {})
+        last_round = len(stages.evaluations) - 1
+        stages.measure("final", last_round, trained.policy, trained.samples_seen, config.eval.k, {})
         changes = differences(stages.per_problem["init"], stages.per_problem["final"], config.eval.resamples)
         return write_result(
             stages,
@@ -83,11 +86,6 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
         )
     finally:
         run.close()
-
-
-def config_rounds(stages: RunStages) -> int:
-    """The number of the last round that was evaluated."""
-    return len(stages.evaluations) - 1
 
 
 def asked(problems: Any, prompts: Any, split: str) -> tuple[Any, ...]:
@@ -138,5 +136,3 @@ def starting_checkpoint(
     run.commit("sft", tokens={"train": report.tokens}, steps=report.steps, loss=report.loss, cached=False)
     return checkpoint
 
-
-__all__ = ["ALGORITHMS", "environment", "train"]
