@@ -23,7 +23,8 @@ SMALL = [
 
 
 def journal(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    path = run / "journal.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def rollout_counts(run: Path) -> dict[str, int]:

@@ -68,7 +68,8 @@ def cache_key(config: ExperimentConfig, model: ResolvedModel) -> str:
 def write_result(stages: RunStages, model: ResolvedModel, **facts: Any) -> dict[str, Any]:
     """Assemble, save and track the result of a run."""
     run = stages.run
-    run.commit("result")
+    if "result" not in run.journal:
+        run.commit("result")
     seconds = run.totals("seconds")
     tokens = run.totals("tokens")
     journal = run.journal.items()

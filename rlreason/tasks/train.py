@@ -135,4 +135,3 @@ def starting_checkpoint(
         shutil.rmtree(cache / "training", ignore_errors=True)
     run.commit("sft", tokens={"train": report.tokens}, steps=report.steps, loss=report.loss, cached=False)
     return checkpoint
-
