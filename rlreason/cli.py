@@ -76,7 +76,7 @@ def run_job(composed: Any) -> None:
 
     config = from_composed(composed)
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
-    display = Display(Console())
+    display = Display(Console() if sys.stdout.isatty() else Console(width=120))
     if config.task.name == "tiny_base":
         from rlreason.tasks import tiny_base
 

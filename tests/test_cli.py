@@ -1,5 +1,7 @@
 """The command line as a user meets it: help, completion, names, and one line for every mistake."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -84,8 +86,6 @@ def test_a_folder_of_another_configuration_is_refused(cold_rlreason, tmp_path):
 
 
 def test_tab_completion_offers_choices(cold_rlreason, tmp_path):
-    import os
-
     environment = {**os.environ, "COMP_LINE": "rlreason algo=", "COMP_POINT": "14", "COMP_CWORD": "1"}
     shown = cold_rlreason(tmp_path, "-sc", "query=bash", env=environment)
     assert shown.code == 0
@@ -96,3 +96,22 @@ def test_the_composed_configuration_can_be_shown(cold_rlreason, tmp_path):
     shown = cold_rlreason(tmp_path, "--cfg", "job", "--resolve", "algo.samples=5").check().output
     assert "samples: 5" in shown
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("trouble", [errno.ENOSPC, errno.EROFS])
+def test_a_full_or_read_only_disk_is_one_line(trouble, monkeypatch, tmp_path, capsys):
+    from rlreason import cli
+
+    def run_job(composed):
+        raise OSError(trouble, os.strerror(trouble), "runs/x/rollouts/round-1.parquet")
+
+    monkeypatch.setattr(cli, "run_job", run_job)
+    monkeypatch.setattr(sys, "argv", ["rlreason", "tracker=none"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    assert ending.value.code == 2
+    shown = capsys.readouterr().err.strip()
+    assert "\n" not in shown
+    assert "runs/x/rollouts/round-1.parquet" in shown
+    assert os.strerror(trouble) in shown

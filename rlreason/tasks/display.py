@@ -14,6 +14,8 @@ from rich.table import Table
 
 from rlreason.evaluation.statistics import Interval
 
+DIFFERENCE = "difference [95 % interval]"
+
 
 class Bar:
     """A progress bar that knows how long it has been up."""
@@ -79,9 +81,7 @@ class Display:
         if first == last:
             self._single(result, evaluations[first])
             return
-        table = Table(title=result["name"], title_justify="left")
-        for heading in ("metric", f"before ({first})", f"after ({last})", "difference [95 % interval]"):
-            table.add_column(heading, justify="left" if heading == "metric" else "right", no_wrap=True)
+        table = _table(f"{result['name']}: before ({first}) and after ({last})", "before", "after", DIFFERENCE)
         for metric, after in evaluations[last].items():
             before = evaluations[first].get(metric)
             if before:
@@ -90,9 +90,7 @@ class Display:
         self.console.print(table)
 
     def _single(self, result: Mapping[str, Any], metrics: Mapping[str, Mapping[str, float]]) -> None:
-        table = Table(title=result["name"], title_justify="left")
-        for heading in ("metric", "value [95 % interval]", "problems"):
-            table.add_column(heading, justify="left" if heading == "metric" else "right", no_wrap=True)
+        table = _table(result["name"], "value [95 % interval]", "problems")
         for metric, value in metrics.items():
             table.add_row(metric, shown(value), str(value["problems"]))
         self.console.print(table)
@@ -104,6 +102,15 @@ class Display:
         parts = ", ".join(f"{kind} {amount:.0f}" for kind, amount in seconds.items() if kind != "total")
         self.line(f"{seconds['total']:.0f} s in all ({parts}); {sum(result['tokens'].values()):,} tokens")
         self.line(f"everything is in {folder}")
+
+
+def _table(title: str, *numbers: str) -> Table:
+    """A table with a column for the metric and one for each of `numbers`."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric", no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def shown(interval: Mapping[str, float] | Interval, signed: bool = False) -> str:
