@@ -12,6 +12,7 @@ import json
 import random
 import tempfile
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,23 @@ TEMPLATE = "Question: {question}\nAnswer:\n"
 
 
 @dataclass(frozen=True)
+class Stage:
+    """One pass of language modelling over problems that no earlier stage saw.
+
+    Args:
+        problems: How many.
+        share_without_steps: Share of them that show the answer alone, the others their worked solution.
+        learning_rate: Peak learning rate; it decays to 0 within the stage.
+        batch_size: Sequences per optimizer step.
+    """
+
+    problems: int
+    share_without_steps: float
+    learning_rate: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How one embedded model is made; recorded beside its weights.
 
@@ -38,10 +56,7 @@ class Recipe:
         layers: Transformer blocks.
         heads: Attention heads.
         intermediate_size: Width of the feed-forward layer.
-        worked_problems: Problems of the first stage, each seen once with its worked solution.
-        habit_problems: Problems of the second stage, each seen once.
-        share_without_steps: Share of the second stage's problems that show the answer alone.
-        learning_rates: Peak learning rates of the two stages.
+        stages: What it reads, in order.
         seed: Seed of the corpus, the weights and the order.
     """
 
@@ -49,16 +64,14 @@ class Recipe:
     layers: int
     heads: int
     intermediate_size: int
-    worked_problems: int
-    habit_problems: int
-    share_without_steps: float
-    learning_rates: tuple[float, float]
+    stages: tuple[Stage, ...]
     seed: int
 
 
+HABIT = Stage(12_000, 0.65, 1e-3, 64)
 RECIPES = {
-    "tiny": Recipe(128, 4, 4, 384, 120_000, 12_000, 0.65, (3e-3, 1e-3), 0),
-    "small": Recipe(256, 4, 4, 768, 100_000, 10_000, 0.65, (2e-3, 7e-4), 0),
+    "tiny": Recipe(128, 4, 4, 384, (Stage(120_000, 0.0, 3e-3, 64), Stage(120_000, 0.0, 2e-3, 32), HABIT), 0),
+    "small": Recipe(256, 4, 4, 768, (Stage(100_000, 0.0, 2e-3, 64), HABIT), 0),
 }
 
 
@@ -79,16 +92,18 @@ def make(recipe: Recipe, output: Path, console: Console) -> None:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-    total = recipe.worked_problems + recipe.habit_problems
+    total = sum(stage.problems for stage in recipe.stages)
     console.print(f"making {total:,} word problems")
-    problems = generate("pretrain", total, recipe.seed)
-    worked, habit = problems[: recipe.worked_problems], problems[recipe.worked_problems :]
-    tokenizer = train_tokenizer([worked_text(problem) for problem in worked[:20_000]])
+    problems = iter(generate("pretrain", total, recipe.seed))
     rng = random.Random(recipe.seed)
-    habit_texts = [
-        answer_text(problem) if rng.random() < recipe.share_without_steps else worked_text(problem) for problem in habit
+    texts = [
+        [
+            answer_text(problem) if rng.random() < stage.share_without_steps else worked_text(problem)
+            for problem in islice(problems, stage.problems)
+        ]
+        for stage in recipe.stages
     ]
-    stages = [[worked_text(problem) for problem in worked], habit_texts]
+    tokenizer = train_tokenizer(texts[0][:20_000])
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "start"
         torch.manual_seed(recipe.seed)
@@ -109,9 +124,9 @@ def make(recipe: Recipe, output: Path, console: Console) -> None:
         )
         model.save_pretrained(checkpoint)
         tokenizer.save_pretrained(checkpoint)
-        for number, (texts, learning_rate) in enumerate(zip(stages, recipe.learning_rates, strict=True), start=1):
+        for number, (stage, stage_texts) in enumerate(zip(recipe.stages, texts, strict=True), start=1):
             target = Path(folder) / f"stage-{number}"
-            checkpoint = _pretrain(checkpoint, tokenizer, texts, learning_rate, target, recipe.seed, console)
+            checkpoint = _pretrain(checkpoint, tokenizer, stage_texts, stage, target, recipe.seed, console)
         model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16)
         model.save_pretrained(output)
     tokenizer.save_pretrained(output)
@@ -120,15 +135,15 @@ def make(recipe: Recipe, output: Path, console: Console) -> None:
 
 
 def _pretrain(
-    start: Path, tokenizer: Any, texts: list[str], learning_rate: float, output: Path, seed: int, console: Console
+    start: Path, tokenizer: Any, texts: list[str], stage: Stage, output: Path, seed: int, console: Console
 ) -> Path:
     encoded = tokenizer([text + tokenizer.eos_token for text in texts])["input_ids"]
     examples = [Example((), tuple(ids)) for ids in encoded]
     config = SupervisedConfig(
-        learning_rate=learning_rate,
+        learning_rate=stage.learning_rate,
         epochs=1,
-        batch_size=64,
-        micro_batch_size=64,
+        batch_size=stage.batch_size,
+        micro_batch_size=stage.batch_size,
         warmup_ratio=0.03,
         schedule="cosine",
         weight_decay=0.01,
@@ -140,8 +155,8 @@ def _pretrain(
         revision=None,
         parameters=None,
         dtype="float32",
-        learning_rate=learning_rate,
-        micro_batch_size=64,
+        learning_rate=stage.learning_rate,
+        micro_batch_size=stage.batch_size,
         gradient_checkpointing=False,
         lora_rank=0,
         lora_alpha=0,
