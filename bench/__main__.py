@@ -59,7 +59,7 @@ class Load:
         training = training_data(self.config.data).train
         self.problems = training[:questions]
         self.display = Display(Console(quiet=True))
-        self.prompts = fit_prompts(self.config, self.tokenizer, training, self.problems, self.display)
+        self.prompts, _ = fit_prompts(self.config, self.tokenizer, training, self.problems, self.display)
         limits = self.config.data.max_prompt_tokens + self.config.data.max_completion_tokens
         self.engine: Any = start(self.config.engine, self.config.model, limits, 0)
         self.engine.load(self.model.folder)
@@ -68,7 +68,7 @@ class Load:
         """Completion tokens per second of a run's sampling stage, storing and grading included."""
         run = Run(folder, {})
         stages = RunStages(
-            self.config, run, NoTracker(), self.display, self.tokenizer, self.prompts, (), (), _engine=self.engine
+            self.config, run, NoTracker(), self.display, self.tokenizer, self.prompts, (), (), (), _engine=self.engine
         )
         began = time.perf_counter()
         scored = stages.sample(1, self.model.folder, self.problems, self.samples, 1.0)

@@ -45,8 +45,8 @@ def fit_prompts(
     training: Sequence[Problem],
     problems: Sequence[Problem],
     display: Display,
-) -> dict[str, Prompt]:
-    """The prompts that fit, by problem id; what does not fit is reported."""
+) -> tuple[dict[str, Prompt], list[str]]:
+    """The prompts that fit, by problem id, and the ids of those that do not, which are reported."""
     prompts, too_long = build_prompts(
         problems, training, config.prompt, tokenizer, config.data.seed, config.data.max_prompt_tokens
     )
@@ -55,7 +55,7 @@ def fit_prompts(
             f"left out {len(too_long):,} of {len(problems):,} questions: their prompts are longer than "
             f"data.max_prompt_tokens={config.data.max_prompt_tokens} ({plain_list(too_long)})"
         )
-    return {prompt.problem_id: prompt for prompt in prompts}
+    return {prompt.problem_id: prompt for prompt in prompts}, too_long
 
 
 def cache_key(config: ExperimentConfig, model: ResolvedModel) -> str:
@@ -81,6 +81,7 @@ def write_result(stages: RunStages, model: ResolvedModel, **facts: Any) -> dict[
         "evaluations": stages.evaluations,
         **facts,
         "rollouts": {stage: record["rollouts"] for stage, record in journal if "rollouts" in record},
+        "prompts_too_long": len(stages.too_long),
         "cut_at_limit": {stage: record["cut_at_limit"] for stage, record in journal if "cut_at_limit" in record},
         "seconds": {kind: round(seconds.get(kind, 0.0), 3) for kind in KINDS},
         "tokens": {kind: int(tokens.get(kind, 0)) for kind in ("sample", "train", "evaluate")},

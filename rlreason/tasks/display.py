@@ -98,6 +98,9 @@ class Display:
     def closing(self, result: Mapping[str, Any], folder: Path) -> None:
         """The verdict, the cost, and where everything lies."""
         self.line(result["verdict"])
+        cut, drawn = sum(result["cut_at_limit"].values()), sum(result["rollouts"].values())
+        if cut:
+            self.line(f"{cut:,} of {drawn:,} completions were cut at data.max_completion_tokens")
         seconds = result["seconds"]
         parts = ", ".join(f"{kind} {amount:.0f}" for kind, amount in seconds.items() if kind != "total")
         self.line(f"{seconds['total']:.0f} s in all ({parts}); {sum(result['tokens'].values()):,} tokens")

@@ -34,7 +34,7 @@ def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Pat
             from rlreason.models.loading import load_tokenizer
 
             tokenizer = load_tokenizer(model.folder)
-        prompts = fit_prompts(config, tokenizer, examples, measured, display)
+        prompts, too_long = fit_prompts(config, tokenizer, examples, measured, display)
         stages = RunStages(
             config=config,
             run=run,
@@ -42,6 +42,7 @@ def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Pat
             display=display,
             tokenizer=tokenizer,
             prompts=prompts,
+            too_long=too_long,
             validation=(),
             measured=tuple(problem for problem in measured if problem.id in prompts),
         )

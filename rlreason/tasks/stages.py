@@ -41,6 +41,7 @@ class RunStages:
         display: Shows progress.
         tokenizer: Of the base model, which all checkpoints of the run share.
         prompts: The prompt of every question that may be asked, by problem id.
+        too_long: The ids of questions whose prompts do not fit.
         validation: Questions that decide when to stop.
         measured: Questions that are reported.
     """
@@ -51,6 +52,7 @@ class RunStages:
     display: Display
     tokenizer: Any
     prompts: Mapping[str, Prompt]
+    too_long: Sequence[str]
     validation: Sequence[Problem]
     measured: Sequence[Problem]
     evaluations: list[dict[str, Any]] = field(default_factory=list)

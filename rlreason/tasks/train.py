@@ -56,7 +56,9 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
             from rlreason.models.loading import load_tokenizer
 
             tokenizer = load_tokenizer(model.folder)
-        prompts = fit_prompts(config, tokenizer, data.train, (*data.train, *data.validation, *measured), display)
+        prompts, too_long = fit_prompts(
+            config, tokenizer, data.train, (*data.train, *data.validation, *measured), display
+        )
         stages = RunStages(
             config=config,
             run=run,
@@ -64,6 +66,7 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
             display=display,
             tokenizer=tokenizer,
             prompts=prompts,
+            too_long=too_long,
             validation=asked(data.validation, prompts, "validation"),
             measured=asked(measured, prompts, config.eval.split),
         )
