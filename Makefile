@@ -1,6 +1,8 @@
 # Targets for people; every one makes the environment first if it is not there.
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+# The first interpreter that runs and is neither too old nor too new.
+IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '$(IN_RANGE)' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 # A CUDA GPU decides which build of vLLM is installed; ENGINE=cpu or ENGINE=cuda overrides it.
@@ -17,7 +19,7 @@ help:  ## show this list
 install: $(READY)  ## make .venv and install everything into it (ENGINE=cpu|cuda)
 
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { echo "rlreason needs Python 3.11 to 3.13; set PYTHON=/path/to/python3.11"; exit 2; }
+	@test -n "$(PYTHON)" || { echo "rlreason needs Python 3.11 to 3.13; set PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[$(ENGINE),gguf,dev]'
