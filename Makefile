@@ -16,7 +16,7 @@ READY := $(VENV)/.installed-$(ENGINE)
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-install: $(READY)  ## make .venv and install everything into it (ENGINE=cpu|cuda)
+install: $(READY)  ## make .venv and install everything into it (ENGINE=cpu or ENGINE=cuda)
 
 $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "rlreason needs Python 3.11 to 3.13; set PYTHON=/path/to/python"; exit 2; }

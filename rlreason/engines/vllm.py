@@ -165,6 +165,7 @@ class VLLMEngine:
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(min(wanted, allowed) / GIB)))
         return {
             "enforce_eager": True,
+            "block_size": 32,  # whole blocks are shared by the samples of a question; the default, 128, is most prompts
             # A prompt cut in two fails with per-request seeds: vLLM 0.32 rewinds the generator by an offset that
             # CPU generators do not have.
             "enable_chunked_prefill": False,
