@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 OVERVIEW = """\
-[bold]rlreason[/] runs and compares reinforcement learning for the reasoning of language models.
+[bold]rlreason[/]: reinforcement learning for LLM reasoning, run and compared
 
   rlreason                                  the default experiment, on whatever this machine has
   rlreason algo=ei init=sft seed=1          choose from groups, set single values
@@ -50,14 +50,14 @@ def print_help(folder: Path, topics: list[str]) -> None:
         for group in known:
             _print_group(console, folder, group)
         return
-    console.print(OVERVIEW)
+    console.print(OVERVIEW, soft_wrap=True)
     for group, note in GROUP_NOTES.items():
         console.print(f"[bold]{group}[/]  {note}")
         for choice, description in choices(folder, group).items():
             default = " [dim](default)[/]" if choice == defaults(folder).get(group) else ""
             console.print(f"  {choice:<16}{description}{default}", soft_wrap=True)
     console.print()
-    console.print(CLOSING)
+    console.print(CLOSING, soft_wrap=True)
 
 
 def choices(folder: Path, group: str) -> dict[str, str]:

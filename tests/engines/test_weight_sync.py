@@ -34,7 +34,8 @@ values = dict(name="tiny", path="x", revision=None, parameters=None, dtype="floa
               micro_batch_size=1, gradient_checkpointing=False, lora_rank=0, lora_alpha=1.0)
 model_config = ModelConfig(**values)
 engine = start(engine_config, model_config, 200, 0)
-texts = [f"Question: Tom has {n} apples. {'Tom buys 3 more. Ana gives Tom 2 apples. ' * 4}\\nAnswer:\\n" for n in range(4)]
+long = "Tom buys 3 more. Ana gives Tom 2 apples. " * 4
+texts = [f"Question: Tom has {n} apples. {long}\\nAnswer:\\n" for n in range(4)]
 prompts = [tuple(tokenizer(text)["input_ids"]) for text in texts]
 requests = [SampleRequest(str(n), s, 7 * s + n, ids) for n, ids in enumerate(prompts) for s in range(3)]
 for checkpoint in [*checkpoints, embedded]:
