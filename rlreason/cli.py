@@ -108,7 +108,7 @@ def run_folder(config: Any, choices: dict[str, str], overrides: list[str]) -> Pa
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
         if key not in (*named, *RUNTIME_KEYS, "seed", "task") and key.split(".")[0] not in RUNTIME_SECTIONS:
-            changes[key] = value
+            changes[key] = Path(value).name if "/" in value else value
     return Path(config.runs_dir) / run_name(named, changes, config.seed)
 
 

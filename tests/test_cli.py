@@ -115,3 +115,18 @@ def test_a_full_or_read_only_disk_is_one_line(trouble, monkeypatch, tmp_path, ca
     assert "\n" not in shown
     assert "runs/x/rollouts/round-1.parquet" in shown
     assert os.strerror(trouble) in shown
+
+
+def test_the_run_is_named_by_what_was_asked_for():
+    from types import SimpleNamespace
+
+    from rlreason.cli import run_folder
+
+    config = SimpleNamespace(name=None, runs_dir="runs", seed=3, task=SimpleNamespace(name="train"))
+    choices = {"algo": "ei", "model": "local", "data": "gsm8k", "init": "sft", "reward": "sparse", "eval": "paper"}
+    overrides = ["algo=ei", "init=sft", "eval=paper", "algo.samples=96", "model.path=/models/my-llama"]
+    overrides += ["seed=3", "runs_dir=runs", "tracker.project=x"]
+    name = run_folder(config, choices, overrides).name
+    assert name == "ei-local-gsm8k-sft-sparse-algo.samples=96-eval=paper-model.path=my-llama-seed3"
+    config.name = "mine"
+    assert run_folder(config, choices, overrides).name == "mine"
