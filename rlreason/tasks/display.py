@@ -81,7 +81,8 @@ class Display:
         if first == last:
             self._single(result, evaluations[first])
             return
-        table = _table(f"{result['name']}: before ({first}) and after ({last})", "before", "after", DIFFERENCE)
+        self.line(f"{result['name']}: before ({first}) and after ({last})")
+        table = _table("before", "after", DIFFERENCE)
         for metric, after in evaluations[last].items():
             before = evaluations[first].get(metric)
             if before:
@@ -90,7 +91,8 @@ class Display:
         self.console.print(table)
 
     def _single(self, result: Mapping[str, Any], metrics: Mapping[str, Mapping[str, float]]) -> None:
-        table = _table(result["name"], "value [95 % interval]", "problems")
+        self.line(str(result["name"]))
+        table = _table("value [95 % interval]", "problems")
         for metric, value in metrics.items():
             table.add_row(metric, shown(value), str(value["problems"]))
         self.console.print(table)
@@ -107,9 +109,9 @@ class Display:
         self.line(f"everything is in {folder}")
 
 
-def _table(title: str, *numbers: str) -> Table:
+def _table(*numbers: str) -> Table:
     """A table with a column for the metric and one for each of `numbers`."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     table.add_column("metric", no_wrap=True)
     for heading in numbers:
         table.add_column(heading, justify="right", no_wrap=True)
