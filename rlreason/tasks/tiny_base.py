@@ -71,7 +71,7 @@ class Recipe:
 HABIT = Stage(12_000, 0.65, 1e-3, 64)
 RECIPES = {
     "tiny": Recipe(128, 4, 4, 384, (Stage(120_000, 0.0, 3e-3, 64), Stage(120_000, 0.0, 2e-3, 32), HABIT), 0),
-    "small": Recipe(256, 4, 4, 768, (Stage(100_000, 0.0, 2e-3, 64), HABIT), 0),
+    "small": Recipe(256, 4, 4, 768, (Stage(100_000, 0.0, 2e-3, 64), Stage(80_000, 0.0, 1.5e-3, 32), HABIT), 0),
 }
 
 
