@@ -104,8 +104,10 @@ class Run:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
     def log_metrics(self, record: dict[str, Any]) -> None:
-        """Add a line to `metrics.jsonl`."""
-        append_line(self.folder / "metrics.jsonl", record)
+        """Add the line of a stage to `metrics.jsonl`, unless an interrupted process has written it already."""
+        path = self.folder / "metrics.jsonl"
+        if all(line["stage"] != record["stage"] for line in read_lines(path)):
+            append_line(path, record)
 
     def totals(self, cost: str) -> dict[str, float]:
         """Sum of `cost` ("seconds" or "tokens") over all finished stages, by kind."""

@@ -71,10 +71,10 @@ def supervised_update(
     Returns:
         Steps, tokens and final loss.
     """
-    from transformers import set_seed
+    from transformers import PrinterCallback, set_seed
     from trl import SFTTrainer
 
-    from rlreason.models.loading import load_for_training, load_tokenizer, save_checkpoint
+    from rlreason.models.loading import free_memory, load_for_training, load_tokenizer, save_checkpoint
 
     set_seed(seed)
     tokenizer = load_tokenizer(start)
@@ -88,15 +88,16 @@ def supervised_update(
         callbacks=[recorder.callback()],
         peft_config=_lora(model_config),
     )
-    from transformers import PrinterCallback
-
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=_last_complete(scratch))
     save_checkpoint(trainer.model, tokenizer, output)
     tokens = round(config.epochs * sum(len(example.prompt_ids) + len(example.completion_ids) for example in examples))
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    steps = trainer.state.global_step
+    del trainer, model
+    free_memory()  # the engine wants it back
     tail = losses[-max(1, len(losses) // 10) :]
-    return UpdateReport(trainer.state.global_step, tokens, sum(tail) / len(tail))
+    return UpdateReport(steps, tokens, sum(tail) / len(tail))
 
 
 def _as_dataset(examples: Sequence[Example]) -> Dataset:

@@ -43,11 +43,10 @@ class TransformersEngine:
 
     def release(self) -> None:
         """Drop the model; the next `load` reads it again."""
-        import torch
+        from rlreason.models.loading import free_memory
 
         self.model = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[list[Rollout]]:
         """Draw all requests, yielding one batch of rollouts at a time."""

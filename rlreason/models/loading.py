@@ -51,3 +51,14 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
         model = model.merge_and_unload()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def free_memory() -> None:
+    """Give the memory of models that nothing refers to any more back to the GPU."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
