@@ -10,12 +10,17 @@ from typing import Any
 
 from rlreason.config import (
     DataConfig,
+    DenseRewardConfig,
     EngineConfig,
     EvalConfig,
     ExperimentConfig,
     ExpertIterationConfig,
     ModelConfig,
+    OutcomeModelAlgorithmConfig,
+    OutcomeModelConfig,
+    OutcomeRewardConfig,
     PromptConfig,
+    ReturnConditionedConfig,
     ScratchConfig,
     SFTConfig,
     SFTInitConfig,
@@ -28,8 +33,14 @@ from rlreason.errors import UserError
 
 SECTIONS: dict[str, dict[str, type]] = {
     "task": {"train": TaskConfig, "evaluate": TaskConfig, "tiny_base": TaskConfig},
-    "algo": {"sft": SFTConfig, "ei": ExpertIterationConfig},
-    "reward": {"sparse": SparseRewardConfig},
+    "algo": {
+        "sft": SFTConfig,
+        "ei": ExpertIterationConfig,
+        "rcrl": ReturnConditionedConfig,
+        "orm": OutcomeModelAlgorithmConfig,
+    },
+    "reward": {"sparse": SparseRewardConfig, "dense": DenseRewardConfig, "orm": OutcomeRewardConfig},
+    "orm": {"*": OutcomeModelConfig},
     "model": {"*": ModelConfig},
     "init": {"scratch": ScratchConfig, "sft": SFTInitConfig},
     "data": dict.fromkeys(("gsm8k", "svamp", "gsm_symbolic", "wordproblems"), DataConfig),
@@ -98,7 +109,7 @@ def _check_together(config: ExperimentConfig) -> None:
         config.eval.split != "ood" or config.data.name == "wordproblems",
         f"eval.split=ood needs data=wordproblems; data={config.data.name} has no such split",
     )
-    if isinstance(config.algo, ExpertIterationConfig):
+    if isinstance(config.algo, ExpertIterationConfig | ReturnConditionedConfig):
         wanted, there = config.algo.questions, config.data.train_size
         require(
             there is None or wanted <= there,
@@ -107,6 +118,10 @@ def _check_together(config: ExperimentConfig) -> None:
     require(
         not (config.init.name == "sft" and config.data.name == "svamp"),
         "init=sft needs worked solutions, which svamp does not have; use init=scratch, or an SFT model",
+    )
+    require(
+        config.task.name != "evaluate" or config.eval.orm != "train",
+        "eval.orm=train belongs to training runs; with task=evaluate give the folder of a trained ORM: eval.orm=FOLDER",
     )
 
 

@@ -94,6 +94,11 @@ def extract_answer(text: str) -> str | None:
     return _closing_line(text) or stated or _whole_text(text)
 
 
+def states_final_answer(line: str) -> bool:
+    """Whether a line ends a solution: it has the final-answer marker with an answer (and no heading) behind it."""
+    return "####" in line and _first_marked(line) is not None
+
+
 def answer_key(answer: str) -> str:
     """Gives equal answers one name, to count votes by.
 
@@ -109,15 +114,7 @@ def answer_key(answer: str) -> str:
 
 
 def is_correct(text: str, gold: str) -> bool:
-    """Decides whether one solution is right.
-
-    Args:
-        text: A whole solution.
-        gold: The right answer, bare or as the end of a reference solution.
-
-    Returns:
-        True if the text states an answer equal to the gold answer.
-    """
+    """Decides whether one solution states an answer equal to the gold answer; see `grade`."""
     return grade([text], [gold], workers=1)[0]
 
 

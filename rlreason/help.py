@@ -23,6 +23,7 @@ GROUP_NOTES = {
     "task": "what to do",
     "algo": "how the policy is trained",
     "reward": "what earns credit",
+    "orm": "the outcome reward model, where a run needs one",
     "model": "the pretrained language model",
     "init": "where training starts",
     "data": "questions and answers",

@@ -45,16 +45,19 @@ class Run:
     Args:
         folder: Where the run lives; made if absent.
         config: The composed configuration as plain values.
+        any_configuration: Do not compare it with the one that the folder was made for; for a cache, whose name says
+            what matters.
 
     Raises:
         UserError: The folder belongs to another configuration, another process holds it, or it cannot be written.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], any_configuration: bool = False) -> None:
         self.folder = folder
         self.config = config
         try:
-            _refuse_other_configuration(folder, config)
+            if not any_configuration:
+                _refuse_other_configuration(folder, config)
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(folder / ".lock")
             self._lock.acquire(timeout=0)
@@ -87,6 +90,12 @@ class Run:
             yield
         finally:
             self._pending[kind] = self._pending.get(kind, 0.0) + time.monotonic() - start
+
+    def add_costs(self, seconds: Mapping[str, float]) -> None:
+        """Count seconds that another folder's stages have taken in this process."""
+        for kind, amount in seconds.items():
+            if kind != "total":
+                self._pending[kind] = self._pending.get(kind, 0.0) + amount
 
     def commit(self, stage: str, *, tokens: Mapping[str, int] | None = None, **facts: Any) -> dict[str, Any]:
         """Record that a stage is finished, with its cost and the facts that later stages need."""

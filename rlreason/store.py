@@ -45,6 +45,11 @@ SEALED_SCHEMA = pa.schema(
 )
 
 
+SCORES_SCHEMA = pa.schema(
+    [("problem_id", pa.string()), ("sample", pa.int32()), ("step_scores", pa.list_(pa.float64()))]
+)
+
+
 class PartWriter:
     """Appends finished rollouts of one stage to a part file of their own."""
 
@@ -112,6 +117,23 @@ def read_sealed(folder: Path, stage: str) -> list[ScoredRollout]:
     rewards = [tuple(StepReward(**step) for step in steps) for steps in columns["step_rewards"]]
     rows = zip(_rollouts(columns), columns["answer"], columns["correct"], rewards, strict=True)
     return [ScoredRollout(*row) for row in rows]
+
+
+def write_scores(path: Path, rollouts: Sequence[Rollout], scores: Sequence[Sequence[float]]) -> None:
+    """Write the step scores of rollouts, whole or not at all."""
+    columns = {
+        "problem_id": [rollout.problem_id for rollout in rollouts],
+        "sample": [rollout.sample for rollout in rollouts],
+        "step_scores": [list(values) for values in scores],
+    }
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(pa.Table.from_pydict(columns, schema=SCORES_SCHEMA), temporary, compression="zstd")
+    os.replace(temporary, path)
+
+
+def read_scores(path: Path) -> list[tuple[float, ...]]:
+    """Step scores in the order in which they were written."""
+    return [tuple(values) for values in pq.read_table(path)["step_scores"].to_pylist()]
 
 
 def remove_parts(folder: Path, stage: str) -> None:

@@ -67,6 +67,43 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a completion.
+
+    Args:
+        start: Index of its first token in the completion.
+        end: Index after its last token.
+        text: Its line, without surrounding white space.
+        kind: "reasoning"; "answer" for the line that states the final answer behind the marker; "after" for what
+            follows that line and counts for nothing.
+    """
+
+    start: int
+    end: int
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class GradedRollout:
+    """A rollout with its steps and its outcome, before any reward.
+
+    Args:
+        problem: The problem that it answers.
+        rollout: What was sampled.
+        steps: The steps of its completion.
+        answer: The extracted final answer, or None when the text holds none.
+        correct: Whether that answer is right.
+    """
+
+    problem: Problem
+    rollout: Rollout
+    steps: tuple[Step, ...]
+    answer: str | None
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StepReward:
     """Credit for one step of a completion.
 

@@ -7,14 +7,18 @@ done, so an interrupted algorithm is simply run again.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from rlreason.algorithms.supervised import Example
+from rlreason.arithmetic import operations
 from rlreason.config import SupervisedConfig
-from rlreason.types import Problem, ScoredRollout
+from rlreason.evaluation.metrics import solution_key
+from rlreason.models.return_condition import ReturnCondition
+from rlreason.types import Problem, Rollout, ScoredRollout, Step
 
 
 @dataclass(frozen=True)
@@ -61,19 +65,66 @@ class Trained:
 class Stages(Protocol):
     """The expensive steps of training; each is done once, however often the algorithm is run again."""
 
+    @property
+    def reward_threshold(self) -> float:
+        """The return from which a solution is good, as the reward has it."""
+
+    @property
+    def orm_threshold(self) -> float:
+        """The score from which the outcome reward model calls a solution right."""
+
     def sample(
         self, round_number: int, policy: Path, problems: Sequence[Problem], samples: int, temperature: float
     ) -> list[ScoredRollout]:
         """Draw `samples` completions for every problem from `policy` and score them."""
 
+    def stored(self, path: str) -> list[ScoredRollout]:
+        """Rollouts that earlier runs sampled on the same training questions."""
+
+    def steps(self, rollout: Rollout) -> tuple[Step, ...]:
+        """The steps of a completion."""
+
+    def step_scores(self, name: str, scored: Sequence[ScoredRollout]) -> list[tuple[float, ...]]:
+        """The outcome reward model's p(right) at the end of every step through the final answer."""
+
     def example(self, rollout: ScoredRollout) -> Example:
         """The rollout as a training sequence that ends after its final answer."""
 
-    def update(self, round_number: int, start: Path, examples: Sequence[Example], config: SupervisedConfig) -> Path:
-        """Fine-tune `start` on `examples`; the new checkpoint."""
+    def with_tokens(self, checkpoint: Path, tokens: Sequence[str]) -> Path:
+        """A copy of a checkpoint with tokens added to its vocabulary."""
 
-    def evaluate(self, round_number: int, policy: Path, samples_seen: int) -> float:
+    def token_ids(self, text: str, checkpoint: Path) -> tuple[int, ...]:
+        """A text in the tokens of a checkpoint."""
+
+    def update(
+        self,
+        round_number: int,
+        start: Path,
+        examples: Sequence[Example],
+        config: SupervisedConfig,
+        snapshots: int = 0,
+        condition: ReturnCondition | None = None,
+    ) -> list[Path]:
+        """Fine-tune `start` on `examples`; `snapshots` checkpoints on the way, and the last."""
+
+    def evaluate(self, round_number: int, policy: Path, samples_seen: int, facts: Mapping[str, float] | None = None) -> float:
         """Measure a checkpoint; its greedy accuracy (maj@1) on the validation questions."""
 
     def report(self, round_number: int, facts: Mapping[str, float]) -> None:
         """Put numbers of a round where the user sees them."""
+
+
+def choose_questions(problems: Sequence[Problem], count: int, round_number: int, seed: int) -> Sequence[Problem]:
+    """The questions of a round: all of them (`count` 0), or a seeded draw without repetition."""
+    if count == 0 or count >= len(problems):
+        return problems
+    return random.Random(f"{seed}/questions/{round_number}").sample(problems, count)
+
+
+def deduplication_key(item: ScoredRollout, deduplicate: str, position: int) -> str:
+    """What two solutions of one question must share to count as the same."""
+    if deduplicate == "steps":
+        return solution_key(item.rollout.text)
+    if deduplicate == "operations":
+        return operations(item.rollout.text)
+    return item.rollout.text if deduplicate == "text" else str(position)

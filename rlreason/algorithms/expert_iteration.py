@@ -7,15 +7,15 @@ cross-entropy. It stops when the validation maj@1 stops improving, and ends with
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlreason.algorithms import Questions, Stages, Start, Trained
+from rlreason.algorithms import Questions, Stages, Start, Trained, choose_questions, deduplication_key
 from rlreason.config import ExpertIterationConfig
-from rlreason.evaluation.metrics import solution_key
-from rlreason.types import Problem, ScoredRollout
+from rlreason.evaluation.evaluate import diversity
+from rlreason.types import ScoredRollout
 
+ROUNDING = 1e-6  # of a sum of step rewards that have been stored in single precision
 Kept = dict[tuple[str, str], ScoredRollout]
 
 
@@ -27,6 +27,8 @@ def expert_iteration(
     best_accuracy = first_accuracy = stages.evaluate(0, policy, samples_seen=0)
     kept: Kept = {}
     samples_seen = rounds_without_gain = trained_rounds = 0
+    threshold = stages.reward_threshold if config.threshold is None else config.threshold
+    first_solutions: dict[str, set[str]] = {}
     ending = f"all {config.rounds} rounds are done"
 
     for round_number in range(1, config.rounds + 1):
@@ -35,7 +37,9 @@ def expert_iteration(
         samples_seen += len(rollouts)
 
         earlier = kept if config.aggregate else {}
-        kept = keep(earlier, rollouts, config)
+        kept = keep(earlier, rollouts, config, threshold)
+        solutions = diversity(rollouts)
+        first_solutions = first_solutions or solutions
         stages.report(
             round_number,
             {
@@ -43,6 +47,9 @@ def expert_iteration(
                 "solutions_new": len(kept) - len(earlier),
                 "solutions_kept": len(kept),
                 "questions_solved": len({problem_id for problem_id, _ in kept}) / len(questions.problems),
+                "kept_wrong": sum(not item.correct for item in kept.values()) / max(1, len(kept)),
+                "distinct_solutions": sum(map(len, solutions.values())) / len(solutions),
+                "known_at_start": known_share(solutions, first_solutions),
             },
         )
         if not kept:
@@ -51,7 +58,8 @@ def expert_iteration(
         examples = [stages.example(item) for item in kept.values()]
         if config.join_references:
             examples += questions.references.values()
-        policy = stages.update(round_number, restart_checkpoint(config.restart, start, policy), examples, config)
+        restart = restart_checkpoint(config.restart, start, policy)
+        policy = stages.update(round_number, restart, examples, config)[-1]
         trained_rounds += 1
 
         accuracy = stages.evaluate(round_number, policy, samples_seen)
@@ -69,30 +77,28 @@ def expert_iteration(
     return Trained(best_policy, samples_seen, verdict)
 
 
-def choose_questions(problems: Sequence[Problem], count: int, round_number: int, seed: int) -> Sequence[Problem]:
-    """The questions of a round: all of them (`count` 0), or a seeded draw without repetition."""
-    if count == 0 or count >= len(problems):
-        return problems
-    return random.Random(f"{seed}/questions/{round_number}").sample(problems, count)
+def keep(earlier: Kept, rollouts: Sequence[ScoredRollout], config: ExpertIterationConfig, threshold: float) -> Kept:
+    """D_i: what earlier rounds kept, and every new solution that passes the filter.
 
-
-def keep(earlier: Kept, rollouts: Sequence[ScoredRollout], config: ExpertIterationConfig) -> Kept:
-    """D_i: what earlier rounds kept, and every new solution whose return reaches the threshold.
-
-    Of solutions to one question that count as the same, the first stays.
+    The filter is the return (at least `threshold`), the ground truth, or both. Of solutions to one question that count
+    as the same, the first stays.
     """
     kept = dict(earlier)
     for item in rollouts:
-        if item.reward_sum >= config.threshold:
+        passes = {"return": item.reward_sum >= threshold - ROUNDING, "correct": item.correct}
+        if passes.get(config.keep, all(passes.values())):
             kept.setdefault((item.rollout.problem_id, deduplication_key(item, config.deduplicate, len(kept))), item)
     return kept
 
 
-def deduplication_key(item: ScoredRollout, deduplicate: str, position: int) -> str:
-    """What two solutions of one question must share to count as the same."""
-    if deduplicate == "steps":
-        return solution_key(item.rollout.text)
-    return item.rollout.text if deduplicate == "text" else str(position)
+def known_share(solutions: dict[str, set[str]], first: dict[str, set[str]]) -> float:
+    """Share of the different solutions that the first round, sampled from the starting policy, had as well.
+
+    Over questions of both rounds; 1 when they share none.
+    """
+    common = solutions.keys() & first.keys()
+    total = sum(len(solutions[problem]) for problem in common)
+    return sum(len(solutions[problem] & first[problem]) for problem in common) / total if total else 1.0
 
 
 def restart_checkpoint(restart: str, start: Start, policy: Path) -> Path:

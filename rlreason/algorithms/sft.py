@@ -8,7 +8,7 @@ from rlreason.errors import UserError
 
 
 def sft(config: SFTConfig, start: Start, questions: Questions, seed: int, stages: Stages) -> Trained:
-    """Fine-tune the starting checkpoint on every reference solution.
+    """Fine-tune the starting checkpoint on every reference solution, measuring checkpoints on the way.
 
     Raises:
         UserError: No training question has a worked solution.
@@ -17,8 +17,10 @@ def sft(config: SFTConfig, start: Start, questions: Questions, seed: int, stages
     examples = list(questions.references.values())
     if not examples:
         raise UserError("algo=sft needs worked solutions and this data set has none; use algo=ei")
-    before = stages.evaluate(0, start.init, samples_seen=0)
-    policy = stages.update(1, start.init, examples, config)
-    after = stages.evaluate(1, policy, samples_seen=0)
+    before = after = stages.evaluate(0, start.init, samples_seen=0)
+    policies = stages.update(1, start.init, examples, config, snapshots=config.evaluations - 1)
+    for number, policy in enumerate(policies, start=1):
+        epochs = config.epochs * number / len(policies)
+        after = stages.evaluate(number, policy, samples_seen=0, facts={"train/epochs": epochs})
     verdict = f"validation maj@1 went from {before:.3f} to {after:.3f} on {len(examples)} reference solutions"
-    return Trained(policy, 0, verdict)
+    return Trained(policies[-1], 0, verdict)

@@ -22,12 +22,14 @@ class SampleRequest:
         sample: The number of this completion among those of its problem.
         seed: Seed of its random numbers; ignored by greedy decoding.
         prompt_ids: Token ids of the prompt.
+        max_tokens: Tokens after which this completion is cut; None: as the settings say.
     """
 
     problem_id: str
     sample: int
     seed: int
     prompt_ids: tuple[int, ...]
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,13 @@ class SamplingSettings:
         temperature: Divides the logits; 0 is greedy decoding.
         max_tokens: Tokens after which a completion is cut.
         stop: Texts at which a completion ends; they are not part of it.
+        stop_token_ids: Tokens after which a completion ends as well; they are part of it.
     """
 
     temperature: float
     max_tokens: int
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
 
 
 class Engine(Protocol):

@@ -70,9 +70,9 @@ class TransformersEngine:
             temperature=None if greedy else settings.temperature,
             top_k=0,
             top_p=1.0,
-            max_new_tokens=settings.max_tokens,
+            max_new_tokens=max(request.max_tokens or settings.max_tokens for request in requests),
             stop_strings=list(settings.stop) or None,
-            eos_token_id=self.model.generation_config.eos_token_id,
+            eos_token_id=[*self._end_ids(), *settings.stop_token_ids],
             pad_token_id=self.tokenizer.pad_token_id,
             output_scores=True,
             return_dict_in_generate=True,
@@ -86,11 +86,15 @@ class TransformersEngine:
         rows = zip(requests, completions.tolist(), logprobs.tolist(), strict=True)
         return [self._rollout(request, ids, values, settings) for request, ids, values in rows]
 
+    def _end_ids(self) -> list[int]:
+        ends = self.model.generation_config.eos_token_id
+        return ends if isinstance(ends, list) else [ends]
+
     def _rollout(
         self, request: SampleRequest, ids: list[int], logprobs: list[float], settings: SamplingSettings
     ) -> Rollout:
-        ends = self.model.generation_config.eos_token_id
-        ends = set(ends) if isinstance(ends, list) else {ends}
+        ids = ids[: request.max_tokens]
+        ends = {*self._end_ids(), *settings.stop_token_ids}
         length = next((position + 1 for position, token in enumerate(ids) if token in ends), len(ids))
         text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
         stopped = length < len(ids) or (length > 0 and ids[length - 1] in ends)

@@ -33,6 +33,7 @@ class VLLMEngine:
         self.max_model_tokens = max_model_tokens
         self.seed = seed
         self.loaded: Path | None = None
+        self.vocabulary_size = 0
         self.asleep = False
         self.llm: Any = None
         self._views = tempfile.TemporaryDirectory(prefix="rlreason-")
@@ -47,8 +48,12 @@ class VLLMEngine:
             return
         self._loads += 1
         view = untied_view(checkpoint, Path(self._views.name) / str(self._loads))
+        size = _vocabulary_size(checkpoint)
+        if self.llm is not None and size != self.vocabulary_size:
+            self._stop()  # tokens were added: the weights no longer fit into the place of the old ones
         if self.llm is None:
             self.llm = self._start(view)
+            self.vocabulary_size = size
         else:
             self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(view)})
             self.llm.reset_prefix_cache()
@@ -75,8 +80,9 @@ class VLLMEngine:
             parameters = SamplingParams(
                 temperature=settings.temperature,
                 seed=request.seed if settings.temperature > 0 else None,
-                max_tokens=settings.max_tokens,
+                max_tokens=request.max_tokens or settings.max_tokens,
                 stop=list(settings.stop),
+                stop_token_ids=list(settings.stop_token_ids),
                 logprobs=0,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
@@ -114,6 +120,13 @@ class VLLMEngine:
         while ids and tokenizer.decode(ids[:-1], skip_special_tokens=True).startswith(text):
             ids = ids[:-1]
         return ids
+
+    def _stop(self) -> None:
+        from rlreason.models.loading import free_memory
+
+        self.llm.llm_engine.engine_core.shutdown()
+        self.llm = None
+        free_memory()
 
     def _start(self, checkpoint: Path) -> Any:
         # The worker must live in this process, where its weights can be swapped without a copy between processes.
@@ -171,6 +184,12 @@ class VLLMEngine:
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(4096, self.max_model_tokens),
         }
+
+
+def _vocabulary_size(checkpoint: Path) -> int:
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).get_text_config().vocab_size)
 
 
 def _cache_bytes_per_token(checkpoint: Path) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
-from rlreason.evaluation.metrics import ProblemSamples, per_problem_metrics, solution_key
+from rlreason.arithmetic import operations
+from rlreason.evaluation.metrics import ProblemSamples, per_problem_metrics
 from rlreason.evaluation.statistics import Interval, bootstrap_interval, paired_difference
 from rlreason.grading import answer_key
 from rlreason.types import ScoredRollout
@@ -15,33 +17,65 @@ from rlreason.types import ScoredRollout
 PerProblem = dict[str, np.ndarray]
 
 
-def measure(greedy: Sequence[ScoredRollout], sampled: Sequence[ScoredRollout], k: int) -> PerProblem:
+def measure(
+    greedy: Sequence[ScoredRollout],
+    sampled: Sequence[ScoredRollout],
+    k: int,
+    step_scores: Sequence[Sequence[float]] | None = None,
+    rank_by: str = "final",
+    at_start: Sequence[ScoredRollout] = (),
+) -> PerProblem:
     """Every metric of every problem.
 
     Args:
         greedy: One greedy rollout per problem.
         sampled: `k` or more rollouts per problem, drawn at the sampling temperature; none when `k` is 0.
         k: The K of maj@K and pass@K.
+        step_scores: An outcome reward model's scores of every step of each of `sampled`.
+        rank_by: How step scores become one, see `rank_score`.
+        at_start: Samples of the same problems before training, to see what is new.
 
     Returns:
         Arrays of shape `(problems,)` by metric name, problems in the order of `greedy`.
     """
-    by_problem: dict[str, list[ScoredRollout]] = defaultdict(list)
-    for item in sampled:
-        by_problem[item.rollout.problem_id].append(item)
+    by_problem: dict[str, list[tuple[ScoredRollout, float]]] = defaultdict(list)
+    for number, item in enumerate(sampled):
+        score = 0.0 if step_scores is None else rank_score(step_scores[number], rank_by)
+        by_problem[item.rollout.problem_id].append((item, score))
+    known = diversity(at_start)
     problems = []
     for item in greedy:
-        samples = sorted(by_problem[item.rollout.problem_id], key=lambda other: other.rollout.sample)
+        samples = sorted(by_problem[item.rollout.problem_id], key=lambda pair: pair[0].rollout.sample)
         problems.append(
             ProblemSamples(
                 problem_id=item.rollout.problem_id,
                 greedy_correct=item.correct,
-                answers=tuple(None if other.answer is None else answer_key(other.answer) for other in samples),
-                correct=tuple(other.correct for other in samples),
-                solutions=tuple(solution_key(other.rollout.text) for other in samples),
+                answers=tuple(None if other.answer is None else answer_key(other.answer) for other, _ in samples),
+                correct=tuple(other.correct for other, _ in samples),
+                solutions=tuple(operations(other.rollout.text) for other, _ in samples),
+                scores=None if step_scores is None else tuple(score for _, score in samples),
+                known=frozenset(known[item.rollout.problem_id]) if at_start else None,
             )
         )
     return per_problem_metrics(problems, k)
+
+
+def rank_score(scores: Sequence[float], rank_by: str) -> float:
+    """One score of a solution: that of its last step ("final"), or the "product" or "minimum" over its steps.
+
+    An empty completion scores 0.
+    """
+    if not scores:
+        return 0.0
+    return {"final": scores[-1], "product": math.prod(scores), "minimum": min(scores)}[rank_by]
+
+
+def diversity(rollouts: Sequence[ScoredRollout]) -> dict[str, set[str]]:
+    """The different solutions of every question, by their operations (the author's count)."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for item in rollouts:
+        found[item.rollout.problem_id].add(operations(item.rollout.text))
+    return found
 
 
 def intervals(values: PerProblem, resamples: int) -> dict[str, Interval]:

@@ -42,10 +42,12 @@ class ProblemSamples:
         greedy_correct: Whether the greedy completion is right.
         answers: Answer key of every sample, None where none could be extracted; shape `(samples,)`.
         correct: Whether each sample is right; shape `(samples,)`.
-        solutions: `solution_key` of every sample; shape `(samples,)`.
+        solutions: What makes a solution different from others, such as its `operations`; shape `(samples,)`.
+        scores: A score of every sample to rank them by; shape `(samples,)`. None without an outcome reward model.
+        known: Solutions that the policy could write at the start of training; None when nobody asks.
 
     Raises:
-        ValueError: When the three tuples differ in length.
+        ValueError: When the tuples differ in length.
     """
 
     problem_id: str
@@ -53,12 +55,15 @@ class ProblemSamples:
     answers: tuple[str | None, ...]
     correct: tuple[bool, ...]
     solutions: tuple[str, ...]
+    scores: tuple[float, ...] | None = None
+    known: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        if not len(self.answers) == len(self.correct) == len(self.solutions):
+        scores = self.answers if self.scores is None else self.scores
+        if not len(self.answers) == len(self.correct) == len(self.solutions) == len(scores):
             raise ValueError(
-                f"Problem {self.problem_id!r} has {len(self.answers)} answers, {len(self.correct)} grades "
-                f"and {len(self.solutions)} solutions; there must be one of each per sample."
+                f"Problem {self.problem_id!r} has {len(self.answers)} answers, {len(self.correct)} grades, "
+                f"{len(self.solutions)} solutions and {len(scores)} scores; there must be one of each per sample."
             )
 
 
@@ -105,10 +110,7 @@ def majority_at_k(answers: Sequence[str | None], correct: Sequence[bool], k: int
     Raises:
         ValueError: When the lengths differ, or unless `1 <= k <= samples`.
     """
-    if len(answers) != len(correct):
-        raise ValueError(f"There are {len(answers)} answers but {len(correct)} grades.")
-    if not 1 <= k <= len(answers):
-        raise ValueError(f"maj@k needs 1 <= k <= samples, but k is {k} and there are {len(answers)} samples.")
+    _check_votes(answers, correct, k)
     votes = Counter(answer for answer in answers[:k] if answer is not None)
     if not votes:
         return 0.0
@@ -116,6 +118,64 @@ def majority_at_k(answers: Sequence[str | None], correct: Sequence[bool], k: int
     most = max(votes.values())
     leading = {answer for answer, count in votes.items() if count == most}
     return len(leading & right) / len(leading)
+
+
+def rerank_at_k(scores: Sequence[float], correct: Sequence[bool], k: int) -> float:
+    """Accuracy of the highest-scored of the first `k` samples (rerank@K of the paper; Cobbe et al. 2021).
+
+    Args:
+        scores: Of an outcome reward model; shape `(samples,)`.
+        correct: Whether each sample is right; shape `(samples,)`.
+        k: Candidates, at most `samples`.
+
+    Returns:
+        A value in [0, 1]: the share of right ones among the samples that share the highest score.
+
+    Raises:
+        ValueError: When the lengths differ, or unless `1 <= k <= samples`.
+    """
+    _check_votes(scores, correct, k)
+    best = max(scores[:k])
+    leading = [right for score, right in zip(scores[:k], correct[:k], strict=True) if score == best]
+    return sum(leading) / len(leading)
+
+
+def weighted_majority_at_k(
+    answers: Sequence[str | None], scores: Sequence[float], correct: Sequence[bool], k: int
+) -> float:
+    """Accuracy of a vote in which every sample counts with its score (Li et al. 2022, arXiv 2206.02336).
+
+    Args:
+        answers: Answer keys, None for no answer; shape `(samples,)`.
+        scores: Weights, not negative; shape `(samples,)`.
+        correct: Whether each sample is right; shape `(samples,)`.
+        k: Votes, at most `samples`.
+
+    Returns:
+        A value in [0, 1], ties settled as in `majority_at_k`; 0 when nobody votes.
+
+    Raises:
+        ValueError: When the lengths differ, or unless `1 <= k <= samples`.
+    """
+    _check_votes(answers, correct, k)
+    _check_votes(scores, correct, k)
+    weights: dict[str, list[float]] = {}
+    for answer, score in zip(answers[:k], scores[:k], strict=True):
+        if answer is not None:
+            weights.setdefault(answer, []).append(score)
+    if not weights:
+        return 0.0
+    totals = {answer: math.fsum(values) for answer, values in weights.items()}  # exact, so that order decides no tie
+    right = {answer for answer, is_right in zip(answers[:k], correct[:k], strict=True) if is_right}
+    most = max(totals.values())
+    leading = {answer for answer, total in totals.items() if total == most}
+    return len(leading & right) / len(leading)
+
+
+def share_known(solutions: Sequence[str], known: frozenset[str]) -> float:
+    """Share of the different solutions that are among `known`; shape of `solutions`: `(samples,)`, at least one."""
+    different = set(solutions)
+    return len(different & known) / len(different)
 
 
 def distinct_count(keys: Sequence[str | None]) -> int:
@@ -159,6 +219,8 @@ def per_problem_metrics(problems: Sequence[ProblemSamples], k: int) -> dict[str,
         Arrays of shape `(problems,)` in the order of `problems`, by name: "maj@1" (greedy accuracy); and for `k` > 0
         "maj@{k}", "accuracy@temperature" (which is pass@1), "pass@{j}" for every power of two 1 < j < k and for k,
         "distinct_solutions" and "distinct_answers" (counts). With `k` = 1 there is no vote beside the greedy "maj@1".
+        Where samples have scores, "rerank@{k}" and "weighted@{k}" (the vote weighted by them) as well; where the
+        solutions at the start are known, "known_at_start": the share of the different solutions among them.
 
     Raises:
         ValueError: When `k` is negative or a problem has fewer than `k` samples.
@@ -175,12 +237,27 @@ def per_problem_metrics(problems: Sequence[ProblemSamples], k: int) -> dict[str,
         return metrics
     if k > 1:
         metrics[f"maj@{k}"] = _array([majority_at_k(problem.answers, problem.correct, k) for problem in problems])
+    if all(problem.scores is not None for problem in problems):
+        scored = [(problem, problem.scores or ()) for problem in problems]
+        metrics[f"rerank@{k}"] = _array([rerank_at_k(scores, item.correct, k) for item, scores in scored])
+        metrics[f"weighted@{k}"] = _array(
+            [weighted_majority_at_k(item.answers, scores, item.correct, k) for item, scores in scored]
+        )
     for drawn in _drawn_counts(k):
         name = "accuracy@temperature" if drawn == 1 else f"pass@{drawn}"
         metrics[name] = _array([pass_at_k(sum(item.correct), len(item.correct), drawn) for item in problems])
     metrics["distinct_solutions"] = _array([distinct_count(problem.solutions[:k]) for problem in problems])
     metrics["distinct_answers"] = _array([distinct_count(problem.answers[:k]) for problem in problems])
+    if all(problem.known is not None for problem in problems):
+        metrics["known_at_start"] = _array([share_known(item.solutions[:k], item.known or frozenset()) for item in problems])
     return metrics
+
+
+def _check_votes(votes: Sequence[object], correct: Sequence[bool], k: int) -> None:
+    if len(votes) != len(correct):
+        raise ValueError(f"There are {len(votes)} answers or scores but {len(correct)} grades.")
+    if not 1 <= k <= len(votes):
+        raise ValueError(f"A choice among k needs 1 <= k <= samples, but k is {k} and there are {len(votes)} samples.")
 
 
 def _array(values: Sequence[float]) -> npt.NDArray[np.float64]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rlreason.config import ModelConfig
+from rlreason.errors import UserError
 
 
 def bfloat16_is_fast() -> bool:
@@ -51,6 +53,63 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
         model = model.merge_and_unload()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Like `save_checkpoint` for a model that goes on training, whole or not at all."""
+    import copy
+    import shutil
+
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save_checkpoint(copy.deepcopy(model) if hasattr(model, "merge_and_unload") else model, tokenizer, partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
+    """A copy of a checkpoint with `tokens` added to its vocabulary, their embeddings the mean of all others.
+
+    Args:
+        checkpoint: Folder of a language model.
+        tokens: New tokens, none of them in the vocabulary yet.
+        folder: Folder for the copy; one that is already there is returned as it is.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        UserError: The tokeniser does not keep one of the tokens whole.
+    """
+    if folder.exists():
+        return folder
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = load_tokenizer(checkpoint)
+    tokenizer.add_tokens(list(tokens))
+    for token in tokens:
+        ids = tokenizer(token, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1 or tokenizer.decode(ids) != token:
+            raise UserError(f"the tokeniser splits {token!r} into {len(ids)} tokens even when it is added; change the tag")
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype="auto", use_safetensors=True, trust_remote_code=False
+    )
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    old = len(tokenizer) - len(tokens)
+    for layer in {id(layer): layer for layer in (model.get_input_embeddings(), model.get_output_embeddings())}.values():
+        layer.weight.data[old:] = layer.weight.data[:old].mean(0)
+    partial = folder.with_name(f".{folder.name}.partial")
+    save_checkpoint(model, tokenizer, partial)
+    partial.rename(folder)
+    return folder
+
+
+def fingerprint(tokenizer: Any) -> str:
+    """A hash of the vocabulary; equal for tokenisers that give every token the same id."""
+    import hashlib
+
+    vocabulary = sorted(tokenizer.get_vocab().items())
+    return hashlib.sha256(repr(vocabulary).encode()).hexdigest()[:16]
 
 
 def free_memory() -> None:

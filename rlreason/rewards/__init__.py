@@ -1,16 +1,14 @@
-"""Rewards: from a problem and a rollout to credit for its steps, in one form whatever the source."""
+"""Rewards: from problems and their rollouts to credit for steps, in one form whatever the source.
+
+A reward is a function from graded rollouts to one tuple of `StepReward` each. Every credit is received at the token
+that ends its step, none after the final answer.
+"""
 
 from __future__ import annotations
 
-from rlreason.types import Problem, Rollout, StepReward
+from collections.abc import Callable, Sequence
 
+from rlreason.types import GradedRollout, StepReward
 
-def sparse(problem: Problem, rollout: Rollout, correct: bool) -> tuple[StepReward, ...]:
-    """1 for a right final answer, received at the completion's last token; nothing for a wrong one (paper, section on
-    rewards; Cobbe et al. 2021 grade the same way).
-    """
-    del problem
-    return (StepReward(0, len(rollout.completion_ids), 1.0),) if correct else ()
-
-
-REWARDS = {"sparse": sparse}
+StepRewards = tuple[StepReward, ...]
+Reward = Callable[[Sequence[GradedRollout]], list[StepRewards]]

@@ -20,7 +20,7 @@ from rlreason.types import Problem, Prompt
 if TYPE_CHECKING:
     from rlreason.tasks.stages import RunStages
 
-KINDS = ("start", "sample", "grade", "train", "sync", "evaluate", "total")
+KINDS = ("start", "sample", "grade", "reward", "train", "sync", "evaluate", "total")
 
 
 def quiet_libraries() -> None:
@@ -65,7 +65,9 @@ def cache_key(config: ExperimentConfig, model: ResolvedModel) -> str:
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def write_result(stages: RunStages, model: ResolvedModel, **facts: Any) -> dict[str, Any]:
+def write_result(
+    stages: RunStages, model: ResolvedModel, too_long: Sequence[str], **facts: Any
+) -> dict[str, Any]:
     """Assemble, save and track the result of a run."""
     run = stages.run
     if "result" not in run.journal:
@@ -81,7 +83,7 @@ def write_result(stages: RunStages, model: ResolvedModel, **facts: Any) -> dict[
         "evaluations": stages.evaluations,
         **facts,
         "rollouts": {stage: record["rollouts"] for stage, record in journal if "rollouts" in record},
-        "prompts_too_long": len(stages.too_long),
+        "prompts_too_long": len(too_long),
         "cut_at_limit": {stage: record["cut_at_limit"] for stage, record in journal if "cut_at_limit" in record},
         "seconds": {kind: round(seconds.get(kind, 0.0), 3) for kind in KINDS},
         "tokens": {kind: int(tokens.get(kind, 0)) for kind in ("sample", "train", "evaluate")},

@@ -13,6 +13,8 @@ from rlreason.models.resolve import resolve
 from rlreason.run import Run
 from rlreason.tasks.common import fit_prompts, quiet_libraries, write_result
 from rlreason.tasks.display import Display
+from rlreason.tasks.generation import Generation, SharedEngine
+from rlreason.tasks.outcome_model import given_model, refuse_seen_questions
 from rlreason.tasks.stages import RunStages
 
 
@@ -36,17 +38,14 @@ def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Pat
             tokenizer = load_tokenizer(model.folder)
         prompts, too_long = fit_prompts(config, tokenizer, examples, measured, display)
         stages = RunStages(
-            config=config,
-            run=run,
-            tracker=trackers.start(config.tracker, folder, plain_config),
-            display=display,
-            tokenizer=tokenizer,
-            prompts=prompts,
-            too_long=too_long,
-            validation=(),
+            Generation(config, run, display, tokenizer, prompts, SharedEngine(config)),
+            trackers.start(config.tracker, folder, plain_config),
             measured=tuple(problem for problem in measured if problem.id in prompts),
         )
+        if config.eval.orm is not None:
+            stages.judge = given_model(Path(config.eval.orm), tokenizer, "eval.orm")
+            refuse_seen_questions(stages.judge, stages.measured)
         stages.measure("final", 0, model.folder, 0, config.eval.k, {})
-        return write_result(stages, model, verdict=f"evaluated {len(stages.measured):,} questions")
+        return write_result(stages, model, too_long, verdict=f"evaluated {len(stages.measured):,} questions")
     finally:
         run.close()

@@ -1,4 +1,4 @@
-"""The stages of a run, each done once: sampling, grading, fine-tuning, evaluation, and what each of them cost.
+"""The stages of a run, each done once: sampling, fine-tuning, scoring, evaluation, and what each of them cost.
 
 A stage that the journal knows is answered from the run folder. One that was interrupted continues from what it
 stored: finished rollouts, or the last resumable checkpoint.
@@ -6,28 +6,32 @@ stored: finished rollouts, or the last resumable checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rlreason import engines, store
+from rlreason import store
 from rlreason.algorithms.supervised import Example, supervised_update
-from rlreason.config import ExperimentConfig, SupervisedConfig
+from rlreason.algorithms.training import UpdateReport
+from rlreason.config import DenseRewardConfig, OutcomeRewardConfig, RewardConfig, SupervisedConfig
 from rlreason.data.prompts import solution_text
-from rlreason.engines import Engine, SampleRequest, SamplingSettings
+from rlreason.errors import UserError
 from rlreason.evaluation.evaluate import PerProblem, intervals, measure
 from rlreason.evaluation.statistics import Interval
-from rlreason.grading import extract_answer, grade
-from rlreason.rewards import REWARDS
+from rlreason.models.loading import add_tokens
+from rlreason.models.return_condition import ReturnCondition
+from rlreason.rewards import Reward
+from rlreason.rewards.dense import dense_reward
+from rlreason.rewards.outcome_model import OutcomeModel, outcome_model_reward
+from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import Run
-from rlreason.tasks.display import Display
+from rlreason.tasks.generation import Generation, derived_seed
+from rlreason.tasks.stored import read_stored
 from rlreason.trackers import Tracker
-from rlreason.types import Problem, Prompt, Rollout, ScoredRollout
-
-GREEDY_SEED = -1
+from rlreason.types import Problem, Rollout, ScoredRollout, Step
 
 
 @dataclass
@@ -35,100 +39,175 @@ class RunStages:
     """Carries out the stages of one run; implements `rlreason.algorithms.Stages`.
 
     Args:
-        config: The experiment.
-        run: Where results are kept.
+        generation: Draws and keeps rollouts.
         tracker: Receives metrics and example rollouts.
-        display: Shows progress.
-        tokenizer: Of the base model, which all checkpoints of the run share.
-        prompts: The prompt of every question that may be asked, by problem id.
-        too_long: The ids of questions whose prompts do not fit.
         validation: Questions that decide when to stop.
         measured: Questions that are reported.
+        training: Questions that may be trained on.
+        outcome_model: Rewards, labels and reranks where the run has one.
+        judge: Reranks in evaluations; usually the same.
     """
 
-    config: ExperimentConfig
-    run: Run
+    generation: Generation
     tracker: Tracker
-    display: Display
-    tokenizer: Any
-    prompts: Mapping[str, Prompt]
-    too_long: Sequence[str]
-    validation: Sequence[Problem]
-    measured: Sequence[Problem]
+    validation: Sequence[Problem] = ()
+    measured: Sequence[Problem] = ()
+    training: Sequence[Problem] = ()
+    outcome_model: OutcomeModel | None = None
+    judge: OutcomeModel | None = None
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     per_problem: dict[str, PerProblem] = field(default_factory=dict)
-    _engine: Engine | None = None
+    at_start: list[ScoredRollout] = field(default_factory=list)
+
+    @property
+    def run(self) -> Run:
+        """The run folder."""
+        return self.generation.run
+
+    @property
+    def reward_threshold(self) -> float:
+        """The return from which a solution is kept, as the reward has it."""
+        chosen = self.generation.config.reward.threshold
+        return self.orm_threshold if chosen is None else chosen
+
+    @property
+    def orm_threshold(self) -> float:
+        """The score from which the outcome reward model calls a solution right, calibrated on validation questions."""
+        return self._outcome_model().card.calibration.threshold
 
     def sample(
         self, round_number: int, policy: Path, problems: Sequence[Problem], samples: int, temperature: float
     ) -> list[ScoredRollout]:
         """Draw and score the training rollouts of a round."""
-        stage = f"round-{round_number}"
-        return self._rollouts(stage, round_number, policy, problems, samples, temperature, "sample")
+        reward = reward_function(self.generation.config.reward, self.outcome_model)
+        return self.generation.rollouts(
+            f"round-{round_number}", round_number, policy, problems, samples, temperature, "sample", reward
+        )
+
+    def stored(self, path: str) -> list[ScoredRollout]:
+        """The rollouts of earlier runs on this run's training questions."""
+        return read_stored(Path(path), self.training, self.generation)
+
+    def steps(self, rollout: Rollout) -> tuple[Step, ...]:
+        """The steps of a completion."""
+        return self.generation.splitter.split(rollout.completion_ids, rollout.text)
+
+    def step_scores(self, name: str, scored: Sequence[ScoredRollout]) -> list[tuple[float, ...]]:
+        """The outcome reward model's score at the end of every step of each solution."""
+        return self._scores(f"scores-{name}", self._outcome_model(), scored, self.training, "reward")
 
     def example(self, rollout: ScoredRollout) -> Example:
         """The rollout as a training sequence: cut after its final answer's line and closed by the end-of-text token."""
+        tokenizer = self.generation.tokenizer
         ids = list(self._through_answer(rollout.rollout))
-        if not ids or ids[-1] != self.tokenizer.eos_token_id:
-            ids.append(self.tokenizer.eos_token_id)
+        if not ids or ids[-1] != tokenizer.eos_token_id:
+            ids.append(tokenizer.eos_token_id)
         return Example(rollout.rollout.prompt_ids, tuple(ids))
 
     def reference(self, problem: Problem) -> Example:
         """The reference solution of a problem as a training sequence."""
-        ids = self.tokenizer(solution_text(problem), add_special_tokens=False)["input_ids"]
-        return Example(self.prompts[problem.id].token_ids, (*ids, self.tokenizer.eos_token_id))
+        tokenizer = self.generation.tokenizer
+        ids = tokenizer(solution_text(problem), add_special_tokens=False)["input_ids"]
+        return Example(self.generation.prompts[problem.id].token_ids, (*ids, tokenizer.eos_token_id))
 
-    def update(self, round_number: int, start: Path, examples: Sequence[Example], config: SupervisedConfig) -> Path:
-        """Fine-tune `start` on `examples` unless that is done already."""
+    def update(
+        self,
+        round_number: int,
+        start: Path,
+        examples: Sequence[Example],
+        config: SupervisedConfig,
+        snapshots: int = 0,
+        condition: ReturnCondition | None = None,
+    ) -> list[Path]:
+        """Fine-tune `start` on `examples` unless that is done already; checkpoints on the way, and the last."""
         stage = f"train-round-{round_number}"
-        output = self.run.checkpoint(f"round-{round_number}")
-        if stage in self.run.journal:
-            return output
-        self._release()
-        resumable = self.run.folder / "training" / stage
-        partial = output.with_name(f".{output.name}.partial")
-        description = f"round {round_number}: fine-tuning on {len(examples):,} solutions"
-        with self.display.bar(description) as bar, self.run.timed("train"):
+        outputs = [self.run.checkpoint(f"round-{round_number + number}") for number in range(snapshots + 1)]
+
+        def work(output: Path, resumable: Path, progress: Callable[[int, int, float], None]) -> UpdateReport:
+            settings = self.generation.config
+            seed = derived_seed(settings.seed, stage)
             report = supervised_update(
                 start,
                 examples,
                 config,
-                self.config.model,
-                partial,
+                settings.model,
+                output,
                 resumable,
-                derived_seed(self.config.seed, stage),
-                self.config.checkpoint_seconds,
-                lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"),
+                seed,
+                settings.checkpoint_seconds,
+                progress,
+                outputs[:-1],
+            )
+            if condition is not None:
+                condition.save(output)
+            return report
+
+        self.train(stage, f"fine-tuning on {len(examples):,} solutions", outputs[-1], len(examples), work)
+        return outputs
+
+    def train(
+        self,
+        stage: str,
+        description: str,
+        output: Path,
+        examples: int,
+        work: Callable[[Path, Path, Callable[[int, int, float], None]], UpdateReport],
+    ) -> None:
+        """Do `work(output, folder for resumable checkpoints, progress)` once, leaving `output` whole or not at all."""
+        if stage in self.run.journal:
+            return
+        self.generation.engine.release()
+        resumable = self.run.folder / "training" / stage
+        unfinished = output.with_name(f".{output.name}.partial")
+        with self.generation.display.bar(f"{stage}: {description}") as bar, self.run.timed("train"):
+            report = work(
+                unfinished, resumable, lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}")
             )
         shutil.rmtree(output, ignore_errors=True)
-        partial.rename(output)
+        unfinished.rename(output)
         self.run.commit(
-            stage, tokens={"train": report.tokens}, steps=report.steps, loss=report.loss, examples=len(examples)
+            stage, tokens={"train": report.tokens}, steps=report.steps, loss=report.loss, examples=examples
         )
         shutil.rmtree(resumable, ignore_errors=True)
-        return output
 
-    def evaluate(self, round_number: int, policy: Path, samples_seen: int) -> float:
+    def evaluate(self, round_number: int, policy: Path, samples_seen: int, facts: Mapping[str, float] | None = None) -> float:
         """Measure a checkpoint on the validation and the reported questions; its validation maj@1."""
         stage = "init" if round_number == 0 else f"round-{round_number}"
-        greedy = self._rollouts(f"validation-{stage}", round_number, policy, self.validation, 1, 0.0, "evaluate")
+        greedy = self.generation.rollouts(
+            f"validation-{stage}", round_number, policy, self.validation, 1, 0.0, "evaluate", sparse_reward
+        )
         accuracy = sum(item.correct for item in greedy) / len(greedy)
-        k = self.config.eval.k if round_number == 0 else self.config.eval.k_between
-        self.measure(stage, round_number, policy, samples_seen, k, {"validation/maj@1": accuracy})
+        settings = self.generation.config.eval
+        k = settings.k if round_number == 0 else settings.k_between
+        self.measure(stage, round_number, policy, samples_seen, k, {"validation/maj@1": accuracy, **(facts or {})})
         return accuracy
 
     def measure(
-        self, stage: str, round_number: int, policy: Path, samples_seen: int, k: int, extra: Mapping[str, float]
+        self,
+        stage: str,
+        round_number: int,
+        policy: Path,
+        samples_seen: int,
+        k: int,
+        extra: Mapping[str, float],
+        ask_for_bad: bool = False,
     ) -> dict[str, Interval]:
         """Every metric of a checkpoint on the reported questions, with its interval; kept as an evaluation."""
-        name = f"{self.config.eval.split}-{stage}"
-        temperature = self.config.eval.temperature
-        greedy = self._rollouts(f"{name}-greedy", round_number, policy, self.measured, 1, 0.0, "evaluate")
+        settings = self.generation.config.eval
+        name = f"{settings.split}-{stage}"
+        draw = partial(self.generation.rollouts, kind="evaluate", reward=sparse_reward, ask_for_bad=ask_for_bad)
+        greedy = draw(f"{name}-greedy", round_number, policy, self.measured, 1, 0.0)
         sampled: list[ScoredRollout] = []
+        scores: list[tuple[float, ...]] | None = None
         if k > 0:
-            sampled = self._rollouts(f"{name}-sampled", round_number, policy, self.measured, k, temperature, "evaluate")
-        self.per_problem[stage] = measure(greedy, sampled, k)
-        metrics = intervals(self.per_problem[stage], self.config.eval.resamples)
+            sampled = draw(f"{name}-sampled", round_number, policy, self.measured, k, settings.temperature)
+            if self.judge is not None:
+                scores = self._scores(f"scores-{name}-sampled", self.judge, sampled, self.measured, "evaluate")
+        if stage == "init":
+            self.at_start = sampled
+        earlier = self.at_start if stage != "init" else ()
+        self.per_problem[stage] = measure(greedy, sampled, k, scores, settings.rerank, earlier)
+        metrics = intervals(self.per_problem[stage], settings.resamples)
         self.evaluations.append(
             {
                 "stage": stage,
@@ -136,130 +215,72 @@ class RunStages:
                 "metrics": {metric: interval.to_dict() for metric, interval in metrics.items()},
             }
         )
-        split = self.config.eval.split
-        values = {f"{split}/{metric}": interval.value for metric, interval in metrics.items()}
-        self._log(f"evaluate-{stage}", {**values, **extra}, samples_seen)
+        values = {f"{settings.split}/{metric}": interval.value for metric, interval in metrics.items()}
+        self.log(f"evaluate-{stage}", {**values, **extra}, samples_seen)
         self.tracker.rollouts(stage, self._example_rows(greedy))
-        self.display.line(f"{stage}: " + ", ".join(f"{metric} {item.value:.3f}" for metric, item in metrics.items()))
+        shown = ", ".join(f"{metric} {item.value:.3f}" for metric, item in metrics.items())
+        self.generation.display.line(f"{stage}: {shown}")
         return metrics
 
     def report(self, round_number: int, facts: Mapping[str, float]) -> None:
         """Log the numbers of a round's sampling."""
         shown = ", ".join(f"{name.replace('_', ' ')} {value:,.3g}" for name, value in facts.items())
-        self.display.line(f"round {round_number}: {shown}")
+        self.generation.display.line(f"round {round_number}: {shown}")
         seen = sum(
             record.get("rollouts", 0) for stage, record in self.run.journal.items() if stage.startswith("round-")
         )
-        self._log(f"sampled-round-{round_number}", {f"train/{name}": value for name, value in facts.items()}, seen)
+        self.log(f"sampled-round-{round_number}", {f"train/{name}": value for name, value in facts.items()}, seen)
 
-    def _log(self, stage: str, metrics: dict[str, float], samples_seen: int) -> None:
+    def log(self, stage: str, metrics: Mapping[str, float], samples_seen: int) -> None:
         """Write metrics once; a resumed run does not repeat the lines of what it had finished."""
         if f"log-{stage}" in self.run.journal:
             return
         self.run.log_metrics({"stage": stage, "samples_seen": samples_seen, **metrics})
-        self.tracker.log(metrics, samples_seen)
+        self.tracker.log(dict(metrics), samples_seen)
         self.run.commit(f"log-{stage}")
 
-    def _rollouts(
+    def with_tokens(self, checkpoint: Path, tokens: Sequence[str]) -> Path:
+        """A copy of a checkpoint whose vocabulary has `tokens` as well."""
+        name = "sft" if checkpoint.name == "checkpoint" else "base"
+        return add_tokens(checkpoint, tokens, self.run.checkpoint(f"{name}-with-tags"))
+
+    def token_ids(self, text: str, checkpoint: Path) -> tuple[int, ...]:
+        """A return tag as the tokeniser of `checkpoint` encodes it.
+
+        Raises:
+            UserError: The tokeniser cannot spell it.
+        """
+        from rlreason.models.loading import load_tokenizer
+
+        tokenizer = load_tokenizer(checkpoint)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if tokenizer.decode(ids) != text:
+            raise UserError(f"the tokeniser turns the tag {text!r} into {tokenizer.decode(ids)!r}; choose another tag")
+        return tuple(ids)
+
+    def _scores(
         self,
         stage: str,
-        round_number: int,
-        policy: Path,
+        model: OutcomeModel,
+        scored: Sequence[ScoredRollout],
         problems: Sequence[Problem],
-        samples: int,
-        temperature: float,
         kind: str,
-    ) -> list[ScoredRollout]:
-        """All rollouts of a stage: stored ones first, then the rest from the engine; graded, sealed, committed."""
-        folder = self.run.rollouts
+    ) -> list[tuple[float, ...]]:
+        """Step scores of rollouts, computed once."""
+        path = self.run.rollouts / f"{stage}.parquet"
         if stage in self.run.journal:
-            store.remove_parts(folder, stage)
-            return store.read_sealed(folder, stage)
-        rollouts = store.read_parts(folder, stage)
-        stored = {(rollout.problem_id, rollout.sample) for rollout in rollouts}
-        requests = [
-            SampleRequest(
-                problem.id,
-                sample,
-                derived_seed(self.config.seed, stage, problem.id, sample) if temperature > 0 else GREEDY_SEED,
-                self.prompts[problem.id].token_ids,
-            )
-            for problem in problems
-            for sample in range(samples)
-            if (problem.id, sample) not in stored
-        ]
-        if requests:
-            rollouts += self._draw(stage, policy, requests, temperature, kind)
-        with self.run.timed("grade" if kind == "sample" else kind):
-            scored = self._score(rollouts, problems)
-            store.seal(
-                folder,
-                stage,
-                scored,
-                round_number=round_number,
-                checkpoint=self._name_of(policy),
-                temperature=temperature,
-            )
-        self.run.commit(
-            stage,
-            tokens={kind: sum(len(rollout.completion_ids) for rollout in rollouts)},
-            rollouts=len(scored),
-            cut_at_limit=sum(rollout.finish_reason == "length" for rollout in rollouts),
-        )
-        store.remove_parts(folder, stage)
-        return scored
+            return store.read_scores(path)
+        self.generation.engine.release()
+        with self.generation.display.bar(f"{stage}: scoring {len(scored):,} solutions"), self.run.timed(kind):
+            scores = model.step_scores(self.generation.as_graded(scored, problems))
+            store.write_scores(path, [item.rollout for item in scored], scores)
+        self.run.commit(stage)
+        return scores
 
-    def _draw(
-        self, stage: str, policy: Path, requests: list[SampleRequest], temperature: float, kind: str
-    ) -> list[Rollout]:
-        """Sample `requests`, storing every rollout as it finishes."""
-        engine = self._loaded(policy)
-        settings = SamplingSettings(temperature, self.config.data.max_completion_tokens, tuple(self.config.prompt.stop))
-        drawn: list[Rollout] = []
-        tokens = 0
-        writer = store.PartWriter(self.run.rollouts, stage)
-        with (
-            self.display.bar(f"{stage}: sampling {len(requests):,} from {self._name_of(policy)}") as bar,
-            self.run.timed(kind),
-        ):
-            for finished in engine.sample(requests, settings):
-                writer.append(finished)
-                drawn += finished
-                tokens += sum(len(rollout.completion_ids) for rollout in finished)
-                bar.update(len(drawn), len(requests), f"{tokens / bar.seconds():,.0f} tokens/s")
-        writer.close()
-        return drawn
-
-    def _score(self, rollouts: Sequence[Rollout], problems: Sequence[Problem]) -> list[ScoredRollout]:
-        by_id = {problem.id: problem for problem in problems}
-        order = {problem.id: position for position, problem in enumerate(problems)}
-        ordered = sorted(rollouts, key=lambda rollout: (order[rollout.problem_id], rollout.sample))
-        correct = grade([item.text for item in ordered], [by_id[item.problem_id].answer for item in ordered])
-        reward = REWARDS[self.config.reward.name]
-        return [
-            ScoredRollout(item, extract_answer(item.text), right, reward(by_id[item.problem_id], item, right))
-            for item, right in zip(ordered, correct, strict=True)
-        ]
-
-    def _name_of(self, policy: Path) -> str:
-        """The round that made a checkpoint, or "init"."""
-        return policy.name if policy.parent == self.run.folder / "checkpoints" else "init"
-
-    def _loaded(self, policy: Path) -> Engine:
-        """The engine with the weights of `policy`."""
-        if self._engine is None:
-            with self.run.timed("start"):
-                longest = self.config.data.max_prompt_tokens + self.config.data.max_completion_tokens
-                self._engine = engines.start(self.config.engine, self.config.model, longest, self.config.seed)
-                with self.display.status("starting the engine"):
-                    self._engine.load(policy)
-        with self.run.timed("sync"):
-            self._engine.load(policy)
-        return self._engine
-
-    def _release(self) -> None:
-        if self._engine is not None:
-            self._engine.release()
+    def _outcome_model(self) -> OutcomeModel:
+        if self.outcome_model is None:
+            raise RuntimeError("this run was prepared without an outcome reward model")
+        return self.outcome_model
 
     def _through_answer(self, rollout: Rollout) -> tuple[int, ...]:
         """The completion's tokens up to the end of its final answer's line."""
@@ -269,7 +290,7 @@ class RunStages:
         if end < 0:
             return ids
         wanted = rollout.text[:end].rstrip()
-        while ids and self.tokenizer.decode(ids[:-1], skip_special_tokens=True).startswith(wanted):
+        while ids and self.generation.tokenizer.decode(ids[:-1], skip_special_tokens=True).startswith(wanted):
             ids = ids[:-1]
         return ids
 
@@ -277,17 +298,22 @@ class RunStages:
         return [
             {
                 "problem_id": item.rollout.problem_id,
-                "prompt": self.prompts[item.rollout.problem_id].text,
+                "prompt": self.generation.prompts[item.rollout.problem_id].text,
                 "completion": item.rollout.text,
                 "answer": item.answer,
                 "correct": item.correct,
                 "reward": item.reward_sum,
             }
-            for item in scored[: self.config.tracker.rollouts]
+            for item in scored[: self.generation.config.tracker.rollouts]
         ]
 
 
-def derived_seed(*parts: object) -> int:
-    """A seed from 0 to 2^32 - 1 (the range of numpy's) that depends on every part and on nothing else."""
-    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big")
+def reward_function(config: RewardConfig, outcome_model: OutcomeModel | None) -> Reward:
+    """The reward that the configuration names."""
+    if isinstance(config, DenseRewardConfig):
+        return partial(dense_reward, config=config)
+    if isinstance(config, OutcomeRewardConfig):
+        if outcome_model is None:
+            raise RuntimeError("reward=orm was prepared without an outcome reward model")
+        return partial(outcome_model_reward, model=outcome_model, config=config)
+    return sparse_reward

@@ -1,31 +1,10 @@
-"""The typed configuration of an experiment.
-
-Hydra composes YAML from `conf/`; `rlreason.compose` converts it, once, to the frozen dataclasses of this file. Every
-section is flat, refuses impossible values, and says what each field means; `rlreason --help GROUP` prints that.
-"""
+"""What every experiment has: a task, a model, a start, data, prompts, an engine, measurements, a tracker."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from rlreason.errors import UserError
-
-
-def documented(description: str, **keywords: Any) -> Any:
-    """A dataclass field with the description that `--help` prints."""
-    return field(metadata={"help": description}, **keywords)
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise a UserError with `message` unless `condition` holds."""
-    if not condition:
-        raise UserError(message)
-
-
-def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise a UserError unless `value` is among `choices`."""
-    require(value in choices, f"{key}={value!r} is unknown; choose from: {', '.join(choices)}")
+from rlreason.config.base import SupervisedConfig, documented, one_of, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,76 +12,6 @@ class TaskConfig:
     """What to do."""
 
     name: str = documented("train, evaluate, or tiny_base (make the embedded models again)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SupervisedConfig:
-    """One supervised update: cross-entropy on completions, through trl.SFTTrainer."""
-
-    learning_rate: float = documented("peak learning rate of AdamW")
-    epochs: float = documented("passes over the solutions")
-    batch_size: int = documented("sequences per optimizer step")
-    micro_batch_size: int = documented("sequences per forward pass; must divide batch_size")
-    warmup_ratio: float = documented("share of the steps in which the learning rate rises from 0")
-    schedule: str = documented("learning rate after the warm-up: cosine, linear or constant")
-    weight_decay: float = documented("AdamW weight decay")
-    max_grad_norm: float = documented("gradient norm above which gradients are scaled down")
-
-    def __post_init__(self) -> None:
-        require(self.learning_rate > 0, f"learning_rate={self.learning_rate} must be above 0")
-        require(self.epochs > 0, f"epochs={self.epochs} must be above 0")
-        require(self.batch_size >= 1, f"batch_size={self.batch_size} must be at least 1")
-        require(
-            self.micro_batch_size >= 1 and self.batch_size % self.micro_batch_size == 0,
-            f"micro_batch_size={self.micro_batch_size} must divide batch_size={self.batch_size}",
-        )
-        require(0 <= self.warmup_ratio < 1, f"warmup_ratio={self.warmup_ratio} must be in [0, 1)")
-        one_of("schedule", self.schedule, ("cosine", "linear", "constant"))
-        require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} must not be negative")
-        require(self.max_grad_norm > 0, f"max_grad_norm={self.max_grad_norm} must be above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SFTConfig(SupervisedConfig):
-    """Supervised fine-tuning on the reference solutions, as an algorithm."""
-
-    name: str = documented("sft")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExpertIterationConfig(SupervisedConfig):
-    """Expert iteration: sample, keep the best, fine-tune, repeat."""
-
-    name: str = documented("ei")
-    rounds: int = documented("largest number of rounds")
-    samples: int = documented("solutions sampled for every training question in a round (K)")
-    questions: int = documented("training questions per round, a fresh seeded draw each round; 0 means all of them")
-    temperature: float = documented("sampling temperature")
-    threshold: float = documented("solutions whose return is at least this are kept")
-    deduplicate: str = documented("within a question, keep one solution per: steps (normalised), text, or none")
-    aggregate: bool = documented("train on the solutions of all rounds so far, not only the latest")
-    restart: str = documented("every round fine-tunes: base (pretrained, as in the paper), init (SFT), or policy")
-    join_references: bool = documented("add the reference solutions to the training data of every round")
-    patience: int = documented("stop after this many rounds in a row without a better validation maj@1")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.rounds >= 1, f"algo.rounds={self.rounds} must be at least 1")
-        require(self.samples >= 1, f"algo.samples={self.samples}: K must be at least 1")
-        require(self.questions >= 0, f"algo.questions={self.questions} must not be negative (0 means all)")
-        require(
-            self.temperature > 0, f"algo.temperature={self.temperature} must be above 0: K equal samples teach nothing"
-        )
-        one_of("algo.deduplicate", self.deduplicate, ("steps", "text", "none"))
-        one_of("algo.restart", self.restart, ("base", "init", "policy"))
-        require(self.patience >= 1, f"algo.patience={self.patience} must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SparseRewardConfig:
-    """1 for a right final answer, 0 otherwise, received at the last token of the answer."""
-
-    name: str = documented("sparse")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,9 +121,14 @@ class EvalConfig:
     k: int = documented("samples per question at the start and the end: maj@K, pass@K (the paper: 96); 0: greedy only")
     k_between: int = documented("samples per question after each round before the last; 0: greedy only")
     temperature: float = documented("sampling temperature of those samples (the paper: 0.7)")
+    orm: str | None = documented(
+        "ORM for rerank@K: a folder, or train (the one of the section orm); null: only where the run uses an ORM anyway"
+    )
+    rerank: str = documented("a solution's rank by its steps' scores: final, product or minimum")
     resamples: int = documented("bootstrap resamples of the questions for each 95 % interval")
 
     def __post_init__(self) -> None:
+        one_of("eval.rerank", self.rerank, ("final", "product", "minimum"))
         one_of("eval.split", self.split, ("test", "validation", "ood"))
         require(self.k >= 0, f"eval.k={self.k} must not be negative (0 means greedy only)")
         require(0 <= self.k_between <= self.k, f"eval.k_between={self.k_between} must be between 0 and eval.k={self.k}")
@@ -234,27 +148,3 @@ class TrackerConfig:
 
     def __post_init__(self) -> None:
         one_of("tracker.name", self.name, ("wandb", "none"))
-
-
-AlgorithmConfig = SFTConfig | ExpertIterationConfig
-InitConfig = ScratchConfig | SFTInitConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExperimentConfig:
-    """The whole experiment, one section per Hydra group."""
-
-    task: TaskConfig
-    algo: AlgorithmConfig
-    reward: SparseRewardConfig
-    model: ModelConfig
-    init: InitConfig
-    data: DataConfig
-    prompt: PromptConfig
-    engine: EngineConfig
-    eval: EvalConfig
-    tracker: TrackerConfig
-    name: str | None = documented("name of the run folder; null: made from what was asked for")
-    runs_dir: str = documented("folder of all run folders")
-    seed: int = documented("seed of sampling and training")
-    checkpoint_seconds: float = documented("time between resumable checkpoints within a training stage, in seconds")

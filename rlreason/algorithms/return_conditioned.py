@@ -1,0 +1,136 @@
+"""Return-conditioned RL (upside-down RL; for reasoning, Havrilla et al. 2024, section on RCRL).
+
+The policy learns, offline, from right and wrong solutions alike. A tag before each step (or before the whole solution)
+says whether what follows was good; it is given, never learned. At test time the policy is asked for good.
+
+Open in the paper and our choice: without an outcome reward model every step carries the outcome of its solution; with
+one a step is good when the score at its end reaches the threshold. A missing or cut final answer is bad.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlreason.algorithms import Questions, Stages, Start, Trained, choose_questions, deduplication_key
+from rlreason.algorithms.supervised import Example
+from rlreason.config import ReturnConditionedConfig
+from rlreason.errors import UserError
+from rlreason.models.return_condition import ReturnCondition
+from rlreason.steps import through_answer
+from rlreason.types import ScoredRollout, Step
+
+
+def return_conditioned(
+    config: ReturnConditionedConfig, start: Start, questions: Questions, seed: int, stages: Stages
+) -> Trained:
+    """Label solutions, fine-tune on them under their tags, measure the policy that is asked for good ones.
+
+    Raises:
+        UserError: Everything is good, or everything is bad, so that the tags would mean nothing.
+    """
+    if config.tags_as == "tokens":
+        tags = (config.good_tag, config.bad_tag)
+        start = Start(
+            stages.with_tokens(start.base, tags),
+            stages.with_tokens(start.base if start.init == start.base else start.init, tags),
+        )
+    restart = {"base": start.base, "init": start.init}[config.restart]
+    condition = ReturnCondition(
+        stages.token_ids(config.good_tag, restart), stages.token_ids(config.bad_tag, restart), config.per == "step"
+    )
+    before = stages.evaluate(0, start.init, samples_seen=0)
+
+    rollouts, samples_seen = collected(config, start.init, questions, seed, stages)
+    rollouts = [item for item in distinct(rollouts, config.deduplicate) if item.rollout.completion_ids]
+    rollouts = with_ratio(rollouts, config.good_per_bad, seed)
+    labels = step_labels(config, rollouts, stages)
+    good = sum(map(sum, labels))
+    total = sum(map(len, labels))
+    stages.report(
+        1,
+        {
+            "solutions": len(rollouts),
+            "samples_right": sum(item.correct for item in rollouts) / max(1, len(rollouts)),
+            "steps_good": good / max(1, total),
+        },
+    )
+    if good in (0, total):
+        raise UserError(
+            f"all {total:,} steps are {'good' if good else 'bad'}, so return tags would mean nothing; "
+            "raise algo.samples or algo.temperature, or change algo.threshold"
+        )
+    examples = [
+        tagged(stages.example(item), stages.steps(item.rollout), goodness, condition)
+        for item, goodness in zip(rollouts, labels, strict=True)
+    ]
+    policy = stages.update(1, restart, examples, config, condition=condition)[-1]
+    after = stages.evaluate(1, policy, samples_seen)
+    verdict = (
+        f"trained on {len(rollouts):,} solutions, {good / total:.0%} of their steps good; "
+        f"validation maj@1 went from {before:.3f} to {after:.3f}"
+    )
+    return Trained(policy, samples_seen, verdict)
+
+
+def collected(
+    config: ReturnConditionedConfig, policy: Path, questions: Questions, seed: int, stages: Stages
+) -> tuple[list[ScoredRollout], int]:
+    """The rollouts to learn from, stored or newly sampled, and how many samples they cost."""
+    if config.rollouts is not None:
+        rollouts = stages.stored(config.rollouts)
+    else:
+        asked = choose_questions(questions.problems, config.questions, 1, seed)
+        rollouts = stages.sample(1, policy, asked, config.samples, config.temperature)
+    return rollouts, len(rollouts)
+
+
+def distinct(rollouts: Sequence[ScoredRollout], deduplicate: str) -> list[ScoredRollout]:
+    """One of all solutions to a question that count as the same and have the same outcome; the first."""
+    kept: dict[tuple[str, bool, str], ScoredRollout] = {}
+    for position, item in enumerate(rollouts):
+        key = deduplication_key(item, deduplicate, position)
+        if not item.correct:
+            key = f"{key}\n{item.answer}"
+        kept.setdefault((item.rollout.problem_id, item.correct, key), item)
+    return list(kept.values())
+
+
+def with_ratio(rollouts: Sequence[ScoredRollout], good_per_bad: float | None, seed: int) -> list[ScoredRollout]:
+    """As many right per wrong solutions as asked for, by leaving out a seeded draw of what is too many."""
+    if good_per_bad is None:
+        return list(rollouts)
+    good = [position for position, item in enumerate(rollouts) if item.correct]
+    bad = [position for position, item in enumerate(rollouts) if not item.correct]
+    rng = random.Random(f"{seed}/good-per-bad")
+    good = rng.sample(good, min(len(good), round(len(bad) * good_per_bad)))
+    bad = rng.sample(bad, min(len(bad), round(len(good) / good_per_bad)))
+    return [rollouts[position] for position in sorted(good + bad)]
+
+
+def step_labels(
+    config: ReturnConditionedConfig, rollouts: Sequence[ScoredRollout], stages: Stages
+) -> list[list[bool]]:
+    """Whether each step through the final answer is good; one label for the whole solution with `per=solution`."""
+    counts = [len(through_answer(stages.steps(item.rollout))) for item in rollouts]
+    if config.labels == "outcome":
+        labels = [[item.correct] * count for item, count in zip(rollouts, counts, strict=True)]
+    else:
+        threshold = stages.orm_threshold if config.threshold is None else config.threshold
+        labels = [[score >= threshold for score in scores] for scores in stages.step_scores("round-1", rollouts)]
+    return labels if config.per == "step" else [values[-1:] for values in labels]
+
+
+def tagged(
+    example: Example, steps: Sequence[Step], labels: Sequence[bool], condition: ReturnCondition
+) -> Example:
+    """A solution with a tag before every labelled step; the tags carry no loss."""
+    completion: list[int] = []
+    inserted: list[tuple[int, int]] = []
+    ends = [step.end for step in steps[: len(labels)]][:-1] + [len(example.completion_ids)]
+    for first, end, good in zip([0, *ends], ends, labels, strict=False):
+        tag = condition.good if good else condition.bad
+        inserted.append((len(completion), len(completion) + len(tag)))
+        completion += [*tag, *example.completion_ids[first:end]]
+    return Example(example.prompt_ids, tuple(completion), tuple(inserted))

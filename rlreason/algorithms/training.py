@@ -1,0 +1,138 @@
+"""What every update by a transformers Trainer shares: its arguments, resuming, adapters, progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlreason.config import ModelConfig, SupervisedConfig
+
+IGNORED = -100
+COMPLETE = "complete"
+
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What an update did: optimizer steps, tokens read (prompt and completion, all epochs), and the mean loss of
+    the last tenth of its steps.
+    """
+
+    steps: int
+    tokens: int
+    loss: float
+
+
+def update_report(trainer: Any, config: SupervisedConfig, tokens: int) -> UpdateReport:
+    """The report of a finished trainer that read `tokens` tokens per epoch."""
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    tail = losses[-max(1, len(losses) // 10) :]
+    return UpdateReport(trainer.state.global_step, round(config.epochs * tokens), sum(tail) / len(tail))
+
+
+def trainer_arguments(config: SupervisedConfig, model_config: ModelConfig, scratch: Path, seed: int) -> dict[str, Any]:
+    """Arguments of `transformers.TrainingArguments` that follow from the configuration.
+
+    Sequences are grouped by the dataset's column `length`, so that little padding is computed; saving is left to
+    `Recorder`.
+    """
+    import torch
+
+    from rlreason.models.loading import bfloat16_is_fast
+
+    return {
+        "output_dir": str(scratch),
+        "num_train_epochs": config.epochs,
+        "per_device_train_batch_size": config.micro_batch_size,
+        "gradient_accumulation_steps": config.batch_size // config.micro_batch_size,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.schedule if config.schedule != "constant" else "constant_with_warmup",
+        "warmup_steps": config.warmup_ratio,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "bf16": bfloat16_is_fast(),
+        "use_cpu": not torch.cuda.is_available(),
+        "gradient_checkpointing": model_config.gradient_checkpointing,
+        "train_sampling_strategy": "group_by_length",
+        "length_column_name": "length",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": seed,
+        "data_seed": seed,
+    }
+
+
+def lora(model_config: ModelConfig, task_type: str) -> Any:
+    """The adapters that the configuration asks for; None when all weights are trained."""
+    if model_config.lora_rank == 0:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=model_config.lora_rank,
+        lora_alpha=model_config.lora_alpha,
+        target_modules="all-linear",
+        task_type=task_type,
+    )
+
+
+def last_complete(scratch: Path) -> str | None:
+    """The newest resumable checkpoint that was written to its end, if there is one."""
+    complete = [marker.parent for marker in scratch.glob(f"checkpoint-*/{COMPLETE}")]
+    return str(max(complete, key=lambda folder: int(folder.name.split("-")[1]))) if complete else None
+
+
+class Recorder:
+    """Saves by the clock instead of by steps, marks finished saves, reports progress, and takes snapshots on the way.
+
+    Args:
+        checkpoint_seconds: Time between two resumable checkpoints.
+        progress: Called after each optimizer step with (step, total steps, loss).
+        snapshots: Called as `snapshot(number, model)` when the share number / (snapshots + 1) of the steps is done.
+        snapshot: Keeps the model of that moment.
+    """
+
+    def __init__(
+        self,
+        checkpoint_seconds: float,
+        progress: Progress,
+        snapshots: int = 0,
+        snapshot: Callable[[int, Any], None] = lambda number, model: None,
+    ) -> None:
+        self.checkpoint_seconds = checkpoint_seconds
+        self.progress = progress
+        self.snapshots = snapshots
+        self.snapshot = snapshot
+        self.last_save = time.monotonic()
+
+    def callback(self) -> Any:
+        """This recorder as a `transformers.TrainerCallback`."""
+        from transformers import TrainerCallback
+
+        recorder = self
+
+        class Callback(TrainerCallback):  # type: ignore[misc]
+            def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+                for number in range(1, recorder.snapshots + 1):
+                    if state.global_step == round(number * state.max_steps / (recorder.snapshots + 1)):
+                        recorder.snapshot(number, model)
+                elapsed = time.monotonic() - recorder.last_save
+                unfinished = state.global_step < state.max_steps
+                control.should_save = unfinished and elapsed >= recorder.checkpoint_seconds
+
+            def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+                recorder.last_save = time.monotonic()
+
+            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+                if logs and "loss" in logs:
+                    recorder.progress(state.global_step, state.max_steps, float(logs["loss"]))
+
+        return Callback()

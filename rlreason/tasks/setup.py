@@ -1,0 +1,165 @@
+"""What training needs before its first stage: data, model, run folder, prompts, the starting checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from rlreason import trackers
+from rlreason.algorithms import Questions, Start
+from rlreason.algorithms.supervised import supervised_update
+from rlreason.config import ExperimentConfig, OutcomeRewardConfig, ReturnConditionedConfig, SFTInitConfig
+from rlreason.data import evaluation_problems, training_data
+from rlreason.errors import UserError
+from rlreason.models.memory import check_fits
+from rlreason.models.resolve import ResolvedModel, resolve
+from rlreason.rewards.dense import lacks_results
+from rlreason.run import Run
+from rlreason.tasks.common import cache_key, fit_prompts, quiet_libraries
+from rlreason.tasks.display import Display
+from rlreason.tasks.generation import Generation, SharedEngine, derived_seed
+from rlreason.tasks.outcome_model import given_model, outcome_model, refuse_seen_questions
+from rlreason.tasks.stages import RunStages
+from rlreason.types import Problem
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training run that is ready for its algorithm.
+
+    Args:
+        stages: Carries out its stages.
+        model: The base model.
+        start: The starting checkpoints.
+        questions: What may be trained on.
+        too_long: Ids of the questions whose prompts do not fit.
+    """
+
+    stages: RunStages
+    model: ResolvedModel
+    start: Start
+    questions: Questions
+    too_long: Sequence[str]
+
+
+@contextmanager
+def prepared(
+    config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, display: Display
+) -> Iterator[Prepared]:
+    """Everything up to the first stage, and the outcome reward model where the run uses one.
+
+    Raises:
+        UserError: Data, model, memory or run folder do not allow it; the message says what to do.
+    """
+    check_fits(config.model, training=True)
+    data = training_data(config.data)
+    measured = evaluation_problems(config.data, config.eval.split)
+    model = resolve(config.model)
+    run = Run(folder, plain_config)
+    try:
+        display.record = run.event
+        with run.timed("start"):
+            quiet_libraries()
+            from rlreason.models.loading import load_tokenizer
+
+            tokenizer = load_tokenizer(model.folder)
+        prompts, too_long = fit_prompts(
+            config, tokenizer, data.train, (*data.train, *data.validation, *measured), display
+        )
+        generation = Generation(config, run, display, tokenizer, prompts, SharedEngine(config))
+        stages = RunStages(
+            generation,
+            trackers.start(config.tracker, folder, plain_config),
+            validation=asked(data.validation, prompts, "validation"),
+            measured=asked(measured, prompts, config.eval.split),
+            training=asked(data.train, prompts, "training"),
+        )
+        report_without_results(config, stages.training, display)
+        references = {problem.id: stages.reference(problem) for problem in stages.training if problem.steps}
+        questions = Questions(stages.training, references)
+        start = Start(model.folder, starting_checkpoint(config, model, questions, run, display))
+        add_outcome_models(stages, start, model)
+        yield Prepared(stages, model, start, questions, too_long)
+    finally:
+        run.close()
+
+
+def asked(problems: Any, prompts: Any, split: str) -> tuple[Any, ...]:
+    """The problems whose prompts fit.
+
+    Raises:
+        UserError: None does.
+    """
+    fitting = tuple(problem for problem in problems if problem.id in prompts)
+    if not fitting:
+        raise UserError(f"no {split} question fits into data.max_prompt_tokens; raise it")
+    return fitting
+
+
+def report_without_results(config: ExperimentConfig, training: Sequence[Problem], display: Display) -> None:
+    """Say how many questions the dense reward cannot give step credit for."""
+    if config.reward.name != "dense":
+        return
+    without = sum(map(lacks_results, training))
+    if without == len(training):
+        raise UserError("reward=dense needs worked solutions with results and this data set has none; use reward=sparse")
+    if without:
+        display.line(f"{without:,} of {len(training):,} reference solutions have no results: only their answer counts")
+
+
+def add_outcome_models(stages: RunStages, start: Start, model: ResolvedModel) -> None:
+    """Make, or take from the cache, the models that reward, label and rerank."""
+    generation = stages.generation
+    config = generation.config
+    labels = isinstance(config.algo, ReturnConditionedConfig) and config.algo.labels == "orm"
+    used = config.algo.name == "orm" or isinstance(config.reward, OutcomeRewardConfig) or labels
+    if used or config.eval.orm == "train":
+        trained = outcome_model(generation, start, model.source, stages.training, stages.validation)
+        stages.outcome_model = stages.judge = trained
+    if config.eval.orm not in (None, "train"):
+        stages.judge = given_model(Path(config.eval.orm), generation.tokenizer, "eval.orm")
+    if stages.judge is not None:
+        refuse_seen_questions(stages.judge, stages.measured)
+
+
+def starting_checkpoint(
+    config: ExperimentConfig, model: ResolvedModel, questions: Questions, run: Run, display: Display
+) -> Path:
+    """The checkpoint of `init`: the pretrained one, or its SFT model, trained once for all runs that share it."""
+    if not isinstance(config.init, SFTInitConfig):
+        return model.folder
+    examples = list(questions.references.values())
+    if not examples:
+        raise UserError("init=sft needs worked solutions and this data set has none; use init=scratch")
+    key = cache_key(config, model)
+    cache = Path(config.runs_dir) / "cache" / f"sft-{config.model.name}-{config.data.name}-{key}"
+    checkpoint = (cache / "checkpoint").resolve()
+    cache.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(cache / ".lock"):
+        if checkpoint.exists():
+            if "sft" not in run.journal:
+                run.commit("sft", cached=True)
+            return checkpoint
+        partial = cache / ".checkpoint.partial"
+        with display.bar(f"init=sft: fine-tuning on {len(examples):,} reference solutions") as bar, run.timed("train"):
+            report = supervised_update(
+                model.folder,
+                examples,
+                config.init,
+                config.model,
+                partial,
+                cache / "training",
+                derived_seed(config.seed, "sft"),
+                config.checkpoint_seconds,
+                lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"),
+            )
+        partial.rename(checkpoint)
+        shutil.rmtree(cache / "training", ignore_errors=True)
+    run.commit("sft", tokens={"train": report.tokens}, steps=report.steps, loss=report.loss, cached=False)
+    return checkpoint
