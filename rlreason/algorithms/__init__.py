@@ -107,7 +107,9 @@ class Stages(Protocol):
     ) -> list[Path]:
         """Fine-tune `start` on `examples`; `snapshots` checkpoints on the way, and the last."""
 
-    def evaluate(self, round_number: int, policy: Path, samples_seen: int, facts: Mapping[str, float] | None = None) -> float:
+    def evaluate(
+        self, round_number: int, policy: Path, samples_seen: int, facts: Mapping[str, float] | None = None
+    ) -> float:
         """Measure a checkpoint; its greedy accuracy (maj@1) on the validation questions."""
 
     def report(self, round_number: int, facts: Mapping[str, float]) -> None:

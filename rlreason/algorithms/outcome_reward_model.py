@@ -1,9 +1,10 @@
 """The outcome reward model (Cobbe et al. 2021; Havrilla et al. 2024): p(right | question, steps so far).
 
 K solutions per training question are sampled from a policy and graded; equally many right and wrong ones train a
-scalar head on a language model with binary cross-entropy at the end of every step (or at every token). A prefix is
-labelled by the outcome of its own solution, or by the share of right continuations sampled from it (stepwise, GLoRe,
-Havrilla et al. 2024b). Validation questions then calibrate the score and its threshold.
+scalar head on a language model with binary cross-entropy at the end of every step (or at every token), beside the
+language model's own loss on the right ones. A prefix is labelled by the outcome of its own solution, or by the share
+of right continuations sampled from it (stepwise, GLoRe, Havrilla et al. 2024b). Validation questions then calibrate
+the score and its threshold.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from rlreason.types import GradedRollout, Problem
 if TYPE_CHECKING:
     import torch
 
+    from rlreason.models.scalar_head import ScalarHeadOutput
+
 
 @dataclass(frozen=True)
 class LabelledSolution:
@@ -45,11 +48,13 @@ class LabelledSolution:
         prompt_ids: The question.
         completion_ids: The solution through its final answer.
         labels: p(right) where there is loss, by index into the completion.
+        right: Whether its final answer is right.
     """
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     labels: Mapping[int, float]
+    right: bool
 
 
 class OutcomeStages(Protocol):
@@ -122,9 +127,7 @@ def balanced(graded: Sequence[GradedRollout], balance: str, seed: int) -> list[G
         for items in outcomes.values():
             chosen += rng.sample(items, count)
     if not chosen:
-        raise UserError(
-            "no question has both right and wrong solutions; raise orm.samples, or use orm.balance=all"
-        )
+        raise UserError("no question has both right and wrong solutions; raise orm.samples, or use orm.balance=all")
     return chosen
 
 
@@ -146,22 +149,32 @@ def labelled(item: GradedRollout, step_labels: Sequence[float], loss_on: str) ->
         for step, label in zip(steps, step_labels, strict=True)
         for position in (range(step.start, step.end) if loss_on == "tokens" else (step.end - 1,))
     }
-    return LabelledSolution(item.rollout.prompt_ids, item.rollout.completion_ids[: steps[-1].end], labels)
+    return LabelledSolution(item.rollout.prompt_ids, item.rollout.completion_ids[: steps[-1].end], labels, item.correct)
 
 
-def outcome_loss(logits: torch.Tensor, labels: torch.Tensor, count: torch.Tensor | int | None) -> torch.Tensor:
-    """Binary cross-entropy of the labelled tokens.
+def outcome_loss(
+    output: ScalarHeadOutput, labels: torch.Tensor, learned: torch.Tensor, language_loss: float
+) -> torch.Tensor:
+    """Binary cross-entropy, averaged over each solution's labelled tokens, then over solutions.
+
+    Where the head reads the likelihood, `language_loss` times the language model's loss per token of the right
+    solutions is added (the joint objective of Cobbe et al. 2021), so that likelihood goes on telling right from wrong.
 
     Args:
-        logits: Shape `(batch, time)`.
+        output: Logits and log-probabilities; shape `(batch, time)`.
         labels: p(right), `IGNORED` where there is no loss; shape `(batch, time)`.
-        count: Labelled tokens of the whole optimizer step; None: of this batch.
+        learned: Which tokens carry the language model's loss; shape `(batch, time)`.
+        language_loss: Its weight.
     """
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     inside = labels != IGNORED
-    total = binary_cross_entropy_with_logits(logits[inside], labels[inside], reduction="sum")
-    return total / (inside.sum() if count is None else count)
+    each = binary_cross_entropy_with_logits(output.logits, labels.clamp(min=0.0), reduction="none") * inside
+    loss = (each.sum(1) / inside.sum(1)).mean()
+    if output.logprobs is None:
+        return loss
+    likelihood = (output.logprobs * learned).sum(1) / learned.sum(1).clamp(min=1)
+    return loss - language_loss * likelihood.mean()
 
 
 def outcome_update(
@@ -181,19 +194,22 @@ def outcome_update(
     from rlreason.models.loading import free_memory, load_tokenizer
     from rlreason.models.scalar_head import new_scalar_head_model
 
+    class OutcomeTrainer(Trainer):  # type: ignore[misc]
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+            output = model(inputs["input_ids"], inputs["completion_starts"])
+            loss = outcome_loss(output, inputs["labels"], inputs["learned"], config.language_loss)
+            return (loss, output) if return_outputs else loss
+
     set_seed(seed)
     model = new_scalar_head_model(start, model_config, config.likelihood, lora(model_config, "CAUSAL_LM"))
     arguments = {**trainer_arguments(config, model_config, scratch, seed), "gradient_checkpointing": False}
-    trainer = Trainer(
+    trainer = OutcomeTrainer(
         model=model,
         args=TrainingArguments(**arguments, remove_unused_columns=False, label_names=["labels"]),
         train_dataset=_as_dataset(solutions),
         data_collator=_collate,
         optimizers=(_optimizer(model, config), None),
         callbacks=[Recorder(checkpoint_seconds, progress).callback()],
-        compute_loss_func=lambda logits, labels, num_items_in_batch=None: outcome_loss(
-            logits, labels, num_items_in_batch
-        ),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_complete(scratch))
@@ -226,9 +242,14 @@ def _as_dataset(solutions: Sequence[LabelledSolution]) -> Any:
         + [float(item.labels.get(position, IGNORED)) for position in range(len(item.completion_ids))]
         for item in solutions
     ]
-    starts = [len(item.prompt_ids) for item in solutions]
     return Dataset.from_dict(
-        {"input_ids": input_ids, "labels": labels, "completion_starts": starts, "length": list(map(len, input_ids))}
+        {
+            "input_ids": input_ids,
+            "labels": labels,
+            "completion_starts": [len(item.prompt_ids) for item in solutions],
+            "right": [item.right for item in solutions],
+            "length": list(map(len, input_ids)),
+        }
     )
 
 
@@ -239,8 +260,12 @@ def _collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     ids = [torch.tensor(row["input_ids"]) for row in rows]
     labels = [torch.tensor(row["labels"], dtype=torch.float32) for row in rows]
+    learned = [
+        torch.arange(row["length"]).ge(row["completion_starts"]).logical_and(torch.tensor(row["right"])) for row in rows
+    ]
     return {
         "input_ids": pad_sequence(ids, batch_first=True),
         "completion_starts": torch.tensor([row["completion_starts"] for row in rows]),
         "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+        "learned": pad_sequence(learned, batch_first=True),
     }

@@ -109,9 +109,7 @@ def with_ratio(rollouts: Sequence[ScoredRollout], good_per_bad: float | None, se
     return [rollouts[position] for position in sorted(good + bad)]
 
 
-def step_labels(
-    config: ReturnConditionedConfig, rollouts: Sequence[ScoredRollout], stages: Stages
-) -> list[list[bool]]:
+def step_labels(config: ReturnConditionedConfig, rollouts: Sequence[ScoredRollout], stages: Stages) -> list[list[bool]]:
     """Whether each step through the final answer is good; one label for the whole solution with `per=solution`."""
     counts = [len(through_answer(stages.steps(item.rollout))) for item in rollouts]
     if config.labels == "outcome":
@@ -122,13 +120,11 @@ def step_labels(
     return labels if config.per == "step" else [values[-1:] for values in labels]
 
 
-def tagged(
-    example: Example, steps: Sequence[Step], labels: Sequence[bool], condition: ReturnCondition
-) -> Example:
+def tagged(example: Example, steps: Sequence[Step], labels: Sequence[bool], condition: ReturnCondition) -> Example:
     """A solution with a tag before every labelled step; the tags carry no loss."""
     completion: list[int] = []
     inserted: list[tuple[int, int]] = []
-    ends = [step.end for step in steps[: len(labels)]][:-1] + [len(example.completion_ids)]
+    ends = [*(step.end for step in steps[: len(labels) - 1]), len(example.completion_ids)]
     for first, end, good in zip([0, *ends], ends, labels, strict=False):
         tag = condition.good if good else condition.bad
         inserted.append((len(completion), len(completion) + len(tag)))

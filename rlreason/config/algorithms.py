@@ -57,13 +57,17 @@ class ReturnConditionedConfig(SupervisedConfig):
     """Return-conditioned RL: learn from right and wrong solutions under tags, ask for the good one."""
 
     name: str = documented("rcrl")
-    rollouts: str | None = documented("stored rollouts to learn from: a run folder or a Parquet file; null: sample them")
+    rollouts: str | None = documented(
+        "stored rollouts to learn from: a run folder or a Parquet file; null: sample them"
+    )
     samples: int = documented("solutions sampled for every training question (K)")
     questions: int = documented("training questions, a seeded draw; 0 means all of them")
     temperature: float = documented("sampling temperature")
     per: str = documented("a tag for every step, or one for the solution")
     labels: str = documented("what decides good or bad: outcome (the answer) or orm (the score reaches the threshold)")
-    threshold: float | None = documented("ORM score from which a step is good; null: calibrated on validation questions")
+    threshold: float | None = documented(
+        "ORM score from which a step is good; null: calibrated on validation questions"
+    )
     good_per_bad: float | None = documented("solutions with a right answer kept per one with a wrong answer; null: all")
     deduplicate: str = documented("within a question, keep one solution per: steps, operations, text, or none")
     good_tag: str = documented("written before what is good, and asked for at test time")

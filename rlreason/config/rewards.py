@@ -38,7 +38,9 @@ class OutcomeRewardConfig:
     """The outcome reward model's probability that the solution is right; the section `orm` says which model."""
 
     name: str = documented("orm")
-    at: str = documented("end: the last step's score at the last step; steps: each step receives what it adds to the score")
+    at: str = documented(
+        "end: the last step's score at the last step; steps: each step receives what it adds to the score"
+    )
     threshold: float | None = documented(
         "score from which expert iteration keeps a solution; null: calibrated on the validation questions"
     )
@@ -61,6 +63,9 @@ class OutcomeModelConfig(SupervisedConfig):
     balance: str = documented("equally many right and wrong solutions: question (of each question), all, or none")
     loss_on: str = documented("positions with loss: steps (each step's last token) or tokens (every token)")
     likelihood: bool = documented("the head also reads how likely the language model finds the solution so far")
+    language_loss: float = documented(
+        "with likelihood: weight of the language model's own loss on the right solutions beside the judgement's"
+    )
     head_learning_rate: float = documented("learning rate of the scalar head; learning_rate is the language model's")
     validation_samples: int = documented("solutions per validation question that calibrate score and threshold")
 
@@ -74,4 +79,5 @@ class OutcomeModelConfig(SupervisedConfig):
         for key in ("samples", "continuations", "validation_samples"):
             require(getattr(self, key) >= 1, f"orm.{key}={getattr(self, key)} must be at least 1")
         require(self.head_learning_rate > 0, f"orm.head_learning_rate={self.head_learning_rate} must be above 0")
+        require(self.language_loss >= 0, f"orm.language_loss={self.language_loss} must not be negative")
         require(self.temperature > 0, f"orm.temperature={self.temperature} must be above 0")

@@ -108,7 +108,9 @@ def judging_report(
         "solutions": len(right),
         "share_right": float(right.mean()),
         "auc": _interval(groups, resamples, lambda rows: area_under_curve(final[rows], right[rows])),
-        "accuracy": _interval(groups, resamples, lambda rows: float(((final[rows] >= threshold) == right[rows]).mean())),
+        "accuracy": _interval(
+            groups, resamples, lambda rows: float(((final[rows] >= threshold) == right[rows]).mean())
+        ),
         "calibration_error": calibration_error(final, right),
         "reliability": reliability(final, right),
         "by_fifth": [],

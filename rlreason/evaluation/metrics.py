@@ -249,7 +249,9 @@ def per_problem_metrics(problems: Sequence[ProblemSamples], k: int) -> dict[str,
     metrics["distinct_solutions"] = _array([distinct_count(problem.solutions[:k]) for problem in problems])
     metrics["distinct_answers"] = _array([distinct_count(problem.answers[:k]) for problem in problems])
     if all(problem.known is not None for problem in problems):
-        metrics["known_at_start"] = _array([share_known(item.solutions[:k], item.known or frozenset()) for item in problems])
+        metrics["known_at_start"] = _array(
+            [share_known(item.solutions[:k], item.known or frozenset()) for item in problems]
+        )
     return metrics
 
 

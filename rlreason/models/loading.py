@@ -90,7 +90,9 @@ def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
     for token in tokens:
         ids = tokenizer(token, add_special_tokens=False)["input_ids"]
         if len(ids) != 1 or tokenizer.decode(ids) != token:
-            raise UserError(f"the tokeniser splits {token!r} into {len(ids)} tokens even when it is added; change the tag")
+            raise UserError(
+                f"the tokeniser splits {token!r} into {len(ids)} tokens even when it is added; change the tag"
+            )
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint, dtype="auto", use_safetensors=True, trust_remote_code=False
     )

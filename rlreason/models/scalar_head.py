@@ -1,12 +1,14 @@
 """A language model with a one-logit head on every token: the outcome reward model, and PPO's critic.
 
-The head reads the last hidden state of a token. It may also read how likely the language model itself found the
+The head reads the last hidden state of a token. It may also read how likely the language model itself finds the
 completion so far (mean and lowest log-probability of its tokens): a causal model cannot see at a token what it had
-predicted there, so a small trunk learns to check a written result far slower than it can be told.
+predicted there, so a small trunk learns to check a written result far slower than it can be told. Such a head starts
+as that likelihood, and training improves on it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,25 @@ from rlreason.config import ModelConfig
 
 HEAD_FILE = "scalar_head.safetensors"
 LOWEST_LOGPROB = -10.0  # nats; below, a token is simply impossible, and the head stays in its range
-LIKELIHOOD_FEATURES = 2
+# Of the mean and the lowest log-probability: what a logistic regression on the tiny model's solutions came to, rounded.
+LIKELIHOOD_WEIGHTS = (3.0, 1.0)
 
 
-class ScalarHeadModel(nn.Module):
+@dataclass
+class ScalarHeadOutput:
+    """What a forward pass gives.
+
+    Args:
+        logits: One per token, in float32; shape `(batch, time)`.
+        logprobs: Log-probability of every completion token, 0 elsewhere; shape `(batch, time)`. None without
+            `likelihood`.
+    """
+
+    logits: torch.Tensor
+    logprobs: torch.Tensor | None
+
+
+class ScalarHeadModel(nn.Module):  # type: ignore[misc]
     """Language model and scalar head.
 
     Args:
@@ -32,32 +49,33 @@ class ScalarHeadModel(nn.Module):
         super().__init__()
         self.language_model = language_model
         self.likelihood = likelihood
-        self.head = nn.Linear(language_model.config.hidden_size + LIKELIHOOD_FEATURES * likelihood, 1)
-        nn.init.normal_(self.head.weight, std=0.02)
+        self.head = nn.Linear(language_model.config.hidden_size + len(LIKELIHOOD_WEIGHTS) * likelihood, 1)
         nn.init.zeros_(self.head.bias)
+        if likelihood:
+            nn.init.zeros_(self.head.weight)
+            self.head.weight.data[0, -len(LIKELIHOOD_WEIGHTS) :] = torch.tensor(LIKELIHOOD_WEIGHTS)
+        else:
+            nn.init.normal_(self.head.weight, std=0.02)
         self.register_state_dict_post_hook(_drop_shared_output_layer)
 
-    def forward(self, input_ids: torch.Tensor, completion_starts: torch.Tensor) -> torch.Tensor:
+    def forward(self, input_ids: torch.Tensor, completion_starts: torch.Tensor) -> ScalarHeadOutput:
         """One logit per token.
 
         Args:
             input_ids: Prompts and completions, padded on the right; shape `(batch, time)`. Causal attention never
                 looks at the padding.
             completion_starts: Index of each completion's first token; shape `(batch,)`.
-
-        Returns:
-            Logits in float32; shape `(batch, time)`.
         """
         output = self.language_model(
             input_ids=input_ids, output_hidden_states=True, logits_to_keep=0 if self.likelihood else 1, use_cache=False
         )
         features = output.hidden_states[-1].float()
-        if self.likelihood:
-            likelihood = likelihood_features(output.logits.detach(), input_ids, completion_starts)
-            features = torch.cat([features, likelihood], dim=-1)
+        logprobs = completion_logprobs(output.logits, input_ids, completion_starts) if self.likelihood else None
+        if logprobs is not None:
+            features = torch.cat([features, likelihood_features(logprobs, completion_starts)], dim=-1)
         with torch.autocast(features.device.type, enabled=False):
             logits: torch.Tensor = self.head(features).squeeze(-1)
-        return logits
+        return ScalarHeadOutput(logits, logprobs)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors, LoRA merged) to `folder`."""
@@ -70,10 +88,8 @@ class ScalarHeadModel(nn.Module):
         save_file(self.head.state_dict(), folder / HEAD_FILE)
 
 
-def likelihood_features(
-    logits: torch.Tensor, input_ids: torch.Tensor, completion_starts: torch.Tensor
-) -> torch.Tensor:
-    """Mean and lowest log-probability of the completion's tokens up to each token.
+def completion_logprobs(logits: torch.Tensor, input_ids: torch.Tensor, completion_starts: torch.Tensor) -> torch.Tensor:
+    """Log-probability of every completion token given the tokens before it.
 
     Args:
         logits: Of the next token; shape `(batch, time, vocabulary)`.
@@ -81,14 +97,30 @@ def likelihood_features(
         completion_starts: Shape `(batch,)`.
 
     Returns:
-        Nats, at least `LOWEST_LOGPROB`, 0 before the completion; shape `(batch, time, 2)`.
+        Nats, 0 before the completion; shape `(batch, time)`.
     """
     chosen = logits[:, :-1].float().log_softmax(-1).gather(-1, input_ids[:, 1:].unsqueeze(-1)).squeeze(-1)
-    logprobs = nn.functional.pad(chosen, (1, 0)).clamp(min=LOWEST_LOGPROB)
-    inside = torch.arange(input_ids.shape[1], device=input_ids.device) >= completion_starts.unsqueeze(1)
-    logprobs = logprobs * inside
-    mean = logprobs.cumsum(1) / inside.cumsum(1).clamp(min=1)
-    return torch.stack([mean, logprobs.cummin(1).values], dim=-1)
+    return nn.functional.pad(chosen, (1, 0)) * _inside(chosen.shape[1] + 1, completion_starts)
+
+
+def likelihood_features(logprobs: torch.Tensor, completion_starts: torch.Tensor) -> torch.Tensor:
+    """Mean and lowest log-probability of the completion up to each token.
+
+    Args:
+        logprobs: Nats, 0 before the completion; shape `(batch, time)`.
+        completion_starts: Shape `(batch,)`.
+
+    Returns:
+        Nats, at least `LOWEST_LOGPROB`, 0 before the completion; shape `(batch, time, 2)`.
+    """
+    bounded = logprobs.clamp(min=LOWEST_LOGPROB)
+    count = _inside(logprobs.shape[1], completion_starts).cumsum(1)
+    return torch.stack([bounded.cumsum(1) / count.clamp(min=1), bounded.cummin(1).values], dim=-1)
+
+
+def _inside(time: int, completion_starts: torch.Tensor) -> torch.Tensor:
+    """Which positions are of the completion (or the padding after it); shape `(batch, time)`."""
+    return torch.arange(time, device=completion_starts.device) >= completion_starts.unsqueeze(1)
 
 
 def load_scalar_head_model(folder: Path, likelihood: bool) -> ScalarHeadModel:
@@ -101,7 +133,8 @@ def load_scalar_head_model(folder: Path, likelihood: bool) -> ScalarHeadModel:
     )
     model = ScalarHeadModel(language_model, likelihood)
     model.head.load_state_dict(load_file(folder / HEAD_FILE))
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model
 
 
 def new_scalar_head_model(folder: Path, config: ModelConfig, likelihood: bool, adapters: Any) -> ScalarHeadModel:

@@ -26,4 +26,5 @@ class Calibration:
     def probability(self, logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """p(right) of raw logits, of any shape."""
         scaled = self.slope * np.asarray(logits, dtype=np.float64) + self.intercept
-        return np.exp(-np.logaddexp(0.0, -scaled))
+        probabilities: npt.NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -scaled))
+        return probabilities

@@ -3,8 +3,8 @@
 The paper matches intermediate steps with a reference solution and leaves the rule open. Ours: a step's results are
 the values of its calculator annotations (`<<48/2=24>>`), else of its equations, else its last number unless the
 question already holds that number. A result earns credit when the reference solution has an equal one that has not
-been credited yet. Writing an operation again that the reference solution has once, copying the question, or going on after the final answer earns
-nothing.
+been credited yet. Writing an operation again that the reference solution has once, copying the question, or going on
+after the final answer earns nothing.
 """
 
 from __future__ import annotations

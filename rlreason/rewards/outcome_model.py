@@ -112,9 +112,14 @@ def outcome_model_reward(
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices in groups of similar length, of at most `TOKENS_PER_BATCH` tokens with their padding; empty ones left out."""
+    """Indices of sequences in groups of similar length, without the empty ones.
+
+    A group has at most `TOKENS_PER_BATCH` tokens with its padding, or is a single sequence.
+    """
     for start in range(0, len(lengths), WINDOW):
-        rows = sorted((row for row in range(start, min(start + WINDOW, len(lengths))) if lengths[row]), key=lengths.__getitem__)
+        rows = sorted(
+            (row for row in range(start, min(start + WINDOW, len(lengths))) if lengths[row]), key=lengths.__getitem__
+        )
         group: list[int] = []
         for row in rows:
             if group and lengths[row] * (len(group) + 1) > TOKENS_PER_BATCH:
@@ -142,7 +147,7 @@ def _batch_logits(model: Any, items: Sequence[GradedRollout]) -> list[tuple[floa
     starts = [len(item.rollout.prompt_ids) for item in items]
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast()):
         padded = pad_sequence(sequences, batch_first=True).to(device)
-        logits = model(padded, torch.tensor(starts, device=device)).cpu()  # (batch, time)
+        logits = model(padded, torch.tensor(starts, device=device)).logits.cpu()  # (batch, time)
     return [
         tuple(row[[start + step.end - 1 for step in through_answer(item.steps)]].tolist())
         for row, start, item in zip(logits, starts, items, strict=True)

@@ -65,9 +65,7 @@ def cache_key(config: ExperimentConfig, model: ResolvedModel) -> str:
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def write_result(
-    stages: RunStages, model: ResolvedModel, too_long: Sequence[str], **facts: Any
-) -> dict[str, Any]:
+def write_result(stages: RunStages, model: ResolvedModel, too_long: Sequence[str], **facts: Any) -> dict[str, Any]:
     """Assemble, save and track the result of a run."""
     run = stages.run
     if "result" not in run.journal:

@@ -14,7 +14,7 @@ from rlreason.config import ExperimentConfig
 from rlreason.engines import Engine, SampleRequest, SamplingSettings
 from rlreason.engines.stepwise import sample_stepwise
 from rlreason.grading import extract_answer, grade, states_final_answer
-from rlreason.models.return_condition import ReturnCondition, condition_of
+from rlreason.models.return_condition import condition_of
 from rlreason.rewards import Reward
 from rlreason.run import Run
 from rlreason.steps import StepSplitter
@@ -35,7 +35,9 @@ class SharedEngine:
         """The engine with the weights of `policy`."""
         if self._engine is None:
             with run.timed("start"):
-                self._engine = engines.start(self._config.engine, self._config.model, self._longest(), self._config.seed)
+                self._engine = engines.start(
+                    self._config.engine, self._config.model, self._longest(), self._config.seed
+                )
                 with display.status("starting the engine"):
                     self._engine.load(policy)
         with run.timed("sync"):

@@ -45,7 +45,7 @@ def report_on(
     """The judging report of solutions with at least one step, beside length and mean log-probability."""
     rows = [(item, values) for item, values in zip(sampled, scores, strict=True) if values]
     rollouts = [item.rollout for item, _ in rows]
-    baselines = {
+    baselines: dict[str, Sequence[float]] = {
         "length": [float(len(rollout.completion_ids)) for rollout in rollouts],
         "mean_logprob": [sum(rollout.sampler_logprobs) / len(rollout.sampler_logprobs) for rollout in rollouts],
     }

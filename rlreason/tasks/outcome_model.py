@@ -70,7 +70,9 @@ def outcome_model(
         finally:
             run.close()
     if "orm" not in generation.run.journal:
-        generation.run.add_costs({kind: spent - earlier.get(kind, 0.0) for kind, spent in run.totals("seconds").items()})
+        generation.run.add_costs(
+            {kind: spent - earlier.get(kind, 0.0) for kind, spent in run.totals("seconds").items()}
+        )
         rollouts = sum(record.get("rollouts", 0) for record in run.journal.values())
         generation.run.commit("orm", cached=cached, orm_rollouts=rollouts, folder=str(folder))
     return OutcomeModel(trained, read_card(trained))
@@ -113,9 +115,7 @@ def question_hash(problem: Problem) -> str:
     return hashlib.sha256(" ".join(problem.question.casefold().split()).encode()).hexdigest()[:16]
 
 
-def save_card(
-    generation: Generation, folder: Path, calibration: Calibration, questions: Sequence[Problem]
-) -> None:
+def save_card(generation: Generation, folder: Path, calibration: Calibration, questions: Sequence[Problem]) -> None:
     """Write what a later run must know before it trusts the model."""
     Card(
         tokenizer=fingerprint(generation.tokenizer),
@@ -171,8 +171,13 @@ class ModelStages:
         by_name = dict(zip(names, prefixes, strict=True))
         decode = self.generation.tokenizer.decode
         texts = [
-            decode([*by_name[rollout.problem_id][0].rollout.completion_ids[: by_name[rollout.problem_id][1]],
-                    *rollout.completion_ids], skip_special_tokens=True)
+            decode(
+                [
+                    *by_name[rollout.problem_id][0].rollout.completion_ids[: by_name[rollout.problem_id][1]],
+                    *rollout.completion_ids,
+                ],
+                skip_special_tokens=True,
+            )
             for rollout in drawn
         ]
         correct = grade(texts, [by_name[rollout.problem_id][0].problem.answer for rollout in drawn])

@@ -108,7 +108,9 @@ def report_without_results(config: ExperimentConfig, training: Sequence[Problem]
         return
     without = sum(map(lacks_results, training))
     if without == len(training):
-        raise UserError("reward=dense needs worked solutions with results and this data set has none; use reward=sparse")
+        raise UserError(
+            "reward=dense needs worked solutions with results and this data set has none; use reward=sparse"
+        )
     if without:
         display.line(f"{without:,} of {len(training):,} reference solutions have no results: only their answer counts")
 
@@ -122,7 +124,7 @@ def add_outcome_models(stages: RunStages, start: Start, model: ResolvedModel) ->
     if used or config.eval.orm == "train":
         trained = outcome_model(generation, start, model.source, stages.training, stages.validation)
         stages.outcome_model = stages.judge = trained
-    if config.eval.orm not in (None, "train"):
+    if config.eval.orm is not None and config.eval.orm != "train":
         stages.judge = given_model(Path(config.eval.orm), generation.tokenizer, "eval.orm")
     if stages.judge is not None:
         refuse_seen_questions(stages.judge, stages.measured)

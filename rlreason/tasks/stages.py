@@ -160,17 +160,15 @@ class RunStages:
         resumable = self.run.folder / "training" / stage
         unfinished = output.with_name(f".{output.name}.partial")
         with self.generation.display.bar(f"{stage}: {description}") as bar, self.run.timed("train"):
-            report = work(
-                unfinished, resumable, lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}")
-            )
+            report = work(unfinished, resumable, lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"))
         shutil.rmtree(output, ignore_errors=True)
         unfinished.rename(output)
-        self.run.commit(
-            stage, tokens={"train": report.tokens}, steps=report.steps, loss=report.loss, examples=examples
-        )
+        self.run.commit(stage, tokens={"train": report.tokens}, steps=report.steps, loss=report.loss, examples=examples)
         shutil.rmtree(resumable, ignore_errors=True)
 
-    def evaluate(self, round_number: int, policy: Path, samples_seen: int, facts: Mapping[str, float] | None = None) -> float:
+    def evaluate(
+        self, round_number: int, policy: Path, samples_seen: int, facts: Mapping[str, float] | None = None
+    ) -> float:
         """Measure a checkpoint on the validation and the reported questions; its validation maj@1."""
         stage = "init" if round_number == 0 else f"round-{round_number}"
         greedy = self.generation.rollouts(

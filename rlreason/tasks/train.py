@@ -45,7 +45,7 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
         trained = ALGORITHMS[config.algo.name](config.algo, ready.start, ready.questions, config.seed, stages)
 
         last_round = len(stages.evaluations) - 1
-        measure = (last_round, trained.policy, trained.samples_seen, config.eval.k, {})
+        measure: tuple[Any, ...] = (last_round, trained.policy, trained.samples_seen, config.eval.k, {})
         facts: dict[str, Any] = {}
         resamples = config.eval.resamples
         conditioned = condition_of(trained.policy) is not None
