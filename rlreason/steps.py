@@ -45,6 +45,19 @@ class StepSplitter:
         steps = [Step(start, end, words, "reasoning") for start, (words, end) in zip(starts, parts, strict=False)]
         return _with_kinds(steps) if completion_ids else ()
 
+    def end_of_answer(self, completion_ids: Sequence[int], text: str) -> int:
+        """Index after the last token of the final answer, its line end left out; after the last token without one."""
+        last = next((step for step in self.split(completion_ids, text) if step.kind == "answer"), None)
+        if last is None:
+            return len(completion_ids)
+        end = last.end
+        while last.text in self._decode(completion_ids[last.start : end - 1]):
+            end -= 1
+        return end
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
     def line_end_ids(self) -> tuple[int, ...]:
         """Every token of the vocabulary that holds a line end."""
         return tuple(token for token in range(len(self._tokenizer)) if self._count(token))
@@ -59,7 +72,7 @@ class StepSplitter:
 
     def _count(self, token: int) -> int:
         if token not in self._line_ends:
-            self._line_ends[token] = self._tokenizer.decode([token], skip_special_tokens=True).count("\n")
+            self._line_ends[token] = self._decode([token]).count("\n")
         return self._line_ends[token]
 
 

@@ -13,22 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rlreason import store
 from rlreason.algorithms.supervised import Example, supervised_update
 from rlreason.algorithms.training import UpdateReport
-from rlreason.config import DenseRewardConfig, OutcomeRewardConfig, RewardConfig, SupervisedConfig
+from rlreason.config import SupervisedConfig
 from rlreason.data.prompts import solution_text
 from rlreason.errors import UserError
 from rlreason.evaluation.evaluate import PerProblem, intervals, measure
 from rlreason.evaluation.statistics import Interval
 from rlreason.models.loading import add_tokens
 from rlreason.models.return_condition import ReturnCondition
-from rlreason.rewards import Reward
-from rlreason.rewards.dense import dense_reward
-from rlreason.rewards.outcome_model import OutcomeModel, outcome_model_reward
+from rlreason.rewards.outcome_model import OutcomeModel
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import Run
 from rlreason.tasks.generation import Generation, derived_seed
+from rlreason.tasks.scoring import reward_function, stored_scores
 from rlreason.tasks.stored import read_stored
 from rlreason.trackers import Tracker
 from rlreason.types import Problem, Rollout, ScoredRollout, Step
@@ -94,12 +92,13 @@ class RunStages:
 
     def step_scores(self, name: str, scored: Sequence[ScoredRollout]) -> list[tuple[float, ...]]:
         """The outcome reward model's score at the end of every step of each solution."""
-        return self._scores(f"scores-{name}", self._outcome_model(), scored, self.training, "reward")
+        return stored_scores(self.generation, f"scores-{name}", self._outcome_model(), scored, self.training, "reward")
 
     def example(self, rollout: ScoredRollout) -> Example:
         """The rollout as a training sequence: cut after its final answer's line and closed by the end-of-text token."""
         tokenizer = self.generation.tokenizer
-        ids = list(self._through_answer(rollout.rollout))
+        completion_ids = rollout.rollout.completion_ids
+        ids = list(completion_ids[: self.generation.splitter.end_of_answer(completion_ids, rollout.rollout.text)])
         if not ids or ids[-1] != tokenizer.eos_token_id:
             ids.append(tokenizer.eos_token_id)
         return Example(rollout.rollout.prompt_ids, tuple(ids))
@@ -200,7 +199,9 @@ class RunStages:
         if k > 0:
             sampled = draw(f"{name}-sampled", round_number, policy, self.measured, k, settings.temperature)
             if self.judge is not None:
-                scores = self._scores(f"scores-{name}-sampled", self.judge, sampled, self.measured, "evaluate")
+                scores = stored_scores(
+                    self.generation, f"scores-{name}-sampled", self.judge, sampled, self.measured, "evaluate"
+                )
         if stage == "init":
             self.at_start = sampled
         earlier = self.at_start if stage != "init" else ()
@@ -256,41 +257,10 @@ class RunStages:
             raise UserError(f"the tokeniser turns the tag {text!r} into {tokenizer.decode(ids)!r}; choose another tag")
         return tuple(ids)
 
-    def _scores(
-        self,
-        stage: str,
-        model: OutcomeModel,
-        scored: Sequence[ScoredRollout],
-        problems: Sequence[Problem],
-        kind: str,
-    ) -> list[tuple[float, ...]]:
-        """Step scores of rollouts, computed once."""
-        path = self.run.rollouts / f"{stage}.parquet"
-        if stage in self.run.journal:
-            return store.read_scores(path)
-        self.generation.engine.release()
-        with self.generation.display.bar(f"{stage}: scoring {len(scored):,} solutions"), self.run.timed(kind):
-            scores = model.step_scores(self.generation.as_graded(scored, problems))
-            store.write_scores(path, [item.rollout for item in scored], scores)
-        self.run.commit(stage)
-        return scores
-
     def _outcome_model(self) -> OutcomeModel:
         if self.outcome_model is None:
             raise RuntimeError("this run was prepared without an outcome reward model")
         return self.outcome_model
-
-    def _through_answer(self, rollout: Rollout) -> tuple[int, ...]:
-        """The completion's tokens up to the end of its final answer's line."""
-        marker = rollout.text.find("####")
-        end = rollout.text.find("\n", marker) if marker >= 0 else -1
-        ids = rollout.completion_ids
-        if end < 0:
-            return ids
-        wanted = rollout.text[:end].rstrip()
-        while ids and self.generation.tokenizer.decode(ids[:-1], skip_special_tokens=True).startswith(wanted):
-            ids = ids[:-1]
-        return ids
 
     def _example_rows(self, scored: Sequence[ScoredRollout]) -> list[dict[str, Any]]:
         return [
@@ -304,14 +274,3 @@ class RunStages:
             }
             for item in scored[: self.generation.config.tracker.rollouts]
         ]
-
-
-def reward_function(config: RewardConfig, outcome_model: OutcomeModel | None) -> Reward:
-    """The reward that the configuration names."""
-    if isinstance(config, DenseRewardConfig):
-        return partial(dense_reward, config=config)
-    if isinstance(config, OutcomeRewardConfig):
-        if outcome_model is None:
-            raise RuntimeError("reward=orm was prepared without an outcome reward model")
-        return partial(outcome_model_reward, model=outcome_model, config=config)
-    return sparse_reward

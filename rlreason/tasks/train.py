@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,20 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
         stages = ready.stages
         trained = ALGORITHMS[config.algo.name](config.algo, ready.start, ready.questions, config.seed, stages)
 
-        last_round = len(stages.evaluations) - 1
-        measure: tuple[Any, ...] = (last_round, trained.policy, trained.samples_seen, config.eval.k, {})
+        measure = partial(
+            stages.measure,
+            round_number=len(stages.evaluations) - 1,
+            policy=trained.policy,
+            samples_seen=trained.samples_seen,
+            k=config.eval.k,
+            extra={},
+        )
         facts: dict[str, Any] = {}
-        resamples = config.eval.resamples
         conditioned = condition_of(trained.policy) is not None
         if conditioned:
-            stages.measure(CONTROL, *measure, ask_for_bad=True)
-        stages.measure("final", *measure)
+            measure(CONTROL, ask_for_bad=True)
+        measure("final")
+        resamples = config.eval.resamples
         if conditioned:
             control = differences(stages.per_problem[CONTROL], stages.per_problem["final"], resamples)
             facts["good_minus_bad"] = {name: interval.to_dict() for name, interval in control.items()}
