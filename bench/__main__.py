@@ -31,6 +31,7 @@ from rlreason.models.resolve import resolve
 from rlreason.run import Run
 from rlreason.tasks.common import fit_prompts, quiet_libraries
 from rlreason.tasks.display import Display
+from rlreason.tasks.generation import Generation, SharedEngine
 from rlreason.tasks.stages import RunStages
 from rlreason.trackers import NoTracker
 
@@ -67,8 +68,9 @@ class Load:
     def stage(self, folder: Path) -> float:
         """Completion tokens per second of a run's sampling stage, storing and grading included."""
         run = Run(folder, {})
+        engine = SharedEngine(self.config, self.engine)
         stages = RunStages(
-            self.config, run, NoTracker(), self.display, self.tokenizer, self.prompts, (), (), (), _engine=self.engine
+            Generation(self.config, run, self.display, self.tokenizer, self.prompts, engine), NoTracker()
         )
         began = time.perf_counter()
         scored = stages.sample(1, self.model.folder, self.problems, self.samples, 1.0)

@@ -9,9 +9,10 @@ PACKAGE = Path(__file__).parent.parent / "rlreason"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"types", "errors"},
-    {"config"},
+    {"config", "arithmetic"},
     {"compose"},
     {
+        "steps",
         "grading",
         "grading_worker",
         "grading_numbers",
@@ -30,8 +31,9 @@ LAYERS = [
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-HEAVY = {"torch", "transformers", "trl", "vllm", "datasets", "wandb", "sympy", "math_verify", "reasoning_gym"}
-ALGORITHM_EXCEPTIONS = {"supervised"}
+HEAVY = {"torch", "transformers", "trl", "vllm", "datasets", "wandb", "sklearn", "scipy", "matplotlib", "sympy", "math_verify", "reasoning_gym"}
+ALGORITHM_EXCEPTIONS = {"supervised", "training"}
+NETWORKS = {"models/scalar_head.py"}  # defines a torch module; itself imported only where one is needed
 
 
 def imports(tree: ast.AST) -> list[str]:
@@ -78,6 +80,8 @@ def test_algorithms_touch_no_files_and_no_trackers() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_heavy_libraries_are_not_imported_at_the_top(path: Path) -> None:
+    if str(path.relative_to(PACKAGE)) in NETWORKS:
+        return
     top = ast.Module([node for node in ast.parse(path.read_text()).body if not isinstance(node, ast.If)], [])
     outside = [
         name

@@ -4,7 +4,8 @@ Each line of standard input is a JSON object: `arguments`, `folder` (where to ru
 command prints) and `kill` (where the command kills itself with SIGKILL, or null). Each answer is the exit code.
 
 `kill` is "before STAGE" or "after STAGE" (around the journal line of a stage), "sampling STAGE N" (after the Nth
-batch of finished rollouts of a stage) or "training STEP" (after that optimizer step).
+batch of finished rollouts of a stage), "training STEP" (after that optimizer step) or "judging STEP" (the same in the
+training of an outcome reward model).
 """
 
 import contextlib
@@ -20,7 +21,7 @@ def die() -> None:
 
 def install(kill: str) -> None:
     from rlreason import run, store
-    from rlreason.tasks import stages
+    from rlreason.tasks import outcome_model, stages
 
     where, *rest = kill.split()
     if where in ("before", "after"):
@@ -46,20 +47,21 @@ def install(kill: str) -> None:
                     die()
 
         store.PartWriter.append = append_and_die
-    elif where == "training":
-        original_update = stages.supervised_update
+    elif where in ("training", "judging"):
+        module, name = (stages, "supervised_update") if where == "training" else (outcome_model, "outcome_update")
+        original_update = getattr(module, name)
 
         def update(*arguments):
-            *others, progress = arguments
+            progress = arguments[8]
 
             def progress_and_die(step, steps, loss):
                 progress(step, steps, loss)
                 if step == int(rest[0]):
                     die()
 
-            return original_update(*others, progress_and_die)
+            return original_update(*arguments[:8], progress_and_die, *arguments[9:])
 
-        stages.supervised_update = update
+        setattr(module, name, update)
     else:
         raise ValueError(kill)
 

@@ -76,6 +76,8 @@ class Display:
     def table(self, result: Mapping[str, Any]) -> None:
         """Before, after and paired difference of every metric."""
         evaluations = {item["stage"]: item["metrics"] for item in result["evaluations"]}
+        if "judging" in result:
+            self._judging(result["judging"])
         last = list(evaluations)[-1]
         first = next(iter(evaluations))
         if first == last:
@@ -88,6 +90,28 @@ class Display:
             if before:
                 difference = shown(result["differences"][metric], signed=True)
                 table.add_row(metric, f"{before['value']:.3f}", f"{after['value']:.3f}", difference)
+        self.console.print(table)
+        if "good_minus_bad" in result:
+            self._control(result, evaluations[last])
+
+    def _control(self, result: Mapping[str, Any], good: Mapping[str, Mapping[str, float]]) -> None:
+        """The control experiment of return-conditioned RL."""
+        bad = next(item["metrics"] for item in result["evaluations"] if item["stage"] == "asked-for-bad")
+        self.line("the same policy, asked for good and asked for bad")
+        table = _table("good", "bad", DIFFERENCE)
+        for metric, difference in result["good_minus_bad"].items():
+            row = (f"{good[metric]['value']:.3f}", f"{bad[metric]['value']:.3f}", shown(difference, signed=True))
+            table.add_row(metric, *row)
+        self.console.print(table)
+
+    def _judging(self, report: Mapping[str, Any]) -> None:
+        """How well an outcome reward model judges, after each fifth of a solution and at its end."""
+        table = Table("steps read", "AUC", "accuracy")
+        for number, part in enumerate(report["by_fifth"][:-1], start=1):
+            table.add_row(f"{number}/5", f"{part['auc']:.3f}", f"{part['accuracy']:.3f}")
+        table.add_row("all", shown(report["auc"]), shown(report["accuracy"]))
+        for name in report["baselines"]:
+            table.add_row(f"AUC above {name}", shown(report[f"auc_above_{name}"], signed=True), "")
         self.console.print(table)
 
     def _single(self, result: Mapping[str, Any], metrics: Mapping[str, Mapping[str, float]]) -> None:
