@@ -50,8 +50,9 @@ class StepSplitter:
         last = next((step for step in self.split(completion_ids, text) if step.kind == "answer"), None)
         if last is None:
             return len(completion_ids)
+        answer = next(line for line in last.text.split("\n") if states_final_answer(line))
         end = last.end
-        while last.text in self._decode(completion_ids[last.start : end - 1]):
+        while answer in self._decode(completion_ids[last.start : end - 1]):
             end -= 1
         return end
 

@@ -31,7 +31,20 @@ LAYERS = [
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-HEAVY = {"torch", "transformers", "trl", "vllm", "datasets", "wandb", "sklearn", "scipy", "matplotlib", "sympy", "math_verify", "reasoning_gym"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "trl",
+    "vllm",
+    "datasets",
+    "wandb",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "sympy",
+    "math_verify",
+    "reasoning_gym",
+}
 ALGORITHM_EXCEPTIONS = {"supervised", "training"}
 NETWORKS = {"models/scalar_head.py"}  # defines a torch module; itself imported only where one is needed
 

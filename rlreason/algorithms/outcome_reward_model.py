@@ -49,12 +49,14 @@ class LabelledSolution:
         completion_ids: The solution through its final answer.
         labels: p(right) where there is loss, by index into the completion.
         right: Whether its final answer is right.
+        weight: Of the judgement's loss.
     """
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     labels: Mapping[int, float]
     right: bool
+    weight: float
 
 
 class OutcomeStages(Protocol):
@@ -98,7 +100,11 @@ def outcome_reward_model(
         labels = [[next(shares) for _ in through_answer(item.steps)[:-1]] + [float(item.correct)] for item in chosen]
     else:
         labels = [[float(item.correct)] * len(through_answer(item.steps)) for item in chosen]
-    solutions = [labelled(item, values, config.loss_on) for item, values in zip(chosen, labels, strict=True)]
+    weights = outcome_weights(chosen, config.balance)
+    solutions = [
+        labelled(item, values, config.loss_on, weights[item.correct])
+        for item, values in zip(chosen, labels, strict=True)
+    ]
     model = stages.update({"init": start.init, "base": start.base}[config.start], solutions, config)
 
     held_out = stages.solutions("validation", start.init, validation, config.validation_samples, config.temperature)
@@ -109,13 +115,13 @@ def outcome_reward_model(
 
 
 def balanced(graded: Sequence[GradedRollout], balance: str, seed: int) -> list[GradedRollout]:
-    """Equally many right and wrong solutions, of each question or of all together; every one with "none".
+    """Equally many right and wrong solutions, of each question or of all together; every one with other balances.
 
     Raises:
         UserError: Nothing is left, or all solutions have the same outcome.
     """
     require_both(graded, "training questions", "orm.samples")
-    if balance == "none":
+    if balance not in ("question", "all"):
         return list(graded)
     groups: dict[str, dict[bool, list[GradedRollout]]] = defaultdict(lambda: {True: [], False: []})
     for item in graded:
@@ -131,6 +137,14 @@ def balanced(graded: Sequence[GradedRollout], balance: str, seed: int) -> list[G
     return chosen
 
 
+def outcome_weights(chosen: Sequence[GradedRollout], balance: str) -> dict[bool, float]:
+    """Weights of wrong and of right solutions: 1, or with "weight" such that both count the same together."""
+    right = sum(item.correct for item in chosen)
+    if balance != "weight":
+        return {False: 1.0, True: 1.0}
+    return {False: len(chosen) / (2 * (len(chosen) - right)), True: len(chosen) / (2 * right)}
+
+
 def require_both(graded: Sequence[GradedRollout], what: str, option: str) -> None:
     """Refuse solutions that are all right or all wrong."""
     right = sum(item.correct for item in graded)
@@ -141,7 +155,7 @@ def require_both(graded: Sequence[GradedRollout], what: str, option: str) -> Non
         )
 
 
-def labelled(item: GradedRollout, step_labels: Sequence[float], loss_on: str) -> LabelledSolution:
+def labelled(item: GradedRollout, step_labels: Sequence[float], loss_on: str, weight: float) -> LabelledSolution:
     """A solution with its labels at the ends of its steps, or at each of their tokens."""
     steps = through_answer(item.steps)
     labels = {
@@ -149,13 +163,19 @@ def labelled(item: GradedRollout, step_labels: Sequence[float], loss_on: str) ->
         for step, label in zip(steps, step_labels, strict=True)
         for position in (range(step.start, step.end) if loss_on == "tokens" else (step.end - 1,))
     }
-    return LabelledSolution(item.rollout.prompt_ids, item.rollout.completion_ids[: steps[-1].end], labels, item.correct)
+    return LabelledSolution(
+        item.rollout.prompt_ids, item.rollout.completion_ids[: steps[-1].end], labels, item.correct, weight
+    )
 
 
 def outcome_loss(
-    output: ScalarHeadOutput, labels: torch.Tensor, learned: torch.Tensor, language_loss: float
+    output: ScalarHeadOutput,
+    labels: torch.Tensor,
+    weights: torch.Tensor,
+    learned: torch.Tensor,
+    language_loss: float,
 ) -> torch.Tensor:
-    """Binary cross-entropy, averaged over each solution's labelled tokens, then over solutions.
+    """Binary cross-entropy, averaged over each solution's labelled tokens, then, weighted, over solutions.
 
     Where the head reads the likelihood, `language_loss` times the language model's loss per token of the right
     solutions is added (the joint objective of Cobbe et al. 2021), so that likelihood goes on telling right from wrong.
@@ -163,6 +183,7 @@ def outcome_loss(
     Args:
         output: Logits and log-probabilities; shape `(batch, time)`.
         labels: p(right), `IGNORED` where there is no loss; shape `(batch, time)`.
+        weights: Of each solution; shape `(batch,)`.
         learned: Which tokens carry the language model's loss; shape `(batch, time)`.
         language_loss: Its weight.
     """
@@ -170,7 +191,7 @@ def outcome_loss(
 
     inside = labels != IGNORED
     each = binary_cross_entropy_with_logits(output.logits, labels.clamp(min=0.0), reduction="none") * inside
-    loss = (each.sum(1) / inside.sum(1)).mean()
+    loss = (weights * each.sum(1) / inside.sum(1)).mean()
     if output.logprobs is None:
         return loss
     likelihood = (output.logprobs * learned).sum(1) / learned.sum(1).clamp(min=1)
@@ -197,7 +218,7 @@ def outcome_update(
     class OutcomeTrainer(Trainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
             output = model(inputs["input_ids"], inputs["completion_starts"])
-            loss = outcome_loss(output, inputs["labels"], inputs["learned"], config.language_loss)
+            loss = outcome_loss(output, inputs["labels"], inputs["weights"], inputs["learned"], config.language_loss)
             return (loss, output) if return_outputs else loss
 
     set_seed(seed)
@@ -247,6 +268,7 @@ def _as_dataset(solutions: Sequence[LabelledSolution]) -> Any:
             "input_ids": input_ids,
             "labels": labels,
             "completion_starts": [len(item.prompt_ids) for item in solutions],
+            "weight": [item.weight for item in solutions],
             "right": [item.right for item in solutions],
             "length": list(map(len, input_ids)),
         }
@@ -267,5 +289,6 @@ def _collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "input_ids": pad_sequence(ids, batch_first=True),
         "completion_starts": torch.tensor([row["completion_starts"] for row in rows]),
         "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+        "weights": torch.tensor([row["weight"] for row in rows]),
         "learned": pad_sequence(learned, batch_first=True),
     }
