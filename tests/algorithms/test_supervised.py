@@ -17,6 +17,7 @@ MODEL = ModelConfig(
     parameters=None,
     dtype="float32",
     learning_rate=1e-3,
+    orm_learning_rate=1e-4,
     micro_batch_size=2,
     gradient_checkpointing=False,
     lora_rank=0,
