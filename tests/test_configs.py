@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from tests_support import composed
 
-from rlreason.compose import from_composed
-from rlreason.config import ExperimentConfig
 from rlreason.errors import UserError
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -14,17 +12,12 @@ GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
-def composed(*overrides: str) -> ExperimentConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return from_composed(compose("config", overrides=list(overrides)))
-
-
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_shipped_choice_composes(choice):
-    extra = ["model.path=/some/folder"] if choice == "model=local" else []
+    extra = [f"{choice.split('=')[0]}.path=/some/folder"] if choice.endswith("=local") else []
     config = composed(choice, *extra)
     group, _, name = choice.partition("=")
-    if group in ("task", "algo", "reward", "init", "data", "model"):
+    if group in ("task", "algo", "reward", "orm", "init", "data", "model"):
         assert getattr(config, group).name == name
 
 
@@ -64,6 +57,19 @@ def test_the_prompt_follows_the_model_unless_it_is_chosen():
         (["data=svamp", "init=sft"], "init=sft needs worked solutions"),
         (["data.path=/x"], "generated"),
         (["model=local"], "model.path"),
+        (["orm=local"], "orm.path"),
+        (["orm.balance=even"], "weight, all, question, none"),
+        (["orm.label=guess"], "outcome, rollout"),
+        (["reward=dense", "reward.weight=1.5"], "reward.normalise=false"),
+        (["reward=dense", "reward.weight=0"], "reward.weight=0"),
+        (["reward=orm", "reward.at=start"], "end, steps"),
+        (["eval.rerank=mean"], "final, product, minimum"),
+        (["task=evaluate", "eval.orm=train"], "eval.orm=FOLDER"),
+        (["algo=rcrl", "algo.good_tag=x", "algo.bad_tag=x"], "two different texts"),
+        (["algo=rcrl", "algo.good_per_bad=0"], "algo.good_per_bad=0"),
+        (["algo=rcrl", "algo.per=word"], "step, solution"),
+        (["algo=sft", "algo.evaluations=0"], "algo.evaluations=0"),
+        (["algo.keep=best"], "return, correct, both"),
         (["seed=-1"], "seed=-1"),
         (["+algo.sample=3"], "algo.sample"),
         (["+extra=3"], "extra"),

@@ -1,5 +1,6 @@
 """Steps and tokens, against a slow reference that decodes every prefix."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_spans_partition_the_completion_and_follow_its_lines(name, text, ended):
     assert [index for step in steps for index in range(step.start, step.end)] == list(range(len(ids)))
     assert all(step.end > step.start for step in steps)
     lines = reference_line_of_each_token(tokenizer, ids)
-    for step, following in zip(steps, steps[1:], strict=False):
+    for step, following in pairwise(steps):
         assert lines[following.start] > lines[step.end - 1], "a step begins after a line end"
     # Every line that has words is found, in order, in the texts of the steps.
     words = [line.strip() for line in text.split("\n") if line.strip()]

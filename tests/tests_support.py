@@ -4,6 +4,12 @@ import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from hydra import compose, initialize_config_dir
+
+from rlreason.compose import from_composed
+from rlreason.config import ExperimentConfig
+
+CONF = Path(__file__).parent.parent / "conf"
 
 SMALL = [
     "tracker=none",
@@ -20,6 +26,11 @@ SMALL = [
     "eval.resamples=200",
     "engine.max_sequences=64",
 ]
+
+
+def composed(*overrides: str) -> ExperimentConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return from_composed(compose("config", overrides=list(overrides)))
 
 
 def journal(run: Path) -> list[dict]:

@@ -39,9 +39,10 @@ def best_threshold(scores: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     agreeing = np.concatenate([[0], np.cumsum(~right)]) + np.concatenate([np.cumsum(right[::-1])[::-1], [0]])
     between = np.concatenate([[True], values[1:] > values[:-1], [True]])
     best = int(np.argmax(np.where(between, agreeing, -1)))
-    low = values[best - 1] if best > 0 else 0.0
-    high = values[best] if best < len(values) else 1.0
-    return float((low + high) / 2)
+    low = values[best - 1] if best > 0 else min(0.0, values[0])
+    high = values[best] if best < len(values) else np.nextafter(values[-1], np.inf)
+    middle = (low + high) / 2
+    return float(middle if middle > low or best == 0 else high)
 
 
 def area_under_curve(scores: npt.ArrayLike, correct: npt.ArrayLike) -> float:

@@ -99,7 +99,7 @@ def outcome_model_reward(
     rewards = []
     for item, scores in zip(graded, model.step_scores(graded), strict=True):
         steps = through_answer(item.steps)
-        before = (0.0, *scores[:-1])
+        before = (0.0, *scores)[: len(scores)]
         if config.at == "end":
             steps, scores, before = steps[-1:], scores[-1:], (0.0,) * len(steps[-1:])
         rewards.append(
