@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlreason.algorithms import Questions, Start
-from rlreason.algorithms.expert_iteration import choose_questions, expert_iteration, keep
+from rlreason.algorithms import Questions, Start, choose_questions
+from rlreason.algorithms.expert_iteration import expert_iteration, keep, known_share
 from rlreason.algorithms.supervised import Example
 from rlreason.config import ExpertIterationConfig
 from rlreason.types import Problem, Rollout, ScoredRollout, StepReward
@@ -19,6 +19,7 @@ CONFIG = ExpertIterationConfig(
     samples=2,
     questions=0,
     temperature=1.0,
+    keep="return",
     threshold=1.0,
     deduplicate="steps",
     aggregate=True,
@@ -46,6 +47,8 @@ def solution(problem_id: str, text: str, right: bool, sample: int = 0) -> Scored
 class Script:
     """Answers the algorithm's requests from lists and remembers them."""
 
+    reward_threshold = 1.0
+
     def __init__(self, texts_by_round, accuracies):
         self.texts_by_round = texts_by_round
         self.accuracies = iter(accuracies)
@@ -64,7 +67,7 @@ class Script:
 
     def update(self, round_number, start, examples, config):
         self.updates.append((round_number, start, list(examples)))
-        return Path(f"policy-{round_number}")
+        return [Path(f"policy-{round_number}")]
 
     def evaluate(self, round_number, policy, samples_seen):
         return next(self.accuracies)
@@ -134,13 +137,38 @@ def test_no_right_solution_at_all_is_a_verdict():
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["1+2=3", "2+1=3", " 1 + 2 = 3 "]), st.booleans())))
 def test_what_is_kept(items):
     scored = [solution(problem, f"{line}\n#### 3", right) for problem, line, right in items]
-    kept = keep({}, scored, CONFIG)
+    kept = keep({}, scored, CONFIG, 1.0)
     assert all(item.correct for item in kept.values())
     expected = {(problem, line.replace(" ", "")) for problem, line, right in items if right}
     assert len(kept) == len(expected)
-    assert keep(kept, scored, CONFIG) == kept
+    assert keep(kept, scored, CONFIG, 1.0) == kept
     none = dataclasses.replace(CONFIG, deduplicate="none")
-    assert len(keep({}, scored, none)) == sum(right for *_, right in items)
+    assert len(keep({}, scored, none, 1.0)) == sum(right for *_, right in items)
+
+
+@pytest.mark.parametrize(
+    ("keeps", "kept"), [("return", {"lucky", "good"}), ("correct", {"good", "unlucky"}), ("both", {"good"})]
+)
+def test_kept_by_return_by_truth_or_by_both(keeps, kept):
+    def item(text, right, value):
+        rollout = Rollout("p0", 0, 0, (1,), (2, 3), (-1.0, -1.0), text, "stop")
+        return ScoredRollout(rollout, "3", right, (StepReward(0, 2, value),))
+
+    items = [item("good", True, 0.9), item("lucky", False, 0.8), item("unlucky", True, 0.2), item("bad", False, 0.1)]
+    found = keep({}, items, dataclasses.replace(CONFIG, keep=keeps), 0.8)
+    assert {value.rollout.text for value in found.values()} == kept
+
+
+def test_a_sum_of_rounded_step_rewards_reaches_its_threshold():
+    rewards = tuple(StepReward(number, number + 1, 0.1) for number in range(3))
+    item = ScoredRollout(solution("p0", "x", True).rollout, "3", True, rewards)
+    assert keep({}, [item], CONFIG, 0.3)
+    assert sum(0.1 for _ in range(3)) != 0.3
+
+
+def test_solutions_known_from_the_first_round():
+    assert known_share({"a": {"1", "2"}, "b": {"3"}}, {"a": {"1"}, "b": {"3"}}) == pytest.approx(2 / 3)
+    assert known_share({"a": {"1"}}, {"b": {"1"}}) == 1.0
 
 
 def test_questions_of_a_round_are_a_seeded_draw():

@@ -18,7 +18,10 @@ from rlreason.evaluation.metrics import (
     majority_at_k,
     pass_at_k,
     per_problem_metrics,
+    rerank_at_k,
+    share_known,
     solution_key,
+    weighted_majority_at_k,
 )
 
 RIGHT_ANSWERS = {"a", "b"}
@@ -123,7 +126,7 @@ def test_one_vote_is_the_accuracy_of_the_first_sample(answers: list[str | None])
 
 
 def test_majority_refuses_unequal_lengths_and_impossible_k() -> None:
-    with pytest.raises(ValueError, match="1 answers but 0 grades"):
+    with pytest.raises(ValueError, match="1 answers or scores but 0 grades"):
         majority_at_k(["a"], [], 1)
     for k in (0, 2):
         with pytest.raises(ValueError, match="maj@k needs"):
@@ -263,3 +266,50 @@ def test_too_few_samples_are_refused_by_name() -> None:
 def test_samples_of_unequal_length_are_refused() -> None:
     with pytest.raises(ValueError, match="one of each"):
         ProblemSamples("p", True, ("a",), (True, False), ("s",))
+
+
+def test_rerank_takes_the_highest_score_among_the_first_k() -> None:
+    scores, correct = [0.2, 0.9, 0.9, 1.0], [True, True, False, False]
+    assert rerank_at_k(scores, correct, 1) == 1.0
+    assert rerank_at_k(scores, correct, 2) == 1.0
+    assert rerank_at_k(scores, correct, 3) == 0.5
+    assert rerank_at_k(scores, correct, 4) == 0.0
+
+
+def test_a_weighted_vote_by_hand() -> None:
+    answers, correct = ["7", "8", "8", None], [True, False, False, False]
+    assert weighted_majority_at_k(answers, [0.9, 0.3, 0.3, 5.0], correct, 4) == 1.0
+    assert weighted_majority_at_k(answers, [0.5, 0.3, 0.3, 5.0], correct, 4) == 0.0
+    assert weighted_majority_at_k(answers, [0.6, 0.3, 0.3, 5.0], correct, 4) == 0.5
+    assert weighted_majority_at_k([None], [1.0], [False], 1) == 0.0
+
+
+@given(answer_lists, st.data())
+def test_equal_scores_make_the_weighted_vote_the_uniform_one(answers, data) -> None:
+    k = data.draw(st.integers(1, len(answers)))
+    weighted = weighted_majority_at_k(answers, [0.25] * len(answers), grades(answers), k)
+    assert weighted == pytest.approx(majority_at_k(answers, grades(answers), k))
+
+
+@given(answer_lists, st.data())
+def test_no_choice_beats_pass_at_k(answers, data) -> None:
+    scores = data.draw(st.lists(st.floats(0, 1), min_size=len(answers), max_size=len(answers)))
+    correct = grades(answers)
+    for k in range(1, len(answers) + 1):
+        anything = float(any(correct[:k]))
+        assert rerank_at_k(scores, correct, k) <= anything
+        assert weighted_majority_at_k(answers, scores, correct, k) <= anything
+
+
+def test_the_share_that_was_known() -> None:
+    assert share_known(["a", "a", "b"], frozenset("a")) == 0.5
+
+
+def test_scores_and_known_solutions_add_their_metrics() -> None:
+    problem = ProblemSamples("p", True, ("7", "8"), (True, False), ("a", "b"), (0.1, 0.9), frozenset("a"))
+    found = per_problem_metrics([problem], 2)
+    assert found["rerank@2"].tolist() == [0.0]
+    assert found["weighted@2"].tolist() == [0.0]
+    assert found["known_at_start"].tolist() == [0.5]
+    with pytest.raises(ValueError, match="3 scores"):
+        ProblemSamples("p", True, ("7", "8"), (True, False), ("a", "b"), (0.1, 0.9, 0.5))

@@ -1,0 +1,157 @@
+"""Return-conditioned RL: labels, tags without loss, ratio, refusals."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import composed
+
+from rlreason.algorithms import Questions, Start
+from rlreason.algorithms.return_conditioned import distinct, return_conditioned, tagged, with_ratio
+from rlreason.algorithms.supervised import Example
+from rlreason.errors import UserError
+from rlreason.models.return_condition import ReturnCondition, condition_of
+from rlreason.types import Problem, Rollout, ScoredRollout, Step, StepReward
+
+CONFIG = composed("algo=rcrl").algo
+PROBLEMS = [Problem(f"p{number}", "q", "3") for number in range(3)]
+START = Start(Path("base"), Path("init"))
+CONDITION = ReturnCondition((90, 91), (95,), True)
+STEPS = (Step(0, 2, "1+2=3", "reasoning"), Step(2, 5, "#### 3", "answer"), Step(5, 6, "more", "after"))
+
+
+def solution(problem_id, right, text="1+2=3\n#### 3", sample=0):
+    ids = (10, 11, 12, 13, 14, 15)
+    rollout = Rollout(problem_id, sample, 0, (1,), ids, (-1.0,) * 6, text, "stop")
+    return ScoredRollout(rollout, "3", right, (StepReward(0, 5, 1.0),) if right else ())
+
+
+def test_a_tag_before_every_step_carries_no_loss():
+    example = Example((1,), (10, 11, 12, 13, 14, 2))
+    found = tagged(example, STEPS, [True, False], CONDITION)
+    assert found.completion_ids == (90, 91, 10, 11, 95, 12, 13, 14, 2)
+    assert found.labels() == [-100, -100, -100, 10, 11, -100, 12, 13, 14, 2]
+
+
+def test_one_tag_before_the_solution():
+    example = Example((1,), (10, 11, 12, 13, 14, 2))
+    found = tagged(example, STEPS, [False], CONDITION)
+    assert found.completion_ids == (95, 10, 11, 12, 13, 14, 2)
+    assert found.labels() == [-100, -100, 10, 11, 12, 13, 14, 2]
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.data())
+def test_without_its_tags_a_tagged_solution_is_what_it_was(sizes, data):
+    ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
+    starts = [0, *ends]
+    steps = [Step(start, end, "x", "reasoning") for start, end in zip(starts, ends, strict=False)]
+    labels = data.draw(st.lists(st.booleans(), min_size=len(sizes), max_size=len(sizes)))
+    example = Example((1, 2), tuple(range(ends[-1])))
+    found = tagged(example, steps, labels, CONDITION)
+    assert [token for token in found.labels() if token != -100] == list(example.completion_ids)
+    assert sum(end - start for start, end in found.inserted) == sum(2 if label else 1 for label in labels)
+
+
+class Script:
+    """Answers the algorithm's requests and remembers its update."""
+
+    def __init__(self, rollouts, scores=(0.9, 0.2)):
+        self.rollouts, self.scores = rollouts, scores
+        self.orm_threshold = 0.5
+        self.evaluated, self.reports = [], []
+
+    def sample(self, round_number, policy, problems, samples, temperature):
+        self.asked = policy
+        return self.rollouts
+
+    def stored(self, path):
+        return self.rollouts
+
+    def steps(self, rollout):
+        return STEPS
+
+    def step_scores(self, name, scored):
+        return [self.scores for _ in scored]
+
+    def example(self, rollout):
+        return Example((1,), (*rollout.rollout.completion_ids[:5], 2))
+
+    def with_tokens(self, checkpoint, tokens):
+        return Path(f"{checkpoint}+{len(tokens)}")
+
+    def token_ids(self, text, checkpoint):
+        return tuple(text.encode())
+
+    def update(self, round_number, start, examples, config, snapshots=0, condition=None):
+        self.start, self.examples, self.condition = start, examples, condition
+        return [Path("policy")]
+
+    def evaluate(self, round_number, policy, samples_seen, facts=None):
+        self.evaluated.append((policy, samples_seen))
+        return 0.1
+
+    def report(self, round_number, facts):
+        self.reports.append(facts)
+
+
+def run(config, rollouts, **keywords):
+    script = Script(rollouts, **keywords)
+    return return_conditioned(config, START, Questions(PROBLEMS, {}), 0, script), script
+
+
+MIXED = [solution("p0", True), solution("p0", False, "2+2=4\n#### 4"), solution("p1", False, "1+1=2\n#### 2")]
+
+
+def test_labels_of_the_outcome_reward_model_are_per_step():
+    trained, script = run(CONFIG, MIXED)
+    assert script.condition.every_step
+    tags = [tuple(example.completion_ids[start:end]) for example in script.examples for start, end in example.inserted]
+    assert tags == [script.condition.good, script.condition.bad] * 3
+    assert trained.policy == Path("policy")
+    assert script.start == Path("base")
+    assert trained.samples_seen == 3
+
+
+def test_labels_of_the_outcome_and_per_solution():
+    _, script = run(dataclasses.replace(CONFIG, labels="outcome", per="solution"), MIXED)
+    assert not script.condition.every_step
+    tags = [tuple(example.completion_ids[start:end]) for example in script.examples for start, end in example.inserted]
+    assert tags == [script.condition.good, script.condition.bad, script.condition.bad]
+
+
+def test_added_tokens_go_into_the_checkpoint_that_is_trained():
+    _, script = run(dataclasses.replace(CONFIG, tags_as="tokens", restart="init"), MIXED)
+    assert script.start == Path("init+2")
+
+
+def test_tags_that_would_mean_nothing_are_refused():
+    with pytest.raises(UserError, match="all 6 steps are good"):
+        run(CONFIG, MIXED, scores=(0.9, 0.8))
+    with pytest.raises(UserError, match=r"all 2 steps are bad.*algo.threshold"):
+        run(dataclasses.replace(CONFIG, labels="outcome"), [solution("p0", False)])
+
+
+def test_right_and_wrong_solutions_with_the_same_steps_are_both_kept():
+    same = [solution("p0", True), solution("p0", False), solution("p0", True, sample=1)]
+    assert [item.correct for item in distinct(same, "steps")] == [True, False]
+    assert len(distinct(same, "none")) == 3
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.sampled_from([0.25, 0.5, 1.0, 2.0, 3.0]))
+def test_the_ratio_of_right_to_wrong(right, wrong, ratio):
+    items = [solution("p0", True)] * right + [solution("p0", False)] * wrong
+    kept = with_ratio(items, ratio, 0)
+    good = sum(item.correct for item in kept)
+    bad = len(kept) - good
+    assert good <= right
+    assert bad <= wrong
+    assert abs(good - ratio * bad) <= max(1.0, ratio)
+    assert len(with_ratio(items, None, 0)) == right + wrong
+
+
+def test_the_condition_travels_with_the_checkpoint(tmp_path):
+    assert condition_of(tmp_path) is None
+    CONDITION.save(tmp_path)
+    assert condition_of(tmp_path) == CONDITION
