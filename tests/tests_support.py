@@ -11,21 +11,19 @@ from rlreason.config import ExperimentConfig
 
 CONF = Path(__file__).parent.parent / "conf"
 
-SMALL = [
+LABORATORY = [
     "tracker=none",
     "data.train_size=24",
     "data.validation_size=8",
     "data.test_size=10",
     "data.max_completion_tokens=80",
-    "algo.rounds=1",
-    "algo.samples=3",
-    "algo.epochs=1",
-    "algo.batch_size=4",
-    "algo.micro_batch_size=4",
     "eval.k=3",
     "eval.resamples=200",
     "engine.max_sequences=64",
 ]
+UPDATE = ["algo.samples=3", "algo.epochs=1", "algo.batch_size=4", "algo.micro_batch_size=4"]
+JUDGE = ["orm.samples=8", "orm.epochs=1", "orm.batch_size=8", "orm.micro_batch_size=8"]
+SMALL = [*LABORATORY, *UPDATE, "algo.rounds=1"]
 
 
 def composed(*overrides: str) -> ExperimentConfig:

@@ -45,6 +45,9 @@ class ScalarHeadModel(nn.Module):  # type: ignore[misc]
         likelihood: Whether the head reads the likelihood of the completion too.
     """
 
+    # Trainer asks for it when a resumed checkpoint lacks a name, here that of a tied output layer.
+    _keys_to_ignore_on_save = None
+
     def __init__(self, language_model: Any, likelihood: bool) -> None:
         super().__init__()
         self.language_model = language_model
