@@ -68,7 +68,10 @@ def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
-    """A copy of a checkpoint with `tokens` added to its vocabulary, their embeddings the mean of all others.
+    """A copy of a checkpoint with `tokens` added to its vocabulary, their embeddings drawn as those of the others are.
+
+    Drawn from a normal distribution with the mean and the standard deviation of the old rows, dimension by dimension;
+    tokens that begin alike (at the mean) are not told apart after a short training (docs/log.md).
 
     Args:
         checkpoint: Folder of a language model.
@@ -83,6 +86,7 @@ def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
     """
     if folder.exists():
         return folder
+    import torch
     from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(checkpoint)
@@ -99,7 +103,9 @@ def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     old = len(tokenizer) - len(tokens)
     for layer in {id(layer): layer for layer in (model.get_input_embeddings(), model.get_output_embeddings())}.values():
-        layer.weight.data[old:] = layer.weight.data[:old].mean(0)
+        rows = layer.weight.data[:old].float()
+        noise = torch.randn(len(tokens), rows.shape[1], generator=torch.Generator().manual_seed(0))
+        layer.weight.data[old:] = rows.mean(0) + rows.std(0) * noise
     partial = folder.with_name(f".{folder.name}.partial")
     save_checkpoint(model, tokenizer, partial)
     partial.rename(folder)

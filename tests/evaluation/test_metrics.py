@@ -129,7 +129,7 @@ def test_majority_refuses_unequal_lengths_and_impossible_k() -> None:
     with pytest.raises(ValueError, match="1 answers or scores but 0 grades"):
         majority_at_k(["a"], [], 1)
     for k in (0, 2):
-        with pytest.raises(ValueError, match="maj@k needs"):
+        with pytest.raises(ValueError, match="A choice among k needs"):
             majority_at_k(["a"], [True], k)
 
 

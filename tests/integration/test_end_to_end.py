@@ -26,7 +26,7 @@ def test_the_result_holds_what_scripts_rely_on(finished):
     for metric in final.values():
         assert metric["low"] <= metric["value"] <= metric["high"]
         assert metric["problems"] == 10
-    assert set(result["seconds"]) == {"start", "sample", "grade", "train", "sync", "evaluate", "total"}
+    assert set(result["seconds"]) == {"start", "sample", "grade", "reward", "train", "sync", "evaluate", "total"}
     assert 0 < sum(result["seconds"].values()) - result["seconds"]["total"] <= result["seconds"]["total"]
     assert result["tokens"]["sample"] > 0
     assert {"name", "config", "versions", "commit", "hardware", "verdict", "differences"} <= set(result)

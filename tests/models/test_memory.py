@@ -21,6 +21,7 @@ LLAMA_13B = ModelConfig(
     parameters=13.0e9,
     dtype="auto",
     learning_rate=2e-5,
+    orm_learning_rate=1e-5,
     micro_batch_size=4,
     gradient_checkpointing=True,
     lora_rank=0,

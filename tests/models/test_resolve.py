@@ -27,6 +27,7 @@ def model_config(path: str, revision: str | None = None) -> ModelConfig:
         parameters=None,
         dtype="auto",
         learning_rate=1e-4,
+        orm_learning_rate=1e-5,
         micro_batch_size=1,
         gradient_checkpointing=False,
         lora_rank=0,
