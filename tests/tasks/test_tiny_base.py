@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from safetensors import safe_open
+from safetensors.torch import load_file
 
 from rlreason.models.loading import load_tokenizer
 from rlreason.tasks.tiny_base import RECIPES, Recipe, Stage, make
@@ -23,8 +23,7 @@ def test_a_recipe_gives_the_same_model_every_time(tmp_path: Path) -> None:
     make(SMALL, tmp_path / "second", console)
     first, second = (tmp_path / name / "model.safetensors" for name in ("first", "second"))
     assert first.read_bytes() == second.read_bytes()
-    with safe_open(str(first), "pt") as file:
-        assert {str(file.get_tensor(name).dtype) for name in file.keys()} == {"torch.bfloat16"}
+    assert {str(tensor.dtype) for tensor in load_file(first).values()} == {"torch.bfloat16"}
     assert json.loads((tmp_path / "first" / "recipe.json").read_text()) == json.loads(json.dumps(asdict(SMALL)))
     tokenizer = load_tokenizer(tmp_path / "first")
     text = "Ana has 27+9=36.\n#### 36"
