@@ -51,12 +51,13 @@ def print_help(folder: Path, topics: list[str]) -> None:
         for group in known:
             _print_group(console, folder, group)
         return
+    width = max(len(choice) for group in GROUP_NOTES for choice in choices(folder, group)) + 2
     console.print(OVERVIEW, soft_wrap=True)
     for group, note in GROUP_NOTES.items():
         console.print(f"[bold]{group}[/]  {note}")
         for choice, description in choices(folder, group).items():
             default = " [dim](default)[/]" if choice == defaults(folder).get(group) else ""
-            console.print(f"  {choice:<16}{description}{default}", soft_wrap=True)
+            console.print(f"  {choice:<{width}}{description}{default}", soft_wrap=True)
     console.print()
     console.print(CLOSING, soft_wrap=True)
 
