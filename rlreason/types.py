@@ -41,6 +41,19 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A question and the state that its solutions start from.
+
+    Args:
+        problem: The question.
+        given_ids: Tokens of the reference solution that the completion begins with; empty for a fresh start.
+    """
+
+    problem: Problem
+    given_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """One completion that a policy sampled for one prompt.
 

@@ -8,17 +8,22 @@ done, so an interrupted algorithm is simply run again.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from rlreason.algorithms.supervised import Example
+from rlreason.algorithms.training import Progress, UpdateReport
 from rlreason.arithmetic import operations
-from rlreason.config import SupervisedConfig
+from rlreason.config import ModelConfig, SupervisedConfig
 from rlreason.evaluation.metrics import solution_key
 from rlreason.models.return_condition import ReturnCondition
-from rlreason.types import Problem, Rollout, ScoredRollout, Step
+from rlreason.types import Asked, Problem, Rollout, ScoredRollout, Step
+
+OnlineWork = Callable[[Path, ModelConfig, int, float, Progress], UpdateReport]
+"""From the folder of resumable checkpoints, the model's settings, the limit of a completion in tokens, the seconds
+between resumable checkpoints, and what shows progress, to a report."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,26 @@ class Stages(Protocol):
         self, round_number: int, policy: Path, samples_seen: int, facts: Mapping[str, float] | None = None
     ) -> float:
         """Measure a checkpoint; its greedy accuracy (maj@1) on the validation questions."""
+
+    def sample_batch(
+        self, number: int, save: Callable[[Path], None], asked: Sequence[Asked], samples: int, temperature: float
+    ) -> list[ScoredRollout]:
+        """Draw and score `samples` completions for every question from the policy that `save` writes to a folder."""
+
+    def train_online(self, work: OnlineWork) -> tuple[str, int]:
+        """Do the work once; why it ended early ("" if it did not), and the batches that it learned from."""
+
+    def record(self, batch: int, metrics: Mapping[str, float], samples_seen: int) -> None:
+        """Put the metrics of a batch where the user sees them."""
+
+    def checkpoint(self, number: int) -> Path:
+        """The folder of the policy of an evaluation on the way."""
+
+    def reference_prefixes(self) -> dict[str, list[tuple[int, ...]]]:
+        """What precedes each line of every training question's reference solution, in tokens; by problem id."""
+
+    def outcome_model_files(self) -> tuple[Path, bool]:
+        """The folder of the outcome reward model, and whether it reads likelihoods."""
 
     def report(self, round_number: int, facts: Mapping[str, float]) -> None:
         """Put numbers of a round where the user sees them."""

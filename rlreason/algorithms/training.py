@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlreason.config import ModelConfig, SupervisedConfig
+from rlreason.config import ModelConfig, OnPolicyConfig, SupervisedConfig
 
 IGNORED = -100
 COMPLETE = "complete"
@@ -18,13 +18,14 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """What an update did: optimizer steps, tokens read (prompt and completion, all epochs), and the mean loss of
-    the last tenth of its steps.
+    """What an update did: optimizer steps, tokens read (prompt and completion, all epochs), the mean loss of its last
+    steps, and why it ended early, if it did.
     """
 
     steps: int
     tokens: int
     loss: float
+    ending: str = ""
 
 
 def update_report(trainer: Any, config: SupervisedConfig, tokens: int) -> UpdateReport:
@@ -35,20 +36,31 @@ def update_report(trainer: Any, config: SupervisedConfig, tokens: int) -> Update
 
 
 def trainer_arguments(config: SupervisedConfig, model_config: ModelConfig, scratch: Path, seed: int) -> dict[str, Any]:
-    """Arguments of `transformers.TrainingArguments` that follow from the configuration.
+    """Arguments of `transformers.TrainingArguments` that follow from the configuration of a supervised update.
 
-    Sequences are grouped by the dataset's column `length`, so that little padding is computed; saving is left to
-    `Recorder`.
+    Sequences are grouped by the dataset's column `length`, so that little padding is computed.
     """
+    return {
+        **common_arguments(config, model_config, scratch, seed),
+        "num_train_epochs": config.epochs,
+        "gradient_accumulation_steps": config.batch_size // config.micro_batch_size,
+        "train_sampling_strategy": "group_by_length",
+        "length_column_name": "length",
+        "logging_steps": 1,
+    }
+
+
+def common_arguments(
+    config: SupervisedConfig | OnPolicyConfig, model_config: ModelConfig, scratch: Path, seed: int
+) -> dict[str, Any]:
+    """Arguments of `transformers.TrainingArguments` that every trainer shares; saving is left to `Recorder`."""
     import torch
 
     from rlreason.models.loading import bfloat16_is_fast
 
     return {
         "output_dir": str(scratch),
-        "num_train_epochs": config.epochs,
         "per_device_train_batch_size": config.micro_batch_size,
-        "gradient_accumulation_steps": config.batch_size // config.micro_batch_size,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.schedule if config.schedule != "constant" else "constant_with_warmup",
         "warmup_steps": config.warmup_ratio,
@@ -57,9 +69,6 @@ def trainer_arguments(config: SupervisedConfig, model_config: ModelConfig, scrat
         "bf16": bfloat16_is_fast(),
         "use_cpu": not torch.cuda.is_available(),
         "gradient_checkpointing": model_config.gradient_checkpointing,
-        "train_sampling_strategy": "group_by_length",
-        "length_column_name": "length",
-        "logging_steps": 1,
         "save_strategy": "no",
         "save_total_limit": 1,
         "report_to": "none",
@@ -97,6 +106,7 @@ class Recorder:
         progress: Called after each optimizer step with (step, total steps, loss).
         snapshots: Called as `snapshot(number, model)` when the share number / (snapshots + 1) of the steps is done.
         snapshot: Keeps the model of that moment.
+        save_every: Steps between two moments at which a resumable checkpoint can be taken.
     """
 
     def __init__(
@@ -105,11 +115,13 @@ class Recorder:
         progress: Progress,
         snapshots: int = 0,
         snapshot: Callable[[int, Any], None] = lambda number, model: None,
+        save_every: int = 1,
     ) -> None:
         self.checkpoint_seconds = checkpoint_seconds
         self.progress = progress
         self.snapshots = snapshots
         self.snapshot = snapshot
+        self.save_every = save_every
         self.last_save = time.monotonic()
 
     def callback(self) -> Any:
@@ -124,8 +136,8 @@ class Recorder:
                     if state.global_step == round(number * state.max_steps / (recorder.snapshots + 1)):
                         recorder.snapshot(number, model)
                 elapsed = time.monotonic() - recorder.last_save
-                unfinished = state.global_step < state.max_steps
-                control.should_save = unfinished and elapsed >= recorder.checkpoint_seconds
+                possible = state.global_step < state.max_steps and state.global_step % recorder.save_every == 0
+                control.should_save = possible and elapsed >= recorder.checkpoint_seconds
 
             def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from rlreason.config.algorithms import (
     ExpertIterationConfig,
+    GRPOConfig,
+    OnPolicyConfig,
     OutcomeModelAlgorithmConfig,
+    PPOConfig,
     ReturnConditionedConfig,
     SFTConfig,
 )
@@ -36,11 +39,14 @@ __all__ = [
     "EvalConfig",
     "ExperimentConfig",
     "ExpertIterationConfig",
+    "GRPOConfig",
     "InitConfig",
     "ModelConfig",
+    "OnPolicyConfig",
     "OutcomeModelAlgorithmConfig",
     "OutcomeModelConfig",
     "OutcomeRewardConfig",
+    "PPOConfig",
     "PromptConfig",
     "ReturnConditionedConfig",
     "RewardConfig",
@@ -56,7 +62,9 @@ __all__ = [
     "require",
 ]
 
-AlgorithmConfig = SFTConfig | ExpertIterationConfig | ReturnConditionedConfig | OutcomeModelAlgorithmConfig
+AlgorithmConfig = (
+    SFTConfig | ExpertIterationConfig | ReturnConditionedConfig | PPOConfig | GRPOConfig | OutcomeModelAlgorithmConfig
+)
 RewardConfig = SparseRewardConfig | DenseRewardConfig | OutcomeRewardConfig
 InitConfig = ScratchConfig | SFTInitConfig
 

@@ -99,3 +99,140 @@ class OutcomeModelAlgorithmConfig:
     """Train the outcome reward model that the section `orm` describes, and report how well it judges."""
 
     name: str = documented("orm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyConfig:
+    """What PPO and GRPO share: batches of fresh rollouts, each learned from and dropped."""
+
+    batches: int = documented("batches of rollouts; each is sampled from the policy of that moment")
+    questions: int = documented("training questions per batch")
+    samples: int = documented("solutions sampled for every question of a batch (K), at least 2")
+    temperature: float = documented("sampling temperature")
+    epochs: int = documented("passes over each batch of rollouts")
+    minibatch_size: int = documented("rollouts per optimizer step; must divide questions times samples")
+    micro_batch_size: int = documented("rollouts per forward pass; must divide minibatch_size")
+    learning_rate: float = documented("peak learning rate of AdamW")
+    warmup_ratio: float = documented("share of the steps in which the learning rate rises from 0")
+    schedule: str = documented("learning rate after the warm-up: cosine, linear or constant")
+    weight_decay: float = documented("AdamW weight decay")
+    max_grad_norm: float = documented("gradient norm above which gradients are scaled down")
+    clip: float = documented("the probability ratio is clipped to 1 - clip .. 1 + clip")
+    kl_coefficient: float = documented("weight of the KL to the initial policy; 0: no reference model is held")
+    entropy_coefficient: float = documented("weight of an entropy bonus in the loss")
+    importance_cap: float | None = documented(
+        "cap of the weights that correct for the sampler's numerics; null: no correction"
+    )
+    gap_limit: float = documented(
+        "mean |log-prob of trainer - log-prob of sampler| per token, in nats, above which the run ends"
+    )
+    evaluations: int = documented("evaluations on the way, evenly spaced, the last at the end")
+    replay: str = documented("order of questions: uniform passes, or prioritized by what can be learned from them")
+    replay_staleness: float = documented(
+        "with prioritized: share of the questions drawn by how long ago they were asked"
+    )
+    backtracking: bool = documented("start from a part of the reference solution, shortened as it is mastered")
+    backtracking_mastered: float = documented(
+        "with backtracking: share of right solutions from which a start moves back"
+    )
+
+    @property
+    def batch_size(self) -> int:
+        """Rollouts per batch."""
+        return self.questions * self.samples
+
+    def __post_init__(self) -> None:
+        for key in ("batches", "questions", "epochs", "minibatch_size", "micro_batch_size", "evaluations"):
+            require(getattr(self, key) >= 1, f"algo.{key}={getattr(self, key)} must be at least 1")
+        require(self.samples >= 2, f"algo.samples={self.samples} must be at least 2")
+        require(
+            self.batch_size % self.minibatch_size == 0,
+            f"algo.minibatch_size={self.minibatch_size} must divide algo.questions x algo.samples = {self.batch_size}",
+        )
+        require(
+            self.minibatch_size % self.micro_batch_size == 0,
+            f"algo.micro_batch_size={self.micro_batch_size} must divide algo.minibatch_size={self.minibatch_size}",
+        )
+        require(self.evaluations <= self.batches, f"algo.evaluations={self.evaluations} is more than algo.batches")
+        require(self.temperature > 0, f"algo.temperature={self.temperature} must be above 0")
+        require(self.learning_rate > 0, f"algo.learning_rate={self.learning_rate} must be above 0")
+        require(0 <= self.warmup_ratio < 1, f"algo.warmup_ratio={self.warmup_ratio} must be in [0, 1)")
+        one_of("algo.schedule", self.schedule, ("cosine", "linear", "constant"))
+        require(self.weight_decay >= 0, f"algo.weight_decay={self.weight_decay} must not be negative")
+        require(self.max_grad_norm > 0, f"algo.max_grad_norm={self.max_grad_norm} must be above 0")
+        require(0 < self.clip < 1, f"algo.clip={self.clip} must be between 0 and 1")
+        require(self.kl_coefficient >= 0, f"algo.kl_coefficient={self.kl_coefficient} must not be below 0")
+        require(
+            self.entropy_coefficient >= 0, f"algo.entropy_coefficient={self.entropy_coefficient} must not be below 0"
+        )
+        cap = self.importance_cap
+        require(cap is None or cap >= 1, f"algo.importance_cap={cap} must be at least 1, or null for no correction")
+        require(self.gap_limit > 0, f"algo.gap_limit={self.gap_limit} must be above 0")
+        one_of("algo.replay", self.replay, ("uniform", "prioritized"))
+        for key in ("replay_staleness", "backtracking_mastered"):
+            require(0 <= getattr(self, key) <= 1, f"algo.{key}={getattr(self, key)} must be in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig(OnPolicyConfig):
+    """PPO: clipped policy gradient with a critic, rewards and a KL penalty at every token."""
+
+    name: str = documented("ppo")
+    gamma: float = documented("discount per token")
+    gae_lambda: float = documented("generalised advantage estimation: 0 trusts the critic, 1 the sampled return")
+    whiten: bool = documented("shift and scale advantages to mean 0 and variance 1 over the tokens of a batch")
+    truncated: str = documented("a completion cut at its limit: bootstrap (critic's value), zero, or mask (no loss)")
+    critic: str = documented("shared (a head on the policy's trunk) or separate (a model of its own)")
+    critic_start: str = documented("separate critic starts as: policy (init checkpoint) or orm (outcome reward model)")
+    critic_learning_rate: float = documented("peak learning rate of the critic's head, or of the separate critic")
+    value_coefficient: float = documented("weight of the value loss beside the policy's")
+    value_clip: float | None = documented("values move at most this far per batch; null: no clipping")
+    value_warmup: int = documented("first batches in which only the critic learns")
+    kl_in: str = documented("the KL penalty is part of the reward of each token (reward), or of the loss (loss)")
+    kl_target: float | None = documented(
+        "KL per completion that an adaptive coefficient holds; null: fixed coefficient"
+    )
+    kl_horizon: float = documented("with kl_target: samples over which the coefficient changes by about 20 %")
+    kl_stop: float | None = documented(
+        "mean KL between the policies before and after a step at which a batch's epochs end; null: never"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("gamma", "gae_lambda"):
+            require(0 <= getattr(self, key) <= 1, f"algo.{key}={getattr(self, key)} must be in [0, 1]")
+        one_of("algo.truncated", self.truncated, ("bootstrap", "zero", "mask"))
+        one_of("algo.critic", self.critic, ("shared", "separate"))
+        one_of("algo.critic_start", self.critic_start, ("policy", "orm"))
+        one_of("algo.kl_in", self.kl_in, ("reward", "loss"))
+        require(
+            self.critic_start == "policy" or self.critic == "separate",
+            "algo.critic_start=orm needs algo.critic=separate: a shared critic has the policy's trunk",
+        )
+        require(self.critic_learning_rate > 0, f"algo.critic_learning_rate={self.critic_learning_rate} must be above 0")
+        require(self.value_coefficient > 0, f"algo.value_coefficient={self.value_coefficient} must be above 0")
+        for key in ("value_clip", "kl_target", "kl_stop"):
+            value = getattr(self, key)
+            require(value is None or value > 0, f"algo.{key}={value} must be above 0, or null")
+        require(
+            0 <= self.value_warmup < self.batches, f"algo.value_warmup={self.value_warmup} must be below algo.batches"
+        )
+        require(self.kl_horizon > 0, f"algo.kl_horizon={self.kl_horizon} must be above 0")
+        require(
+            self.kl_target is None or self.kl_coefficient > 0,
+            "algo.kl_target adapts algo.kl_coefficient, which must start above 0",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOConfig(OnPolicyConfig):
+    """GRPO: clipped policy gradient with the other solutions of a question in the place of a critic."""
+
+    name: str = documented("grpo")
+    advantage: str = documented(
+        "group (return minus the group's mean, over its deviation), dr_grpo (no deviation) or rloo (mean of the others)"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("algo.advantage", self.advantage, ("group", "dr_grpo", "rloo"))

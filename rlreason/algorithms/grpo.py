@@ -1,0 +1,43 @@
+"""GRPO (Shao et al. 2024) by TRL's own trainer and loss, with the advantages of Dr. GRPO and RLOO by option.
+
+The advantage of every token of a solution is its return against the other solutions of its question: minus the group's
+mean, over the group's standard deviation (GRPO); without the deviation, and with a loss that does not favour short
+wrong solutions (Liu et al. 2025, Dr. GRPO); or minus the mean of the others (Ahmadian et al. 2024, RLOO).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlreason.algorithms import Questions, Stages, Start, Trained
+from rlreason.algorithms.on_policy import Loop, on_policy
+from rlreason.algorithms.on_policy_trainer import OnPolicyTrainer, trainer_config
+from rlreason.config import GRPOConfig
+
+
+class GroupTrainer(OnPolicyTrainer):
+    """TRL's loss on advantages that are corrected for the sampler's numerics."""
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        batch = super()._generate_and_score_completions(inputs)
+        advantages = batch["advantages"]
+        if self.settings.advantage == "rloo":  # r - mean of the others = (r - mean of all) K / (K - 1)
+            advantages = advantages * self.settings.samples / (self.settings.samples - 1)
+        batch["advantages"] = advantages.unsqueeze(1) * batch["weights"]
+        return batch
+
+
+def grpo(config: GRPOConfig, start: Start, questions: Questions, seed: int, stages: Stages) -> Trained:
+    """Train on fresh batches of rollouts, and end with the best checkpoint on the validation questions."""
+
+    def trainer(loop: Loop) -> OnPolicyTrainer:
+        arguments = trainer_config(
+            config,
+            loop,
+            beta=config.kl_coefficient,
+            scale_rewards="group" if config.advantage == "group" else "none",
+            loss_type="dr_grpo" if config.advantage == "dr_grpo" else "dapo",
+        )
+        return GroupTrainer(config, loop, arguments)
+
+    return on_policy(config, start, questions, seed, stages, trainer)

@@ -1,0 +1,276 @@
+"""What PPO and GRPO share: TRL's GRPOTrainer on this project's engine, rewards, forward pass and resuming.
+
+TRL keeps generation, reference model, loss, LoRA, optimizer and checkpoints. Replaced here: where rollouts come from
+(`rollout_func`), the forward pass over completions (only what is needed is computed), the order of minibatches (a new
+one each epoch), and what a resumable checkpoint holds. The hooks are private in part, so TRL is pinned, and
+tests/algorithms/test_trl_hooks.py fails when they move.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig as TRLConfig
+from trl import GRPOTrainer
+
+from rlreason.algorithms.on_policy import Loop
+from rlreason.algorithms.ppo_math import importance_weights, masked_mean
+from rlreason.algorithms.training import common_arguments, lora
+from rlreason.config import OnPolicyConfig
+from rlreason.types import ScoredRollout
+
+
+class Diverged(Exception):
+    """Training cannot go on; the message says why."""
+
+
+class Outputs(NamedTuple):
+    """What one forward pass says about completions.
+
+    Args:
+        logprobs: Log-probability of each token, in nats; shape `(batch, time)`.
+        entropies: Entropy of each token's distribution, in nats; shape `(batch, time)`.
+        values: The critic's value of every state, the one after the last token included; shape `(batch, time + 1)`.
+            None without a critic.
+    """
+
+    logprobs: torch.Tensor
+    entropies: torch.Tensor
+    values: torch.Tensor | None
+
+
+class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
+    """GRPOTrainer with rollouts from outside.
+
+    Args:
+        settings: Of PPO or GRPO.
+        loop: The policy, and where its rollouts come from.
+        arguments: TRL's configuration.
+    """
+
+    reference: Any = None  # the initial policy, where one is held apart
+
+    def __init__(self, settings: Any, loop: Loop, arguments: TRLConfig) -> None:
+        self.settings = settings
+        self.draw = loop.draw
+        self.micro_batches_per_epoch = settings.batch_size // settings.micro_batch_size
+        self.steps_per_batch = settings.epochs * settings.batch_size // settings.minibatch_size
+        self.scored: list[ScoredRollout] = []
+        self.old_values: torch.Tensor | None = None
+        super().__init__(
+            reward_funcs=_returns,
+            train_dataset=Dataset.from_dict({"prompt": [""] * settings.questions}),  # `draw` decides what is asked
+            rollout_func=_roll_out,
+            model=loop.model,
+            args=arguments,
+            processing_class=loop.tokenizer,
+            callbacks=loop.callbacks,
+            peft_config=lora(loop.model_config, "CAUSAL_LM"),
+        )
+
+    @property
+    def batch_number(self) -> int:
+        """The batch of rollouts that is being learned from, counted from 1."""
+        return int(self.state.global_step // self.steps_per_batch) + 1
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        position = self._step % (self.micro_batches_per_epoch * self.settings.epochs)
+        if position == 0:
+            self._batch = self._generate_and_score_completions(generation_batch)
+        if position % self.micro_batches_per_epoch == 0:
+            self._micro_batches = arranged(
+                self._batch, self.settings.minibatch_size, self.settings.micro_batch_size, self.settings.batch_size
+            )
+        inputs: dict[str, Any] = self._micro_batches[position % self.micro_batches_per_epoch]
+        return inputs
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        """A batch with log-probs of this trainer, and weights that correct for what the sampler made of them."""
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        mask = batch["completion_mask"] * batch.get("tool_mask", 1)
+        if "old_per_token_logps" not in batch:
+            with torch.no_grad():
+                batch["old_per_token_logps"], _, _ = self._get_per_token_logps_and_entropies(
+                    self.model, *columns(batch)
+                )
+        old, sampled = batch["old_per_token_logps"], batch["sampling_per_token_logps"]
+        gap = torch.nan_to_num((old - sampled).abs() * mask, nan=0.0)
+        mean_gap = masked_mean(gap, mask).item()
+        self.measure(sampler_gap=mean_gap, sampler_gap_max=gap.max().item())
+        if not mean_gap <= self.settings.gap_limit:
+            raise Diverged(
+                f"sampler and trainer disagree by {mean_gap:.3f} nats a token, more than algo.gap_limit="
+                f"{self.settings.gap_limit}: the engine does not hold the policy's weights, or computes too coarsely"
+            )
+        cap = self.settings.importance_cap
+        batch["weights"] = torch.ones_like(old) if cap is None else importance_weights(old, sampled, mask, cap)
+        return batch
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        **_: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """TRL's own question; the values of the states are kept beside the answer."""
+        outputs = self.in_chunks(model, input_ids, attention_mask, logits_to_keep)
+        self.old_values = outputs.values
+        return outputs.logprobs, outputs.entropies, None
+
+    def in_chunks(self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, time: int) -> Outputs:
+        """`outputs` of any number of rows, in micro-batches of similar length."""
+        order = attention_mask.sum(1).argsort()
+        parts = [
+            self.outputs(model, input_ids[rows], attention_mask[rows], time)
+            for rows in order.split(self.settings.micro_batch_size)
+        ]
+        back = order.argsort()
+        return Outputs(*(None if part[0] is None else torch.cat(part)[back] for part in zip(*parts, strict=True)))
+
+    def outputs(self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, time: int) -> Outputs:
+        """Log-probs, entropies and values of the last `time` columns.
+
+        Rows are moved to the left first, so that causal attention needs no mask and no padded prompt is computed, and
+        the output layer reads completion tokens only.
+
+        Args:
+            model: The policy or the reference model.
+            input_ids: Prompts padded on the left, completions on the right; shape `(batch, columns)`.
+            attention_mask: Shape `(batch, columns)`.
+            time: Columns of completions.
+        """
+        left = (attention_mask.cumsum(1) == 0).sum(1, keepdim=True)
+        longest = int(attention_mask.sum(1).max())
+        columns = torch.arange(longest, device=input_ids.device) + left
+        ids = input_ids.gather(1, columns.clamp(max=input_ids.shape[1] - 1))
+        prompt_lengths = attention_mask[:, :-time].sum(1, keepdim=True)
+        positions = prompt_lengths - 1 + torch.arange(time + 1, device=input_ids.device)
+        positions = positions.clamp(max=longest - 1)
+        language_model = self.accelerator.unwrap_model(model)
+        language_model = language_model.get_base_model() if hasattr(language_model, "peft_config") else language_model
+        with self.accelerator.autocast():
+            hidden = language_model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        states = hidden.gather(1, positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+        written = attention_mask[:, -time:].bool()
+        head = language_model.get_output_embeddings()
+        logits = head(states[:, :-1][written].to(head.weight.dtype)).float() / self.temperature
+        logprobs = logits.log_softmax(-1)
+        chosen = logprobs.gather(-1, input_ids[:, -time:][written].unsqueeze(-1)).squeeze(-1)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.settings.entropy_coefficient > 0):
+            entropies = -(logprobs.exp() * logprobs).sum(-1)
+        empty = states.new_zeros(written.shape, dtype=torch.float32)
+        return Outputs(
+            empty.masked_scatter(written, chosen),
+            empty.masked_scatter(written, entropies),
+            None if model is self.reference else self.values(states, ids, prompt_lengths.squeeze(1), positions),
+        )
+
+    def values(
+        self, states: torch.Tensor, ids: torch.Tensor, prompt_lengths: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor | None:
+        """The critic's values; none here."""
+        return None
+
+    def compute_loss(self, model: Any, inputs: Any, **keywords: Any) -> torch.Tensor:
+        """The loss, which must be a number."""
+        loss: torch.Tensor = super().compute_loss(model, inputs, **keywords)
+        if not torch.isfinite(loss):
+            raise Diverged("the loss is not finite")
+        return loss
+
+    def measure(self, **metrics: float) -> None:
+        """Add to the metrics of this batch; their means are logged."""
+        for name, value in metrics.items():
+            self._metrics["train"][name].append(value)
+
+
+def arranged(batch: dict[str, Any], minibatch_size: int, micro_batch_size: int, rows: int) -> list[dict[str, Any]]:
+    """A batch in a new random order, cut into micro-batches.
+
+    Minibatches are random; within one, rows of similar length share a micro-batch, which changes nothing but the time
+    it takes, because losses are means over a minibatch's tokens.
+
+    Args:
+        batch: Tensors of `rows` rows, and others that all micro-batches receive as they are.
+        minibatch_size: Rows per optimizer step.
+        micro_batch_size: Rows per forward pass.
+        rows: Of the batch.
+
+    Returns:
+        Micro-batches in order, each with `minibatch_tokens`, the completion tokens of its whole minibatch.
+    """
+    mask = batch["completion_mask"] * batch.get("tool_mask", 1)
+    micro_batches = []
+    for minibatch in torch.randperm(rows, device=mask.device).split(minibatch_size):
+        tokens = mask[minibatch].sum().clamp(min=1)
+        by_length = minibatch[mask[minibatch].sum(1).argsort()]
+        for chosen in by_length.split(micro_batch_size):
+            part = {name: value[chosen] if _has_rows(value, rows) else value for name, value in batch.items()}
+            micro_batches.append({**part, "minibatch_tokens": tokens})
+    return micro_batches
+
+
+def trainer_config(config: OnPolicyConfig, loop: Loop, **more: Any) -> TRLConfig:
+    """TRL's configuration for ours."""
+    return TRLConfig(
+        **common_arguments(config, loop.model_config, loop.scratch, loop.seed),
+        max_completion_length=loop.max_completion_tokens,
+        max_steps=config.batches * config.epochs * config.batch_size // config.minibatch_size,
+        gradient_accumulation_steps=config.minibatch_size // config.micro_batch_size,
+        steps_per_generation=config.batch_size // config.micro_batch_size,
+        num_iterations=config.epochs,
+        num_generations=config.samples,
+        temperature=config.temperature,
+        epsilon=config.clip,
+        entropy_coef=config.entropy_coefficient,
+        logging_steps=config.epochs * config.batch_size // config.minibatch_size,
+        shuffle_dataset=False,
+        ignore_data_skip=True,
+        use_vllm=False,
+        **more,
+    )
+
+
+def columns(batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """A batch as `OnPolicyTrainer.outputs` takes it: token ids, attention mask, columns of completions."""
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    return ids, torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1), batch["completion_ids"].shape[1]
+
+
+def _has_rows(value: Any, rows: int) -> bool:
+    return isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == rows
+
+
+def _returns(total_reward: Sequence[float], **_: Any) -> Sequence[float]:
+    """TRL's reward function: the returns that came with the rollouts."""
+    return total_reward
+
+
+def _roll_out(prompts: Sequence[str], trainer: OnPolicyTrainer) -> dict[str, list[Any]]:
+    """TRL's rollout function: the next batch, in the order of its questions."""
+    asked, trainer.scored = trainer.draw(trainer.batch_number, trainer.accelerator.unwrap_model(trainer.model))
+    given = {item.problem.id: len(item.given_ids) for item in asked}
+    end = trainer.processing_class.eos_token_id
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("prompt_ids", "completion_ids", "logprobs", "env_mask", "total_reward")
+    }
+    for item in trainer.scored:
+        rollout = item.rollout
+        ids = list(rollout.completion_ids) or [end]
+        columns["prompt_ids"].append(list(rollout.prompt_ids))
+        columns["completion_ids"].append(ids)
+        columns["logprobs"].append(list(rollout.sampler_logprobs) or [math.nan])
+        from_policy = len(rollout.completion_ids) > 0
+        columns["env_mask"].append(
+            [int(from_policy and position >= given[rollout.problem_id]) for position in range(len(ids))]
+        )
+        columns["total_reward"].append(item.reward_sum)
+    if all(item.rollout.finish_reason == "length" for item in trainer.scored):
+        raise Diverged("no completion of a batch came to its end before data.max_completion_tokens")
+    return columns

@@ -1,0 +1,99 @@
+"""PPO's critic: the value of every state of a completion, from the policy's trunk or from a model of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rlreason.config import ModelConfig
+from rlreason.models.scalar_head import ScalarHeadModel, load_scalar_head_model, new_scalar_head_model
+
+
+class SharedCritic(nn.Module):  # type: ignore[misc]
+    """A linear head on the policy's last hidden states; starts at 0.
+
+    Args:
+        hidden_size: Width of the policy.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(hidden_size, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, states: torch.Tensor, ids: torch.Tensor, prompt_lengths: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor:
+        """Values of states.
+
+        Args:
+            states: The policy's last hidden states; shape `(batch, time + 1, hidden)`.
+            ids: Unused.
+            prompt_lengths: Unused.
+            positions: Unused.
+
+        Returns:
+            Shape `(batch, time + 1)`, in float32.
+        """
+        values: torch.Tensor = self.head(states.float()).squeeze(-1)
+        return values
+
+
+class SeparateCritic(nn.Module):  # type: ignore[misc]
+    """A language model with a scalar head.
+
+    Args:
+        model: The model.
+        probability: Whether its logit is that of a probability, as an outcome reward model's is.
+    """
+
+    def __init__(self, model: ScalarHeadModel, probability: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.probability = probability
+
+    def forward(
+        self, states: torch.Tensor, ids: torch.Tensor, prompt_lengths: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor:
+        """Values of states.
+
+        Args:
+            states: Unused.
+            ids: Prompts and completions, padded on the right; shape `(batch, columns)`.
+            prompt_lengths: Shape `(batch,)`.
+            positions: The last token of each state, as an index into `ids`; shape `(batch, time + 1)`.
+
+        Returns:
+            Shape `(batch, time + 1)`, in float32.
+        """
+        logits = self.model(ids, prompt_lengths).logits.gather(1, positions)
+        return logits.sigmoid() if self.probability else logits
+
+
+Critic = SharedCritic | SeparateCritic
+
+
+def new_critic(
+    kind: str, policy: Any, start: Path, config: ModelConfig, adapters: Any, judge: tuple[Path, bool] | None
+) -> Critic:
+    """The critic that the configuration asks for.
+
+    Args:
+        kind: "shared" or "separate".
+        policy: The policy's language model.
+        start: Folder of the checkpoint that a separate critic starts from.
+        config: Precision and gradient checkpointing.
+        adapters: LoRA adapters of a separate critic; None trains all weights.
+        judge: Folder of the outcome reward model that it starts from instead, and whether that reads likelihoods.
+    """
+    if kind == "shared":
+        return SharedCritic(policy.config.get_text_config().hidden_size)
+    if judge is not None:
+        return SeparateCritic(load_scalar_head_model(*judge).train(), probability=True)
+    model = new_scalar_head_model(start, config, likelihood=False, adapters=adapters)
+    nn.init.zeros_(model.head.weight)
+    return SeparateCritic(model, probability=False)
