@@ -15,6 +15,7 @@ from rlreason.config import (
     EvalConfig,
     ExperimentConfig,
     ExpertIterationConfig,
+    GRPOConfig,
     ModelConfig,
     OutcomeModelAlgorithmConfig,
     OutcomeModelConfig,

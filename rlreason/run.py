@@ -71,6 +71,7 @@ class Run:
             ) from None
         self.journal = {record["stage"]: record for record in read_lines(folder / "journal.jsonl")}
         self._pending: dict[str, float] = {}
+        self._clocks: list[tuple[str, float]] = []
         self._since = time.monotonic()
 
     @property
@@ -84,12 +85,29 @@ class Run:
 
     @contextmanager
     def timed(self, kind: str) -> Iterator[None]:
-        """Count the seconds of the block as `kind` in the record of the next stage that is committed."""
-        start = time.monotonic()
+        """Count the seconds of the block as `kind` in the record of the stage that is committed next.
+
+        Blocks nest: the seconds of an inner one are not those of the outer one.
+        """
+        self._stop_clock()
+        self._clocks.append((kind, time.monotonic()))
         try:
             yield
         finally:
-            self._pending[kind] = self._pending.get(kind, 0.0) + time.monotonic() - start
+            self._stop_clock()
+            self._clocks.pop()
+            self._restart_clock()
+
+    def _stop_clock(self) -> None:
+        """Count the time of the innermost block until now."""
+        if self._clocks:
+            kind, since = self._clocks[-1]
+            self._pending[kind] = self._pending.get(kind, 0.0) + time.monotonic() - since
+            self._restart_clock()
+
+    def _restart_clock(self) -> None:
+        if self._clocks:
+            self._clocks[-1] = (self._clocks[-1][0], time.monotonic())
 
     def add_costs(self, seconds: Mapping[str, float]) -> None:
         """Count seconds that another folder's stages have taken in this process."""
@@ -99,6 +117,7 @@ class Run:
 
     def commit(self, stage: str, *, tokens: Mapping[str, int] | None = None, **facts: Any) -> dict[str, Any]:
         """Record that a stage is finished, with its cost and the facts that later stages need."""
+        self._stop_clock()
         now = time.monotonic()
         seconds = {**self._pending, "total": now - self._since}
         self._pending, self._since = {}, now

@@ -45,8 +45,15 @@ HEAVY = {
     "math_verify",
     "reasoning_gym",
 }
-ALGORITHM_EXCEPTIONS = {"supervised", "training"}
-NETWORKS = {"models/scalar_head.py"}  # defines a torch module; itself imported only where one is needed
+ALGORITHM_EXCEPTIONS = {"supervised", "training", "curriculum", "on_policy", "on_policy_trainer", "ppo_math"}
+NETWORKS = {  # made of tensors from top to bottom; themselves imported only where one is needed
+    "models/scalar_head.py",
+    "models/critic.py",
+    "algorithms/ppo_math.py",
+    "algorithms/on_policy_trainer.py",
+    "algorithms/ppo.py",
+    "algorithms/grpo.py",
+}
 
 
 def imports(tree: ast.AST) -> list[str]:

@@ -21,10 +21,6 @@ from rlreason.evaluation.metrics import solution_key
 from rlreason.models.return_condition import ReturnCondition
 from rlreason.types import Asked, Problem, Rollout, ScoredRollout, Step
 
-OnlineWork = Callable[[Path, ModelConfig, int, float, Progress], UpdateReport]
-"""From the folder of resumable checkpoints, the model's settings, the limit of a completion in tokens, the seconds
-between resumable checkpoints, and what shows progress, to a report."""
-
 
 @dataclass(frozen=True)
 class Start:
@@ -67,8 +63,55 @@ class Trained:
     verdict: str
 
 
+@dataclass(frozen=True)
+class OnlineSettings:
+    """What on-policy training gets from the run.
+
+    Args:
+        scratch: Folder of resumable checkpoints.
+        model: LoRA, precision and gradient checkpointing.
+        max_completion_tokens: Limit of a completion.
+        checkpoint_seconds: Time between two resumable checkpoints.
+        progress: Called with (step, total steps, loss).
+    """
+
+    scratch: Path
+    model: ModelConfig
+    max_completion_tokens: int
+    checkpoint_seconds: float
+    progress: Progress
+
+
+class OnlineStages(Protocol):
+    """The expensive steps of on-policy training."""
+
+    def sample_batch(
+        self, number: int, save: Callable[[Path], None], asked: Sequence[Asked], samples: int, temperature: float
+    ) -> list[ScoredRollout]:
+        """Draw and score `samples` completions for every question from the policy that `save` writes to a folder."""
+
+    def train(self, work: Callable[[OnlineSettings], UpdateReport]) -> tuple[str, int]:
+        """Do the work once; why it ended early ("" if it did not), and the batches that it learned from."""
+
+    def record(self, batch: int, metrics: Mapping[str, float], samples_seen: int) -> None:
+        """Put the metrics of a batch where the user sees them."""
+
+    def checkpoint(self, number: int) -> Path:
+        """The folder of the policy of an evaluation on the way."""
+
+    def reference_prefixes(self) -> dict[str, list[tuple[int, ...]]]:
+        """What precedes each line of every training question's reference solution, in tokens; by problem id."""
+
+    def outcome_model_files(self) -> tuple[Path, bool]:
+        """The folder of the outcome reward model, and whether it reads likelihoods."""
+
+
 class Stages(Protocol):
     """The expensive steps of training; each is done once, however often the algorithm is run again."""
+
+    @property
+    def online(self) -> OnlineStages:
+        """The steps of on-policy training."""
 
     @property
     def reward_threshold(self) -> float:
@@ -116,26 +159,6 @@ class Stages(Protocol):
         self, round_number: int, policy: Path, samples_seen: int, facts: Mapping[str, float] | None = None
     ) -> float:
         """Measure a checkpoint; its greedy accuracy (maj@1) on the validation questions."""
-
-    def sample_batch(
-        self, number: int, save: Callable[[Path], None], asked: Sequence[Asked], samples: int, temperature: float
-    ) -> list[ScoredRollout]:
-        """Draw and score `samples` completions for every question from the policy that `save` writes to a folder."""
-
-    def train_online(self, work: OnlineWork) -> tuple[str, int]:
-        """Do the work once; why it ended early ("" if it did not), and the batches that it learned from."""
-
-    def record(self, batch: int, metrics: Mapping[str, float], samples_seen: int) -> None:
-        """Put the metrics of a batch where the user sees them."""
-
-    def checkpoint(self, number: int) -> Path:
-        """The folder of the policy of an evaluation on the way."""
-
-    def reference_prefixes(self) -> dict[str, list[tuple[int, ...]]]:
-        """What precedes each line of every training question's reference solution, in tokens; by problem id."""
-
-    def outcome_model_files(self) -> tuple[Path, bool]:
-        """The folder of the outcome reward model, and whether it reads likelihoods."""
 
     def report(self, round_number: int, facts: Mapping[str, float]) -> None:
         """Put numbers of a round where the user sees them."""

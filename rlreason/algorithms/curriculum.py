@@ -54,8 +54,8 @@ class Curriculum:
     def learn(self, number: int, asked: Sequence[Asked], scored: Sequence[ScoredRollout]) -> None:
         """Take in the outcomes of batch `number`."""
         outcomes: dict[str, list[bool]] = {}
-        for item in scored:
-            outcomes.setdefault(item.rollout.problem_id, []).append(item.correct)
+        for solution in scored:
+            outcomes.setdefault(solution.rollout.problem_id, []).append(solution.correct)
         for item in asked:
             right = sum(outcomes[item.problem.id]) / len(outcomes[item.problem.id])
             self._potential[item.problem.id] = right * (1 - right)

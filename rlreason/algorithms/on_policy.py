@@ -1,17 +1,20 @@
-"""The course of on-policy training: batches sampled from the policy of that moment, checkpoints on the way, the best."""
+"""The course of on-policy training: batches from the policy of the moment, checkpoints on the way, the best of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from rlreason.algorithms import Questions, Stages, Start, Trained
+from rlreason.algorithms import OnlineSettings, Questions, Stages, Start, Trained
 from rlreason.algorithms.curriculum import Curriculum
-from rlreason.algorithms.training import Progress, Recorder, UpdateReport, last_complete
-from rlreason.config import ModelConfig, OnPolicyConfig
+from rlreason.algorithms.training import Recorder, UpdateReport, last_complete
+from rlreason.config import OnPolicyConfig
 from rlreason.types import Asked, ScoredRollout
+
+Drawn = tuple[list[Asked], list[ScoredRollout]]
 
 
 @dataclass(frozen=True)
@@ -22,21 +25,56 @@ class Loop:
         draw: Gives the questions and rollouts of a batch, by its number and the model that samples it.
         model: The policy, at its start.
         tokenizer: Its tokeniser.
-        model_config: LoRA, precision and gradient checkpointing.
-        max_completion_tokens: Limit of a completion.
-        scratch: Folder of resumable checkpoints.
+        settings: Of the run.
         seed: Of minibatches, adapters and the critic.
         callbacks: Of transformers' Trainer.
     """
 
-    draw: Callable[[int, Any], tuple[list[Asked], list[ScoredRollout]]]
+    draw: Callable[[int, Any], Drawn]
     model: Any
     tokenizer: Any
-    model_config: ModelConfig
-    max_completion_tokens: int
-    scratch: Path
+    settings: OnlineSettings
     seed: int
     callbacks: list[Any]
+
+
+@dataclass
+class Course:
+    """Where training stands: which checkpoints there are, and how good each is.
+
+    Args:
+        config: Of PPO or GRPO.
+        stages: Evaluates.
+        accuracies: Validation maj@1 of every checkpoint evaluated so far.
+    """
+
+    config: OnPolicyConfig
+    stages: Stages
+    accuracies: dict[Path, float] = field(default_factory=dict)
+
+    @cached_property
+    def evaluated(self) -> dict[int, Path]:
+        """The checkpoint that is taken after a batch, by the batch's number."""
+        count = self.config.evaluations
+        return {
+            round(number * self.config.batches / count): self.stages.online.checkpoint(number)
+            for number in range(1, count + 1)
+        }
+
+    def measure(self) -> None:
+        """Evaluate the checkpoints that are there and have not been evaluated."""
+        for number, (batch, folder) in enumerate(self.evaluated.items(), start=1):
+            if folder.exists() and folder not in self.accuracies:
+                seen = batch * self.config.batch_size
+                self.accuracies[folder] = self.stages.evaluate(number, folder, seen)
+
+    def finished(self, batch: int, model: Any, save: Callable[[Any, Path], None]) -> None:
+        """Take the checkpoint of a batch, if there is to be one, and evaluate it."""
+        folder = self.evaluated.get(batch)
+        if folder is not None:
+            if not folder.exists():
+                save(model, folder)
+            self.measure()
 
 
 def on_policy(
@@ -48,104 +86,91 @@ def on_policy(
     make_trainer: Callable[[Loop], Any],
 ) -> Trained:
     """Train on fresh batches, and end with the best of the checkpoints that were evaluated."""
-    accuracies = {start.init: stages.evaluate(0, start.init, samples_seen=0)}
-    first = accuracies[start.init]
-    evaluated = {round(n * config.batches / config.evaluations): n for n in range(1, config.evaluations + 1)}
-
-    def measure(batch: int, folder: Path) -> None:
-        if folder not in accuracies:
-            accuracies[folder] = stages.evaluate(evaluated[batch], folder, batch * config.batch_size)
-
+    first = stages.evaluate(0, start.init, samples_seen=0)
+    course = Course(config, stages, {start.init: first})
     draw = batches(config, questions, seed, stages)
-
-    def work(
-        scratch: Path, model_config: ModelConfig, limit: int, checkpoint_seconds: float, progress: Progress
-    ) -> UpdateReport:
-        from transformers import PrinterCallback, set_seed
-
-        from rlreason.algorithms.on_policy_trainer import Diverged
-        from rlreason.models.loading import free_memory, load_for_training, load_tokenizer, save_snapshot
-
-        for batch, number in evaluated.items():
-            if stages.checkpoint(number).exists():
-                measure(batch, stages.checkpoint(number))
-        set_seed(seed)
-        tokenizer = load_tokenizer(start.init)
-
-        def finished(batch: int, model: Any) -> None:
-            if batch in evaluated:
-                folder = stages.checkpoint(evaluated[batch])
-                if not folder.exists():
-                    save_snapshot(model, tokenizer, folder)
-                measure(batch, folder)
-
-        steps = config.epochs * config.batch_size // config.minibatch_size
-        recorder = Recorder(checkpoint_seconds, progress, save_every=steps)
-        watcher = _watcher(steps, finished, lambda batch, logs: stages.record(batch, logs, batch * config.batch_size))
-        trainer = make_trainer(
-            Loop(
-                lambda number, model: draw(number, lambda folder: save_snapshot(model, tokenizer, folder)),
-                load_for_training(start.init, model_config),
-                tokenizer,
-                model_config,
-                limit,
-                scratch,
-                seed,
-                [watcher, recorder.callback()],
-            )
-        )
-        trainer.remove_callback(PrinterCallback)
-        ending = ""
-        try:
-            trainer.train(resume_from_checkpoint=last_complete(scratch))
-        except Diverged as error:
-            ending = str(error)
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-10:]
-        tokens = config.epochs * int(trainer.state.num_input_tokens_seen)
-        report = UpdateReport(trainer.state.global_step, tokens, sum(losses) / max(1, len(losses)), ending)
-        del trainer
-        free_memory()  # the engine wants it back
-        return report
-
-    ending, batches_seen = stages.train_online(work)
-    for batch, number in evaluated.items():
-        if stages.checkpoint(number).exists():
-            measure(batch, stages.checkpoint(number))
-    best = max(accuracies, key=lambda folder: accuracies[folder])
-    verdict = (
-        f"ended after batch {batches_seen} of {config.batches}: {ending}"
-        if ending
-        else f"all {config.batches} batches are done"
-    )
-    return Trained(
-        best,
-        batches_seen * config.batch_size,
-        f"{verdict}; validation maj@1 went from {first:.3f} to {accuracies[best]:.3f}",
-    )
+    ending, seen = stages.online.train(partial(_train, course, start.init, seed, draw, make_trainer))
+    course.measure()
+    best = max(course.accuracies, key=lambda folder: course.accuracies[folder])
+    verdict = f"ended in batch {seen} of {config.batches}: {ending}" if ending else f"all {seen} batches are done"
+    verdict = f"{verdict}; validation maj@1 went from {first:.3f} to {course.accuracies[best]:.3f}"
+    return Trained(best, seen * config.batch_size, verdict)
 
 
 def batches(
     config: OnPolicyConfig, questions: Questions, seed: int, stages: Stages
-) -> Callable[[int, Callable[[Path], None]], tuple[list[Asked], list[ScoredRollout]]]:
+) -> Callable[[int, Callable[[Path], None]], Drawn]:
     """A function that draws a batch, by its number and what saves the policy of the moment.
 
     The curriculum of a resumed run is told the stored batches first, so that it knows what it knew.
     """
-    prefixes = stages.reference_prefixes() if config.backtracking else {}
+    prefixes = stages.online.reference_prefixes() if config.backtracking else {}
     curriculum = Curriculum(config, questions.problems, prefixes, seed)
+    remembers = config.backtracking or config.replay == "prioritized"
     learned = 0
 
-    def draw(number: int, save: Callable[[Path], None]) -> tuple[list[Asked], list[ScoredRollout]]:
+    def draw(number: int, save: Callable[[Path], None]) -> Drawn:
         nonlocal learned
-        remembers = config.backtracking or config.replay == "prioritized"
         for batch in range(learned + 1 if remembers else number, number + 1):
             asked = curriculum.choose(batch)
-            scored = stages.sample_batch(batch, save, asked, config.samples, config.temperature)
+            scored = stages.online.sample_batch(batch, save, asked, config.samples, config.temperature)
             curriculum.learn(batch, asked, scored)
         learned = number
         return asked, scored
 
     return draw
+
+
+def _train(
+    course: Course,
+    start: Path,
+    seed: int,
+    draw: Callable[[int, Callable[[Path], None]], Drawn],
+    make_trainer: Callable[[Loop], Any],
+    settings: OnlineSettings,
+) -> UpdateReport:
+    """Train from `start`, or from the last resumable checkpoint."""
+    from transformers import PrinterCallback, set_seed
+
+    from rlreason.algorithms.on_policy_trainer import Diverged
+    from rlreason.models.loading import free_memory, load_for_training, load_tokenizer, save_snapshot
+
+    config = course.config
+    course.measure()
+    set_seed(seed)
+    tokenizer = load_tokenizer(start)
+
+    def save(model: Any, folder: Path) -> None:
+        save_snapshot(model, tokenizer, folder)
+
+    steps = config.epochs * config.batch_size // config.minibatch_size
+    recorder = Recorder(settings.checkpoint_seconds, settings.progress, save_every=steps)
+    watcher = _watcher(
+        steps,
+        lambda batch, model: course.finished(batch, model, save),
+        lambda batch, metrics: course.stages.online.record(batch, metrics, batch * config.batch_size),
+    )
+    loop = Loop(
+        lambda number, model: draw(number, partial(save, model)),
+        load_for_training(start, settings.model),
+        tokenizer,
+        settings,
+        seed,
+        [watcher, recorder.callback()],
+    )
+    trainer = make_trainer(loop)
+    trainer.remove_callback(PrinterCallback)
+    ending = ""
+    try:
+        trainer.train(resume_from_checkpoint=last_complete(settings.scratch))
+    except Diverged as error:
+        ending = str(error)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-10:]
+    tokens = config.epochs * int(trainer.state.num_input_tokens_seen)
+    report = UpdateReport(trainer.state.global_step, tokens, sum(losses) / max(1, len(losses)), ending)
+    del trainer, loop
+    free_memory()  # the engine wants it back
+    return report
 
 
 def _watcher(steps: int, finished: Callable[[int, Any], None], record: Callable[[int, dict[str, float]], None]) -> Any:

@@ -62,14 +62,14 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         self.scored: list[ScoredRollout] = []
         self.old_values: torch.Tensor | None = None
         super().__init__(
-            reward_funcs=_returns,
+            reward_funcs=total_return,
             train_dataset=Dataset.from_dict({"prompt": [""] * settings.questions}),  # `draw` decides what is asked
             rollout_func=_roll_out,
             model=loop.model,
             args=arguments,
             processing_class=loop.tokenizer,
             callbacks=loop.callbacks,
-            peft_config=lora(loop.model_config, "CAUSAL_LM"),
+            peft_config=lora(loop.settings.model, "CAUSAL_LM"),
         )
 
     @property
@@ -82,8 +82,10 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         if position == 0:
             self._batch = self._generate_and_score_completions(generation_batch)
         if position % self.micro_batches_per_epoch == 0:
+            config = self.settings
+            seed = self.args.seed + self.state.global_step  # a resumed run has the same order
             self._micro_batches = arranged(
-                self._batch, self.settings.minibatch_size, self.settings.micro_batch_size, self.settings.batch_size
+                self._batch, config.minibatch_size, config.micro_batch_size, config.batch_size, seed
             )
         inputs: dict[str, Any] = self._micro_batches[position % self.micro_batches_per_epoch]
         return inputs
@@ -190,7 +192,9 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             self._metrics["train"][name].append(value)
 
 
-def arranged(batch: dict[str, Any], minibatch_size: int, micro_batch_size: int, rows: int) -> list[dict[str, Any]]:
+def arranged(
+    batch: dict[str, Any], minibatch_size: int, micro_batch_size: int, rows: int, seed: int
+) -> list[dict[str, Any]]:
     """A batch in a new random order, cut into micro-batches.
 
     Minibatches are random; within one, rows of similar length share a micro-batch, which changes nothing but the time
@@ -201,13 +205,15 @@ def arranged(batch: dict[str, Any], minibatch_size: int, micro_batch_size: int, 
         minibatch_size: Rows per optimizer step.
         micro_batch_size: Rows per forward pass.
         rows: Of the batch.
+        seed: Of the order.
 
     Returns:
         Micro-batches in order, each with `minibatch_tokens`, the completion tokens of its whole minibatch.
     """
     mask = batch["completion_mask"] * batch.get("tool_mask", 1)
     micro_batches = []
-    for minibatch in torch.randperm(rows, device=mask.device).split(minibatch_size):
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).to(mask.device)
+    for minibatch in order.split(minibatch_size):
         tokens = mask[minibatch].sum().clamp(min=1)
         by_length = minibatch[mask[minibatch].sum(1).argsort()]
         for chosen in by_length.split(micro_batch_size):
@@ -219,8 +225,8 @@ def arranged(batch: dict[str, Any], minibatch_size: int, micro_batch_size: int, 
 def trainer_config(config: OnPolicyConfig, loop: Loop, **more: Any) -> TRLConfig:
     """TRL's configuration for ours."""
     return TRLConfig(
-        **common_arguments(config, loop.model_config, loop.scratch, loop.seed),
-        max_completion_length=loop.max_completion_tokens,
+        **common_arguments(config, loop.settings.model, loop.settings.scratch, loop.seed),
+        max_completion_length=loop.settings.max_completion_tokens,
         max_steps=config.batches * config.epochs * config.batch_size // config.minibatch_size,
         gradient_accumulation_steps=config.minibatch_size // config.micro_batch_size,
         steps_per_generation=config.batch_size // config.micro_batch_size,
@@ -247,7 +253,7 @@ def _has_rows(value: Any, rows: int) -> bool:
     return isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == rows
 
 
-def _returns(total_reward: Sequence[float], **_: Any) -> Sequence[float]:
+def total_return(total_reward: Sequence[float], **_: Any) -> Sequence[float]:
     """TRL's reward function: the returns that came with the rollouts."""
     return total_reward
 

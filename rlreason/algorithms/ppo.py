@@ -47,12 +47,12 @@ def ppo(config: PPOConfig, start: Start, questions: Questions, seed: int, stages
     """Train on fresh batches of rollouts, and end with the best checkpoint on the validation questions."""
 
     def trainer(loop: Loop) -> PPOTrainer:
-        judge = stages.outcome_model_files() if config.critic_start == "orm" else None
-        adapters = lora(loop.model_config, "CAUSAL_LM")
-        critic = new_critic(config.critic, loop.model, start.init, loop.model_config, adapters, judge)
+        judge = stages.online.outcome_model_files() if config.critic_start == "orm" else None
+        adapters = lora(loop.settings.model, "CAUSAL_LM")
+        critic = new_critic(config.critic, loop.model, start.init, loop.settings.model, adapters, judge)
         reference = None
-        if config.kl_coefficient > 0 and loop.model_config.lora_rank == 0:
-            reference = load_for_generation(start.init, loop.model_config)
+        if config.kl_coefficient > 0 and loop.settings.model.lora_rank == 0:
+            reference = load_for_generation(start.init, loop.settings.model)
         return PPOTrainer(config, loop, critic, reference)
 
     return on_policy(config, start, questions, seed, stages, trainer)
@@ -123,6 +123,7 @@ class PPOTrainer(OnPolicyTrainer):
         config = self.settings
         mask = inputs["completion_mask"] * inputs["tool_mask"]
         now = self.outputs(model, *columns(inputs))
+        assert now.values is not None  # `values` below gives them
 
         policy = policy_loss(now.logprobs, inputs["old_per_token_logps"], inputs["advantages"], config.clip)
         if config.kl_coefficient > 0 and config.kl_in == "loss":
@@ -166,6 +167,8 @@ class PPOTrainer(OnPolicyTrainer):
         if self.epochs_ended:
             self._step += 1
             return torch.zeros((), device=self.accelerator.device)
+        if self._step % self.current_gradient_accumulation_steps == 0:
+            self.critic.zero_grad(set_to_none=True)  # Trainer forgets the gradients of the model alone
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:
             torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.settings.max_grad_norm)

@@ -39,6 +39,7 @@ class Display:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._bars = 0
         self.record: Callable[[str], None] = lambda text: None
 
     def line(self, text: str) -> None:
@@ -48,7 +49,7 @@ class Display:
 
     @contextmanager
     def bar(self, description: str) -> Iterator[Bar]:
-        """A progress bar for the block; it leaves one line behind."""
+        """A progress bar for the block; it leaves one line behind. Within another bar it is silent."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -58,18 +59,26 @@ class Display:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
-            bar = Bar(progress, description)
-            yield bar
+        shown = self.console.is_terminal and self._bars == 0
+        self._bars += 1
+        try:
+            with Progress(*columns, console=self.console, disable=not shown) as progress:
+                bar = Bar(progress, description)
+                yield bar
+        finally:
+            self._bars -= 1
         summary = f"{description} ({bar.seconds():.0f} s)"
-        if self.console.is_terminal:
+        if self._bars == 0 and self.console.is_terminal:
             self.record(summary)
-        else:
+        elif self._bars == 0:
             self.line(summary)
 
     @contextmanager
     def status(self, text: str) -> Iterator[None]:
         """A spinner for a step whose length is not known."""
+        if self._bars:
+            yield
+            return
         with self.console.status(text):
             yield
 

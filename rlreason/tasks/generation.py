@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,7 @@ class Generation:
         kind: str,
         reward: Reward,
         ask_for_bad: bool = False,
+        given: Mapping[str, tuple[int, ...]] | None = None,
     ) -> list[ScoredRollout]:
         """All rollouts of a stage.
 
@@ -104,7 +105,9 @@ class Generation:
             kind: What the time is spent on: "sample" or "evaluate".
             reward: Scores the graded rollouts.
             ask_for_bad: Ask a return-conditioned policy for bad ones instead.
+            given: Tokens that the completions of a problem begin with, by its id.
         """
+        given = given or {}
         folder = self.run.rollouts
         if stage in self.run.journal:
             store.remove_parts(folder, stage)
@@ -114,12 +117,14 @@ class Generation:
                 problem.id,
                 sample,
                 derived_seed(self.config.seed, stage, problem.id, sample) if temperature > 0 else GREEDY_SEED,
-                self.prompts[problem.id].token_ids,
+                self.prompts[problem.id].token_ids + given.get(problem.id, ()),
+                self.config.data.max_completion_tokens - len(given.get(problem.id, ())),
             )
             for problem in problems
             for sample in range(samples)
         ]
         rollouts = self.drawn(stage, policy, requests, temperature, kind, ask_for_bad)
+        rollouts = [self._with_given(rollout, given.get(rollout.problem_id, ())) for rollout in rollouts]
         with self.run.timed("grade" if kind == "sample" else kind):
             graded = self.graded(rollouts, problems)
         with self.run.timed("reward" if kind == "sample" else kind):
@@ -221,6 +226,19 @@ class Generation:
             )
             for item in scored
         ]
+
+    def _with_given(self, rollout: Rollout, given: tuple[int, ...]) -> Rollout:
+        """A rollout whose prompt ended with the begin of its completion, with that put back, its log-probs 0."""
+        if not given:
+            return rollout
+        ids = given + rollout.completion_ids
+        return replace(
+            rollout,
+            prompt_ids=rollout.prompt_ids[: -len(given)],
+            completion_ids=ids,
+            sampler_logprobs=(0.0,) * len(given) + rollout.sampler_logprobs,
+            text=self._decode(given) + rollout.text,
+        )
 
     def name_of(self, policy: Path) -> str:
         """The round that made a checkpoint, or "init"."""

@@ -14,7 +14,7 @@ import filelock
 from rlreason import trackers
 from rlreason.algorithms import Questions, Start
 from rlreason.algorithms.supervised import supervised_update
-from rlreason.config import ExperimentConfig, OutcomeRewardConfig, ReturnConditionedConfig, SFTInitConfig
+from rlreason.config import ExperimentConfig, OutcomeRewardConfig, PPOConfig, ReturnConditionedConfig, SFTInitConfig
 from rlreason.data import evaluation_problems, training_data
 from rlreason.errors import UserError
 from rlreason.models.memory import check_fits
@@ -120,7 +120,8 @@ def add_outcome_models(stages: RunStages, start: Start, model: ResolvedModel) ->
     generation = stages.generation
     config = generation.config
     labels = isinstance(config.algo, ReturnConditionedConfig) and config.algo.labels == "orm"
-    used = config.algo.name == "orm" or isinstance(config.reward, OutcomeRewardConfig) or labels
+    values = isinstance(config.algo, PPOConfig) and config.algo.critic_start == "orm"
+    used = config.algo.name == "orm" or isinstance(config.reward, OutcomeRewardConfig) or labels or values
     if used or config.eval.orm == "train":
         trained = outcome_model(generation, start, model.source, stages.training, stages.validation)
         stages.outcome_model = stages.judge = trained

@@ -26,6 +26,7 @@ from rlreason.rewards.outcome_model import OutcomeModel
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import Run
 from rlreason.tasks.generation import Generation, derived_seed
+from rlreason.tasks.online import RunOnline
 from rlreason.tasks.scoring import reward_function, stored_scores
 from rlreason.tasks.stored import read_stored
 from rlreason.trackers import Tracker
@@ -61,6 +62,11 @@ class RunStages:
     def run(self) -> Run:
         """The run folder."""
         return self.generation.run
+
+    @property
+    def online(self) -> RunOnline:
+        """The stages of on-policy training."""
+        return RunOnline(self)
 
     @property
     def reward_threshold(self) -> float:

@@ -20,8 +20,21 @@ from rlreason.tasks.judge import judge
 from rlreason.tasks.setup import prepared
 
 Algorithm = Callable[[Any, Start, Questions, int, Stages], Trained]
-ALGORITHMS: dict[str, Algorithm] = {"sft": sft, "ei": expert_iteration, "rcrl": return_conditioned}
 CONTROL = "asked-for-bad"
+
+
+def algorithm(name: str) -> Algorithm:
+    """The function that trains; those that are trainers themselves are imported when they are asked for."""
+    if name == "ppo":
+        from rlreason.algorithms.ppo import ppo
+
+        return ppo
+    if name == "grpo":
+        from rlreason.algorithms.grpo import grpo
+
+        return grpo
+    others: dict[str, Algorithm] = {"sft": sft, "ei": expert_iteration, "rcrl": return_conditioned}
+    return others[name]
 
 
 def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, display: Display) -> dict[str, Any]:
@@ -43,7 +56,7 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
         if config.algo.name == "orm":
             return judge(ready)
         stages = ready.stages
-        trained = ALGORITHMS[config.algo.name](config.algo, ready.start, ready.questions, config.seed, stages)
+        trained = algorithm(config.algo.name)(config.algo, ready.start, ready.questions, config.seed, stages)
 
         measure = partial(
             stages.measure,

@@ -1,0 +1,257 @@
+"""The real trainers on tasks whose best policy is known, and their parts against plain formulas."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_policy import END, GRPO, PPO, QUESTION, WORDS, chances, loop, policy, saved
+
+from rlreason.algorithms.grpo import GroupTrainer
+from rlreason.algorithms.on_policy_trainer import Diverged, arranged, columns, trainer_config
+from rlreason.algorithms.ppo import PPOTrainer
+from rlreason.config import PPOConfig
+from rlreason.models.critic import SharedCritic, new_critic
+
+pytestmark = pytest.mark.engine
+A, B, C = WORDS.index("a"), WORDS.index("b"), WORDS.index("c")
+
+
+@pytest.fixture(autouse=True)
+def _single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlreason.models.loading.bfloat16_is_fast", lambda: False)
+
+
+def ppo_trainer(folder: Path, model: Any, config: PPOConfig, tokens: int, reward: Any, **keywords: Any) -> PPOTrainer:
+    start = saved(model, folder / "start")
+    critic = new_critic(config.critic, model, start, loop(folder, model, config, 1, reward).settings.model, None, None)
+    reference = copy.deepcopy(model) if config.kl_coefficient > 0 else None
+    return PPOTrainer(config, loop(folder, model, config, tokens, reward, **keywords), critic, reference)
+
+
+def grpo_trainer(folder: Path, model: Any, config: Any, tokens: int, reward: Any) -> GroupTrainer:
+    made = loop(folder, model, config, tokens, reward)
+    scale = "group" if config.advantage == "group" else "none"
+    loss = "dr_grpo" if config.advantage == "dr_grpo" else "dapo"
+    return GroupTrainer(config, made, trainer_config(config, made, beta=0.0, scale_rewards=scale, loss_type=loss))
+
+
+def bandit(written: list[int]) -> list[float]:
+    """Arm a pays 1, arm b pays a half."""
+    return [{A: 1.0, B: 0.5}.get(written[0], 0.0)]
+
+
+def two_steps(written: list[int]) -> list[float]:
+    """b pays more at once than a, but only a leads to 1 for a following c."""
+    return [{A: 0.25, B: 0.3}.get(written[0], 0.0), 1.0 if written == [A, C] else 0.0]
+
+
+@pytest.mark.parametrize("changes", [{}, {"critic": "separate"}, {"epochs": 2, "minibatch_size": 16}])
+def test_ppo_finds_the_best_arm(tmp_path: Path, changes: dict[str, Any]) -> None:
+    model = policy()
+    before = chances(model)[A].item()
+    ppo_trainer(tmp_path, model, replace(PPO, **changes), 1, bandit).train()
+    assert before < 0.3
+    assert chances(model)[A].item() > 0.9
+
+
+@pytest.mark.parametrize("advantage", ["group", "dr_grpo", "rloo"])
+def test_grpo_finds_the_best_arm(tmp_path: Path, advantage: str) -> None:
+    model = policy()
+    grpo_trainer(tmp_path, model, replace(GRPO, advantage=advantage), 1, bandit).train()
+    assert chances(model)[A].item() > 0.9
+
+
+@pytest.mark.parametrize(("gamma", "best"), [(1.0, A), (0.0, B)])
+def test_ppo_waits_for_the_larger_reward_unless_the_future_counts_for_nothing(
+    tmp_path: Path, gamma: float, best: int
+) -> None:
+    model = policy(1)
+    ppo_trainer(tmp_path, model, replace(PPO, batches=60, gamma=gamma), 2, two_steps).train()
+    assert chances(model)[best].item() > 0.9
+    if best == A:
+        assert chances(model, (A,))[C].item() > 0.9
+
+
+def test_a_larger_kl_coefficient_stays_closer_to_the_reference(tmp_path: Path) -> None:
+    """The reward can be had only by leaving the reference policy."""
+    start = chances(policy())
+    divergences = []
+    for number, coefficient in enumerate((0.05, 0.3, 2.0)):
+        model = policy()
+        config = replace(PPO, kl_coefficient=coefficient, gae_lambda=1.0)
+        ppo_trainer(tmp_path / str(number), model, config, 1, bandit).train()
+        after = chances(model)
+        divergences.append((after * (after / start).log()).sum().item())
+    assert divergences[0] > divergences[1] > divergences[2]
+    # The optimum of reward - c KL is p(x) ~ p_reference(x) exp(r(x) / c); at c = 2 it is known and near.
+    best = start * torch.tensor([{A: 1.0, B: 0.5}.get(token, 0.0) / 2.0 for token in range(len(WORDS))]).exp()
+    assert (after - best / best.sum()).abs().max() < 0.08
+
+
+def first_batch(trainer: Any) -> dict[str, torch.Tensor]:
+    trainer.model.train()
+    return trainer._generate_and_score_completions([{"prompt": ""}] * trainer.settings.batch_size)
+
+
+def test_without_critic_clipping_and_kl_the_first_gradient_is_that_of_reinforce(tmp_path: Path) -> None:
+    """lambda = 1 and values of 0: the gradient of one minibatch is sum of return x grad log p over its tokens."""
+    model = policy()
+    config = replace(PPO, gae_lambda=1.0, whiten=False, micro_batch_size=32)
+    trainer = ppo_trainer(tmp_path, model, config, 2, two_steps)
+    batch = first_batch(trainer)
+    (inputs,) = arranged(batch, 32, 32, 32, 0)
+    trainer.current_gradient_accumulation_steps = 1
+    trainer._compute_loss(model, inputs).backward()
+    found = model.lm_head.weight.grad.clone()
+
+    model.zero_grad()
+    ids, _, time = columns(batch)
+    rewards = torch.tensor([two_steps(row) for row in batch["completion_ids"].tolist()])
+    returns = rewards.flip(1).cumsum(1).flip(1)  # what follows each token
+    logprobs = model(input_ids=ids).logits[:, :-1].log_softmax(-1)[:, -time:]
+    chosen = logprobs.gather(-1, batch["completion_ids"].unsqueeze(-1)).squeeze(-1)
+    (-(returns * chosen).sum() / (32 * 2)).backward()
+    assert torch.allclose(found, model.lm_head.weight.grad, atol=1e-6)
+
+
+def ragged() -> dict[str, torch.Tensor]:
+    """Four rows with prompts of 1 to 3 tokens and completions of 1 to 4."""
+    torch.manual_seed(0)
+    prompts, completions = [3, 1, 2, 2], [1, 4, 2, 3]
+    batch = {
+        "prompt_ids": torch.full((4, 3), 1),
+        "prompt_mask": torch.zeros(4, 3, dtype=torch.long),
+        "completion_ids": torch.full((4, 4), 1),
+        "completion_mask": torch.zeros(4, 4, dtype=torch.long),
+    }
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        batch["prompt_ids"][row, 3 - prompt :] = torch.randint(2, 8, (prompt,))
+        batch["prompt_mask"][row, 3 - prompt :] = 1
+        batch["completion_ids"][row, :completion] = torch.randint(2, 8, (completion,))
+        batch["completion_mask"][row, :completion] = 1
+    return batch
+
+
+def test_the_forward_pass_is_that_of_each_row_alone(tmp_path: Path) -> None:
+    model = policy().eval()
+    trainer = ppo_trainer(tmp_path, model, PPO, 1, bandit)
+    torch.nn.init.normal_(trainer.critic.head.weight)
+    batch = ragged()
+    found = trainer.in_chunks(model, *columns(batch))
+    for row in range(4):
+        prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
+        completion = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
+        output = model(input_ids=torch.cat([prompt, completion]).unsqueeze(0), output_hidden_states=True)
+        logprobs = output.logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        states = output.hidden_states[-1][0, len(prompt) - 1 :]
+        count = len(completion)
+        assert torch.allclose(
+            found.logprobs[row, :count], logprobs.gather(1, completion.unsqueeze(1)).squeeze(1), atol=1e-5
+        )
+        assert torch.allclose(found.entropies[row, :count], -(logprobs.exp() * logprobs).sum(1), atol=1e-5)
+        values = trainer.critic.head(states).squeeze(1)
+        assert torch.allclose(found.values[row, : count + 1], values, atol=1e-5)
+        assert found.logprobs[row, count:].abs().sum() == 0
+
+
+def test_minibatches_hold_every_row_once_and_say_how_many_tokens_they_have() -> None:
+    batch = {**ragged(), "rows": torch.arange(4), "scalar": torch.tensor(7)}
+    parts = arranged(batch, 2, 1, 4, 0)
+    assert sorted(torch.cat([part["rows"] for part in parts]).tolist()) == [0, 1, 2, 3]
+    for first, second in zip(parts[::2], parts[1::2], strict=True):
+        tokens = first["completion_mask"].sum() + second["completion_mask"].sum()
+        assert first["minibatch_tokens"] == second["minibatch_tokens"] == tokens
+        assert first["completion_mask"].sum() <= second["completion_mask"].sum()
+        assert first["scalar"] == 7
+
+
+def test_a_loss_does_not_depend_on_how_a_minibatch_is_cut(tmp_path: Path) -> None:
+    model = policy()
+    trainer = ppo_trainer(tmp_path, model, PPO, 2, two_steps)
+    batch = first_batch(trainer)
+    trainer.current_gradient_accumulation_steps = 1
+    whole = sum(trainer._compute_loss(model, part).item() for part in arranged(batch, 32, 32, 32, 0))
+    parts = sum(trainer._compute_loss(model, part).item() for part in arranged(batch, 32, 4, 32, 0))
+    assert parts == pytest.approx(whole, abs=1e-6)
+
+
+def test_the_critic_warms_up_alone(tmp_path: Path) -> None:
+    model = policy()
+    before = chances(model)
+    trainer = ppo_trainer(tmp_path, model, replace(PPO, batches=4, value_warmup=3, evaluations=1), 1, bandit)
+    trainer.args.max_steps = 3
+    trainer.train()
+    assert torch.equal(chances(model), before)
+    assert trainer.critic.head.bias.item() != 0
+
+
+def test_a_policy_that_moves_too_far_ends_its_epochs(tmp_path: Path) -> None:
+    model = policy()
+    config = replace(PPO, batches=2, epochs=4, kl_stop=1e-6)
+    trainer = ppo_trainer(tmp_path, model, config, 1, bandit)
+    trainer.train()
+    # The first step of a batch is on the sampling policy, so its KL is 0; the second sees the first one's move.
+    losses = [entry["epochs_ended_early"] for entry in trainer.state.log_history if "epochs_ended_early" in entry]
+    assert losses == [1.0, 1.0]
+
+
+def test_weights_that_are_not_those_of_the_sampler_end_the_run(tmp_path: Path) -> None:
+    model = policy()
+    trainer = ppo_trainer(tmp_path, model, PPO, 1, bandit)
+    honest = trainer.draw
+    stale = policy(5)
+    trainer.draw = lambda number, _: honest(number, stale)
+    with pytest.raises(Diverged, match="sampler and trainer disagree"):
+        trainer.train()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+    model = policy()
+    trainer = ppo_trainer(tmp_path, model, PPO, 1, lambda written: [float("inf")])
+    with pytest.raises(Diverged, match="not finite"):
+        trainer.train()
+
+
+def test_policy_critic_and_coefficient_are_resumed(tmp_path: Path) -> None:
+    """Two batches, a checkpoint and two more are what four in one go are."""
+    from rlreason.algorithms.training import Recorder
+
+    config = replace(PPO, batches=4, kl_coefficient=0.1, kl_target=0.01)
+
+    def run(folder: Path, stop: int | None, resume: str | None) -> PPOTrainer:
+        recorder = Recorder(0.0, lambda step, steps, loss: None)
+        model = policy()
+        trainer = ppo_trainer(folder, model, config, 1, bandit, callbacks=[recorder.callback()])
+        if stop is not None:
+            honest = trainer.draw
+
+            def draw(number: int, model: Any) -> Any:
+                if number > stop:
+                    raise KeyboardInterrupt
+                return honest(number, model)
+
+            trainer.draw = draw
+        with contextlib.suppress(KeyboardInterrupt):
+            trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    whole = run(tmp_path / "whole", None, None)
+    run(tmp_path / "parts", 2, None)
+    folder = tmp_path / "parts" / "scratch" / "checkpoint-2"
+    assert json.loads((folder / "ppo.json").read_text())["kl_coefficient"] != 0.1
+    parts = run(tmp_path / "parts", None, str(folder))
+    assert torch.allclose(chances(parts.model), chances(whole.model), atol=1e-6)
+    assert torch.allclose(parts.critic.head.weight, whole.critic.head.weight, atol=1e-6)
+    assert parts.kl_coefficient == pytest.approx(whole.kl_coefficient)
+
+
+def test_values_of_a_shared_critic_start_at_zero() -> None:
+    assert SharedCritic(4)(torch.randn(2, 3, 4), *[torch.zeros(1)] * 3).abs().sum() == 0
+    assert END != QUESTION

@@ -1,0 +1,164 @@
+"""A policy of eight tokens and the trainers on it, without an engine: the test samples from the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rlreason.algorithms import OnlineSettings
+from rlreason.algorithms.on_policy import Loop
+from rlreason.config import GRPOConfig, ModelConfig, PPOConfig
+from rlreason.types import Asked, Problem, Rollout, ScoredRollout, StepReward
+
+WORDS = ["<end>", "<pad>", "?", "a", "b", "c", "d", "e"]
+END, PAD, QUESTION = 0, 1, 2
+MODEL = ModelConfig(
+    name="toy",
+    path="toy",
+    revision=None,
+    parameters=None,
+    dtype="float32",
+    learning_rate=1e-2,
+    orm_learning_rate=1e-3,
+    micro_batch_size=16,
+    gradient_checkpointing=False,
+    lora_rank=0,
+    lora_alpha=1.0,
+)
+ON_POLICY: dict[str, Any] = {
+    "batches": 25,
+    "questions": 4,
+    "samples": 8,
+    "temperature": 1.0,
+    "epochs": 1,
+    "minibatch_size": 32,
+    "micro_batch_size": 16,
+    "learning_rate": 1e-2,
+    "warmup_ratio": 0.0,
+    "schedule": "constant",
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "clip": 0.2,
+    "kl_coefficient": 0.0,
+    "entropy_coefficient": 0.0,
+    "importance_cap": 2.0,
+    "gap_limit": 0.1,
+    "evaluations": 1,
+    "replay": "uniform",
+    "replay_staleness": 0.1,
+    "backtracking": False,
+    "backtracking_mastered": 0.5,
+}
+PPO = PPOConfig(
+    name="ppo",
+    **ON_POLICY,
+    gamma=1.0,
+    gae_lambda=0.95,
+    whiten=True,
+    truncated="zero",
+    critic="shared",
+    critic_start="policy",
+    critic_learning_rate=1e-2,
+    value_coefficient=0.5,
+    value_clip=None,
+    value_warmup=0,
+    kl_in="reward",
+    kl_target=None,
+    kl_horizon=1000.0,
+    kl_stop=None,
+)
+GRPO = GRPOConfig(name="grpo", **ON_POLICY, advantage="group")
+
+
+def tokenizer() -> Any:
+    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<pad>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", pad_token="<pad>")
+
+
+def policy(seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(WORDS),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=32,
+            bos_token_id=None,
+            eos_token_id=END,
+            pad_token_id=PAD,
+        )
+    )
+
+
+def saved(model: Any, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+@torch.no_grad()
+def sampled(model: Any, prompts: list[list[int]], tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Completions of exactly `tokens` tokens and their log-probs; both `(batch, tokens)`."""
+    ids = torch.tensor(prompts)
+    logprobs = []
+    for _ in range(tokens):
+        now = model(input_ids=ids).logits[:, -1].float().log_softmax(-1)
+        chosen = torch.multinomial(now.exp(), 1)
+        logprobs.append(now.gather(1, chosen))
+        ids = torch.cat([ids, chosen], dim=1)
+    return ids[:, -tokens:], torch.cat(logprobs, dim=1)
+
+
+def loop(
+    folder: Path,
+    model: Any,
+    config: PPOConfig | GRPOConfig,
+    tokens: int,
+    reward: Callable[[list[int]], list[float]],
+    callbacks: list[Any] | None = None,
+) -> Loop:
+    """A loop whose completions have `tokens` tokens; `reward` gives every token's reward."""
+
+    def draw(number: int, model: Any) -> tuple[list[Asked], list[ScoredRollout]]:
+        asked = [Asked(Problem(str(index), "?", "a")) for index in range(config.questions)]
+        rows = config.questions * config.samples
+        was_training = model.training
+        model.eval()
+        torch.manual_seed(number)
+        ids, logprobs = sampled(model, [[QUESTION]] * rows, tokens)
+        model.train(was_training)
+        scored = []
+        for row, (written, chances) in enumerate(zip(ids.tolist(), logprobs.tolist(), strict=True)):
+            rollout = Rollout(
+                str(row // config.samples),
+                row % config.samples,
+                0,
+                (QUESTION,),
+                tuple(written),
+                tuple(chances),
+                "",
+                "stop",
+            )
+            credits = tuple(StepReward(t, t + 1, value) for t, value in enumerate(reward(written)) if value)
+            scored.append(ScoredRollout(rollout, None, False, credits))
+        return asked, scored
+
+    settings = OnlineSettings(folder / "scratch", MODEL, tokens, float("inf"), lambda step, steps, loss: None)
+    return Loop(draw, model, tokenizer(), settings, 0, callbacks or [])
+
+
+def chances(model: Any, prefix: tuple[int, ...] = ()) -> torch.Tensor:
+    """The policy's distribution over the next token; shape `(vocabulary,)`."""
+    model.eval()
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=torch.tensor([[QUESTION, *prefix]])).logits[0, -1].softmax(-1)
+    return found
