@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 from hydra import compose, initialize_config_dir
 
@@ -23,6 +24,14 @@ LABORATORY = [
 ]
 UPDATE = ["algo.samples=3", "algo.epochs=1", "algo.batch_size=4", "algo.micro_batch_size=4"]
 JUDGE = ["orm.samples=8", "orm.epochs=1", "orm.batch_size=8", "orm.micro_batch_size=8"]
+BATCHES = [
+    "algo.batches=3",
+    "algo.questions=4",
+    "algo.samples=2",
+    "algo.minibatch_size=4",
+    "algo.micro_batch_size=4",
+    "algo.evaluations=1",
+]
 SMALL = [*LABORATORY, *UPDATE, "algo.rounds=1"]
 
 
@@ -38,3 +47,21 @@ def journal(run: Path) -> list[dict]:
 
 def rollout_counts(run: Path) -> dict[str, int]:
     return {path.stem: pq.read_metadata(path).num_rows for path in sorted((run / "rollouts").glob("*.parquet"))}
+
+
+def assert_same(run: Path, whole: Path) -> None:
+    """A run that was interrupted did what one that was not did, and nothing twice."""
+    ours, theirs = (json.loads((folder / "result.json").read_text()) for folder in (run, whole))
+    assert rollout_counts(run) == rollout_counts(whole)
+    assert ours["rollouts"] == theirs["rollouts"]
+    assert [item["stage"] for item in ours["evaluations"]] == [item["stage"] for item in theirs["evaluations"]]
+    assert [item["samples_seen"] for item in ours["evaluations"]] == [
+        item["samples_seen"] for item in theirs["evaluations"]
+    ]
+    assert [record["stage"] for record in journal(run)] == [record["stage"] for record in journal(whole)]
+    steps = [record.get("steps") for record in journal(run)]
+    assert steps == [record.get("steps") for record in journal(whole)]
+    for path in (run / "rollouts").glob("*.parquet"):
+        table = pd.read_parquet(path)
+        assert not table.duplicated(["problem_id", "sample"]).any()
+    assert not list((run / "rollouts").glob("*.arrows"))

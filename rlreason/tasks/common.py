@@ -8,10 +8,12 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlreason.config import ExperimentConfig
 from rlreason.data.prompts import build_prompts
+from rlreason.errors import UserError
 from rlreason.models.resolve import ResolvedModel
 from rlreason.run import environment
 from rlreason.tasks.display import Display, plain_list
@@ -31,6 +33,8 @@ def quiet_libraries() -> None:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+    # The range of vLLM versions that TRL drives itself; here it is given finished rollouts.
+    warnings.filterwarnings("ignore", message="TRL currently supports vLLM", category=UserWarning)
     import datasets
     import transformers
 
@@ -56,6 +60,24 @@ def fit_prompts(
             f"data.max_prompt_tokens={config.data.max_prompt_tokens} ({plain_list(too_long)})"
         )
     return {prompt.problem_id: prompt for prompt in prompts}, too_long
+
+
+def longest_context(config: ExperimentConfig) -> int:
+    """Tokens of the longest context: a prompt, a completion, and as much again for inserted return tags."""
+    data = config.data
+    return data.max_prompt_tokens + data.max_completion_tokens * (2 if config.algo.name == "rcrl" else 1)
+
+
+def check_context(config: ExperimentConfig, folder: Path) -> None:
+    """Raise a UserError when the longest context has more tokens than the model in `folder` has positions."""
+    shape = json.loads((folder / "config.json").read_text())
+    positions = shape.get("text_config", shape).get("max_position_embeddings")
+    longest = longest_context(config)
+    if positions is not None and longest > positions:
+        raise UserError(
+            f"prompts and completions of up to {longest:,} tokens do not fit into the model's {positions:,} positions; "
+            "lower data.max_completion_tokens or data.max_prompt_tokens"
+        )
 
 
 def cache_key(config: ExperimentConfig, model: ResolvedModel) -> str:

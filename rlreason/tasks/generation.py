@@ -18,6 +18,7 @@ from rlreason.models.return_condition import condition_of
 from rlreason.rewards import Reward
 from rlreason.run import Run
 from rlreason.steps import StepSplitter
+from rlreason.tasks.common import longest_context
 from rlreason.tasks.display import Display
 from rlreason.types import GradedRollout, Problem, Prompt, Rollout, ScoredRollout
 
@@ -36,7 +37,7 @@ class SharedEngine:
         if self._engine is None:
             with run.timed("start"):
                 self._engine = engines.start(
-                    self._config.engine, self._config.model, self._longest(), self._config.seed
+                    self._config.engine, self._config.model, longest_context(self._config), self._config.seed
                 )
                 with display.status("starting the engine"):
                     self._engine.load(policy)
@@ -48,11 +49,6 @@ class SharedEngine:
         """Make room for training."""
         if self._engine is not None:
             self._engine.release()
-
-    def _longest(self) -> int:
-        """Tokens of the longest context: a prompt, a completion, and as much again for inserted return tags."""
-        data = self._config.data
-        return data.max_prompt_tokens + data.max_completion_tokens * (2 if self._config.algo.name == "rcrl" else 1)
 
 
 @dataclass

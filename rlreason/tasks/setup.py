@@ -21,7 +21,7 @@ from rlreason.models.memory import check_fits
 from rlreason.models.resolve import ResolvedModel, resolve
 from rlreason.rewards.dense import lacks_results
 from rlreason.run import Run
-from rlreason.tasks.common import cache_key, fit_prompts, quiet_libraries
+from rlreason.tasks.common import cache_key, check_context, fit_prompts, quiet_libraries
 from rlreason.tasks.display import Display
 from rlreason.tasks.generation import Generation, SharedEngine, derived_seed
 from rlreason.tasks.outcome_model import given_model, outcome_model, refuse_seen_questions
@@ -61,6 +61,7 @@ def prepared(
     data = training_data(config.data)
     measured = evaluation_problems(config.data, config.eval.split)
     model = resolve(config.model)
+    check_context(config, model.folder)
     run = Run(folder, plain_config)
     try:
         display.record = run.event

@@ -1,10 +1,8 @@
 """Killed at any moment, the same command continues, and every sample counts once."""
 
-import json
-
 import pandas as pd
 import pytest
-from tests_support import SMALL, journal, rollout_counts
+from tests_support import SMALL, assert_same, journal
 
 pytestmark = pytest.mark.engine
 
@@ -32,23 +30,6 @@ def uninterrupted(rlreason, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     rlreason(folder, *COMMAND, "name=run").check()
     return folder / "runs/run"
-
-
-def assert_same(run, whole):
-    ours, theirs = (json.loads((folder / "result.json").read_text()) for folder in (run, whole))
-    assert rollout_counts(run) == rollout_counts(whole)
-    assert ours["rollouts"] == theirs["rollouts"]
-    assert [item["stage"] for item in ours["evaluations"]] == [item["stage"] for item in theirs["evaluations"]]
-    assert [item["samples_seen"] for item in ours["evaluations"]] == [
-        item["samples_seen"] for item in theirs["evaluations"]
-    ]
-    assert [record["stage"] for record in journal(run)] == [record["stage"] for record in journal(whole)]
-    steps = [record.get("steps") for record in journal(run)]
-    assert steps == [record.get("steps") for record in journal(whole)]
-    for path in (run / "rollouts").glob("*.parquet"):
-        table = pd.read_parquet(path)
-        assert not table.duplicated(["problem_id", "sample"]).any()
-    assert not list((run / "rollouts").glob("*.arrows"))
 
 
 def test_the_stages_are_those_that_the_kills_below_cover(uninterrupted):
