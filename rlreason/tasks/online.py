@@ -79,7 +79,7 @@ class RunOnline:
                 ending=report.ending,
                 batches=sum(name.startswith("batch-") for name in run.journal),
             )
-            shutil.rmtree(run.folder / "training", ignore_errors=True)
+        shutil.rmtree(run.folder / "training", ignore_errors=True)
         record = run.journal[STAGE]
         return record["ending"], record["batches"]
 
