@@ -4,9 +4,10 @@
    prompts with the same sampling parameters, with the embedded model and, where it is in the cache or the Hub or
    PyPI can be reached, with SmolLM2-135M.
 2. The same stage over `transformers.generate`.
-3. The share of the default run's time that is neither engine nor trainer.
+3. A batch of PPO and of GRPO over a batch of TRL's own GRPOTrainer (bench/on_policy.py).
+4. The share of the default run's time that is neither engine nor trainer.
 
-Arguments that contain "=" are Hydra overrides of the default run in 3; `--skip-default-run` leaves it out.
+Arguments that contain "=" are Hydra overrides of the default run in 4; `--skip-default-run` leaves it out.
 """
 
 import json
@@ -21,6 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.on_policy import on_policy
 from rlreason.cli import config_folder
 from rlreason.compose import from_composed
 from rlreason.config import ExperimentConfig
@@ -77,6 +79,15 @@ class Load:
         seconds = time.perf_counter() - began
         run.close()
         return sum(len(item.rollout.completion_ids) for item in scored) / seconds
+
+    def scored(self, folder: Path) -> list[Any]:
+        """The rollouts of such a stage."""
+        run = Run(folder, {})
+        engine = SharedEngine(self.config, self.engine)
+        generation = Generation(self.config, run, self.display, self.tokenizer, self.prompts, engine)
+        scored = RunStages(generation, NoTracker()).sample(1, self.model.folder, self.problems, self.samples, 1.0)
+        run.close()
+        return scored
 
     def raw_vllm(self) -> float:
         """Completion tokens per second of `LLM.generate` with n=K."""
@@ -163,6 +174,7 @@ def main() -> None:
         default_run(console, overrides)
     quiet_libraries()
     sampling(console, "embedded tiny model, 300 questions x 8", Load(300, 8))
+    on_policy(console, Load(32, 8))
     try:
         smollm2 = Load(16, 8, "model=smollm2-135m", "data.max_completion_tokens=116", "data.max_prompt_tokens=512")
     except UserError as error:

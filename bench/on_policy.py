@@ -1,0 +1,132 @@
+"""One batch of PPO and of GRPO over one of TRL's own GRPOTrainer, on the same prompts, completions and sizes.
+
+Each trainer runs in a process of its own, so that its peak memory is its own; rollouts are drawn once, by the engine,
+and given to all of them. `python -m bench.on_policy TRAINER ROLLOUTS` is one such process.
+"""
+
+import json
+import pickle
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+BATCHES = 14
+WARM_UP = 4
+REPEATS = 3
+TRAINERS = ("trl", "grpo", "ppo", "ppo-separate")
+COMMON = [
+    "algo.questions=32",
+    "algo.samples=8",
+    f"algo.batches={BATCHES}",
+    "algo.evaluations=1",
+    "algo.kl_coefficient=0",
+]
+
+
+def one_trainer(name: str, rollouts: Path) -> dict[str, float]:
+    """Median seconds per batch and peak memory in MiB of one trainer in this process."""
+    from transformers import TrainerCallback
+    from trl import GRPOTrainer
+
+    from bench.__main__ import compose
+    from rlreason.algorithms import OnlineSettings
+    from rlreason.algorithms.grpo import GroupTrainer
+    from rlreason.algorithms.on_policy import Loop
+    from rlreason.algorithms.on_policy_trainer import _roll_out, total_return, trainer_config
+    from rlreason.algorithms.ppo import PPOTrainer
+    from rlreason.models.critic import new_critic
+    from rlreason.models.loading import load_for_training, load_tokenizer
+    from rlreason.models.resolve import resolve
+    from rlreason.tasks.common import quiet_libraries
+
+    quiet_libraries()
+    algorithm = "ppo" if name.startswith("ppo") else "grpo"
+    critic = ["algo.critic=separate"] if name == "ppo-separate" else []
+    config = compose(f"algo={algorithm}", *COMMON, *critic)
+    drawn = pickle.loads(rollouts.read_bytes())  # written by this program a moment ago
+    steps = config.algo.batch_size // config.algo.minibatch_size
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step % steps == 0:
+                ends.append(time.perf_counter())
+
+    folder = resolve(config.model).folder
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = OnlineSettings(Path(scratch), config.model, config.data.max_completion_tokens, 1e9, lambda *_: None)
+        model = load_for_training(folder, config.model)
+        loop = Loop(lambda number, model: drawn, model, load_tokenizer(folder), settings, 0, [Clock()])
+        if name == "trl":
+            from datasets import Dataset
+
+            trainer: Any = GRPOTrainer(
+                model=model,
+                reward_funcs=total_return,
+                args=trainer_config(config.algo, loop, beta=0.0, loss_type="dapo"),
+                train_dataset=Dataset.from_dict({"prompt": [""] * config.algo.questions}),
+                processing_class=loop.tokenizer,
+                callbacks=loop.callbacks,
+                rollout_func=_roll_out,
+            )
+            trainer.draw, trainer.batch_number = loop.draw, 1
+        elif algorithm == "grpo":
+            arguments = trainer_config(config.algo, loop, beta=0.0, loss_type="dapo", scale_rewards="group")
+            trainer = GroupTrainer(config.algo, loop, arguments)
+        else:
+            trainer = PPOTrainer(
+                config.algo, loop, new_critic(config.algo.critic, model, folder, config.model, None, None), None
+            )
+        trainer.train()
+    seconds = [after - before for before, after in zip(ends[WARM_UP:], ends[WARM_UP + 1 :], strict=False)]
+    return {
+        "seconds": statistics.median(seconds),
+        "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def on_policy(console: Console, load: Any) -> None:
+    """Measure all trainers, one after the other, several times, and show the medians.
+
+    Args:
+        console: Receives the table.
+        load: A `bench.__main__.Load` of 32 questions and 8 samples.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        scored = load.scored(Path(folder) / "run")
+        path = Path(folder) / "rollouts"
+        from rlreason.types import Asked
+
+        path.write_bytes(pickle.dumps(([Asked(problem) for problem in load.problems], scored)))
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in TRAINERS}
+        for _ in range(REPEATS):
+            for name in TRAINERS:
+                command = [sys.executable, "-m", "bench.on_policy", name, str(path)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                found[name].append(json.loads(done.stdout.splitlines()[-1]))
+    table = Table(title="one batch of 256 stored rollouts, tiny model, 2 optimizer steps", title_justify="left")
+    for heading in ("trainer", "seconds", "over TRL's", "peak MiB", "over TRL's"):
+        table.add_column(heading, justify="left" if heading == "trainer" else "right")
+    seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found.items()}
+    memory = {name: statistics.median(run["mib"] for run in runs) for name, runs in found.items()}
+    for name in TRAINERS:
+        table.add_row(
+            {"trl": "trl.GRPOTrainer", "grpo": "GRPO", "ppo": "PPO, shared critic"}.get(name, "PPO, separate critic"),
+            f"{seconds[name]:.3f}",
+            f"{seconds[name] / seconds['trl']:.2f}",
+            f"{memory[name]:,.0f}",
+            f"{memory[name] / memory['trl']:.2f}",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    print(json.dumps(one_trainer(sys.argv[1], Path(sys.argv[2]))))
