@@ -22,7 +22,7 @@ BATCHES = 14
 WARM_UP = 4
 REPEATS = 3
 TRAINERS = ("trl", "grpo", "ppo", "ppo-separate")
-COMMON = ["algo.questions=32", "algo.samples=8", f"algo.batches={BATCHES}", "algo.kl_coefficient=0"]
+COMMON = [
     "algo.questions=32",
     "algo.samples=8",
     f"algo.batches={BATCHES}",
