@@ -9,6 +9,7 @@ tests/algorithms/test_trl_hooks.py fails when they move.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -61,6 +62,8 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         self.steps_per_batch = settings.epochs * settings.batch_size // settings.minibatch_size
         self.scored: list[ScoredRollout] = []
         self.old_values: torch.Tensor | None = None
+        self.batch_tokens = 0
+        self.logged_at = time.perf_counter()
         super().__init__(
             reward_funcs=total_return,
             train_dataset=Dataset.from_dict({"prompt": [""] * settings.questions}),  # `draw` decides what is asked
@@ -99,6 +102,7 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                 batch["old_per_token_logps"], _, _ = self._get_per_token_logps_and_entropies(
                     self.model, *columns(batch)
                 )
+        self.batch_tokens = int(batch["prompt_mask"].sum() + batch["completion_mask"].sum())
         old, sampled = batch["old_per_token_logps"], batch["sampling_per_token_logps"]
         gap = torch.nan_to_num((old - sampled).abs() * mask, nan=0.0)
         mean_gap = masked_mean(gap, mask).item()
@@ -185,6 +189,14 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         if not torch.isfinite(loss):
             raise Diverged("the loss is not finite")
         return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's log of a batch, and the tokens (prompts and completions) that were sampled and learned per second."""
+        if "loss" in logs:
+            now = time.perf_counter()
+            logs["tokens_per_second"] = self.batch_tokens / (now - self.logged_at)
+            self.logged_at = now
+        super().log(logs, start_time)
 
     def measure(self, **metrics: float) -> None:
         """Add to the metrics of this batch; their means are logged."""

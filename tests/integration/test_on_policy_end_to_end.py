@@ -26,6 +26,7 @@ WATCHED = [
     "kl_coefficient",
     "advantage_deviation",
     "grad_norm",
+    "tokens_per_second",
     "completions/mean_length",
     "completions/clipped_ratio",
 ]
