@@ -237,8 +237,9 @@ class Generation:
         )
 
     def name_of(self, policy: Path) -> str:
-        """The round that made a checkpoint, or "init"."""
-        return policy.name if policy.parent == self.run.folder / "checkpoints" else "init"
+        """The round that made a checkpoint, the batch that a policy of on-policy training samples, or "init"."""
+        own = (self.run.folder / "checkpoints", self.run.folder / "training")
+        return policy.name if policy.parent in own else "init"
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))

@@ -52,6 +52,7 @@ def test_ppo_reports_what_everyone_looks_at(whole):
         f"batch-0000{number}": 8 for number in (1, 2, 3)
     }
     assert result["tokens"]["train"] > 0
+    assert set(pd.read_parquet(whole / "rollouts/batch-00002.parquet")["checkpoint"]) == {"batch-00002"}
     by_batch = [line for line in metrics(whole) if line["stage"].startswith("batch-")]
     assert [line["samples_seen"] for line in by_batch] == [8, 16, 24]
     for line in by_batch:
