@@ -30,13 +30,9 @@ def return_conditioned(
     Raises:
         UserError: Everything is good, or everything is bad, so that the tags would mean nothing.
     """
-    if config.tags_as == "tokens":
-        tags = (config.good_tag, config.bad_tag)
-        start = Start(
-            stages.with_tokens(start.base, tags),
-            stages.with_tokens(start.base if start.init == start.base else start.init, tags),
-        )
     restart = {"base": start.base, "init": start.init}[config.restart]
+    if config.tags_as == "tokens":  # only what is trained knows them: other policies must not write them
+        restart = stages.with_tokens(restart, (config.good_tag, config.bad_tag))
     condition = ReturnCondition(
         stages.token_ids(config.good_tag, restart), stages.token_ids(config.bad_tag, restart), config.per == "step"
     )

@@ -41,12 +41,14 @@ class SamplingSettings:
         max_tokens: Tokens after which a completion is cut.
         stop: Texts at which a completion ends; they are not part of it.
         stop_token_ids: Tokens after which a completion ends as well; they are part of it.
+        banned_token_ids: Tokens that are never drawn.
     """
 
     temperature: float
     max_tokens: int
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    banned_token_ids: tuple[int, ...] = ()
 
 
 class Engine(Protocol):

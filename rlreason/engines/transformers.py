@@ -72,6 +72,7 @@ class TransformersEngine:
             top_p=1.0,
             max_new_tokens=max(request.max_tokens or settings.max_tokens for request in requests),
             stop_strings=list(settings.stop) or None,
+            suppress_tokens=list(settings.banned_token_ids) or None,
             eos_token_id=[*self._end_ids(), *settings.stop_token_ids],
             pad_token_id=self.tokenizer.pad_token_id,
             output_scores=True,

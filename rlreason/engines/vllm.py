@@ -22,6 +22,7 @@ from rlreason.errors import UserError
 from rlreason.types import Rollout
 
 GIB = 2**30
+NEVER = -100.0  # vLLM's lowest logit bias
 
 
 class VLLMEngine:
@@ -83,6 +84,7 @@ class VLLMEngine:
                 max_tokens=request.max_tokens or settings.max_tokens,
                 stop=list(settings.stop),
                 stop_token_ids=list(settings.stop_token_ids),
+                logit_bias=dict.fromkeys(settings.banned_token_ids, NEVER) or None,
                 logprobs=0,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )

@@ -179,6 +179,8 @@ class Generation:
         if condition is None:
             return engine.sample(requests, settings)
         inserted = condition.bad if ask_for_bad else condition.good
+        tokens = len(condition.good) == len(condition.bad) == 1
+        settings = replace(settings, banned_token_ids=(*condition.good, *condition.bad) if tokens else ())
         line_ends = self.splitter.line_end_ids() if condition.every_step else ()
         return sample_stepwise(engine, requests, settings, inserted, line_ends, self._decode, _is_ended)
 

@@ -110,7 +110,7 @@ def test_labels_of_the_outcome_reward_model_are_per_step():
     tags = [tuple(example.completion_ids[start:end]) for example in script.examples for start, end in example.inserted]
     assert tags == [script.condition.good, script.condition.bad] * 3
     assert trained.policy == Path("policy")
-    assert script.start == Path("base")
+    assert script.start == Path("base+2")
     assert trained.samples_seen == 3
 
 

@@ -1,4 +1,7 @@
-"""What the engine samples from is the checkpoint that it was given, also after weights were swapped in place."""
+"""What the engine samples from is the checkpoint that it was given, also after weights were swapped in place.
+
+And tokens that are banned, as return tags are, are never drawn.
+"""
 
 import sys
 from pathlib import Path
@@ -51,6 +54,11 @@ for checkpoint in [*checkpoints, embedded]:
         for offset, (token, ours) in enumerate(zip(rollout.completion_ids, rollout.sampler_logprobs)):
             theirs = logprobs[len(rollout.prompt_ids) - 1 + offset, token].item()
             assert abs(theirs - ours) < 1e-3, (checkpoint, offset, theirs, ours)
+favourite = rollouts[0].completion_ids[0]
+settings = SamplingSettings(0.7, 40, banned_token_ids=(favourite,))
+banned = [r for batch in engine.sample(requests, settings) for r in batch]
+assert any(favourite in r.completion_ids for r in rollouts)
+assert not any(favourite in r.completion_ids for r in banned)
 print("agreed")
 """
 
