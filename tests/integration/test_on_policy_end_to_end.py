@@ -131,13 +131,13 @@ def test_a_sampler_that_disagrees_ends_the_run_with_a_verdict(rlreason, tmp_path
         ("algo.samples=1", "at least 2"),
         ("algo.critic_start=orm", "algo.critic=separate"),
         ("algo.value_warmup=3", "below algo.batches"),
-        ("algo.kl_target=6", "must start above 0"),
+        ("algo.kl_target=6 algo.kl_coefficient=0", "must start above 0"),
         ("algo.evaluations=9", "more than algo.batches"),
         ("data.max_completion_tokens=2000", "positions"),
     ],
 )
 def test_impossible_settings_are_one_line(rlreason, tmp_path, change, words):
-    done = rlreason(tmp_path, *PPO, change, "name=run")
+    done = rlreason(tmp_path, *PPO, *change.split(), "name=run")
     assert done.code == 2
     assert words in done.output
     assert "Traceback" not in done.output
