@@ -113,6 +113,10 @@ def _check_together(config: ExperimentConfig) -> None:
         config.eval.split != "ood" or config.data.name == "wordproblems",
         f"eval.split=ood needs data=wordproblems; data={config.data.name} has no such split",
     )
+    require(
+        not config.eval.ood or config.data.name == "wordproblems",
+        f"eval.ood needs data=wordproblems; data={config.data.name} has no questions of another kind",
+    )
     if isinstance(config.algo, ExpertIterationConfig | ReturnConditionedConfig):
         wanted, there = config.algo.questions, config.data.train_size
         require(

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rlreason.arithmetic import operations
 from rlreason.types import Rollout, ScoredRollout, StepReward
 
 PART_SCHEMA = pa.schema(
@@ -41,6 +42,7 @@ SEALED_SCHEMA = pa.schema(
         ("correct", pa.bool_()),
         ("reward", pa.float32()),
         ("step_rewards", pa.list_(STEP_TYPE)),
+        ("operations", pa.string()),
     ]
 )
 
@@ -104,6 +106,7 @@ def seal(
         "step_rewards": [
             [{"start": step.start, "end": step.end, "value": step.value} for step in item.rewards] for item in scored
         ],
+        "operations": [operations(item.rollout.text) for item in scored],
     }
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{stage}.parquet.tmp"
@@ -128,6 +131,19 @@ def write_scores(path: Path, rollouts: Sequence[Rollout], scores: Sequence[Seque
     }
     temporary = path.with_name(f".{path.name}.tmp")
     pq.write_table(pa.Table.from_pydict(columns, schema=SCORES_SCHEMA), temporary, compression="zstd")
+    os.replace(temporary, path)
+
+
+def write_evaluation(path: Path, columns: dict[str, Any]) -> None:
+    """Write what was measured on every problem, whole or not at all.
+
+    Args:
+        path: Such as `evaluations/test-final.parquet` of a run.
+        columns: One value per problem under every name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(pa.table(columns), temporary, compression="zstd")
     os.replace(temporary, path)
 
 

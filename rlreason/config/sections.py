@@ -127,6 +127,7 @@ class EvalConfig:
         "ORM for rerank@K: a folder, or train (the one of the section orm); null: only where the run uses an ORM anyway"
     )
     rerank: str = documented("a solution's rank by its steps' scores: final, product or minimum")
+    ood: bool = documented("also measure the first and the last policy on questions with more steps (generated data)")
     resamples: int = documented("bootstrap resamples of the questions for each 95 % interval")
 
     def __post_init__(self) -> None:

@@ -1,7 +1,9 @@
-"""Uncertainty over problems: bootstrap intervals of a mean and of a paired difference."""
+"""Uncertainty: over problems (bootstrap), over problems and seeds together (variance components), of many tests."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,6 +111,102 @@ def paired_difference(
             f"A paired difference needs the same problems twice, but there are {first.size} and {second.size} values."
         )
     return bootstrap_interval(second - first, confidence, resamples, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over seeds and problems.
+
+    Args:
+        value: The mean, in the unit of the values.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        p_value: Of the hypothesis that the true mean is zero, two-sided; 1 when all values are zero.
+        seeds: How many seeds the mean is over.
+        problems: How many problems the mean is over.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    seeds: int
+    problems: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside the interval."""
+        return self.low > 0 or self.high < 0
+
+
+def crossed_estimate(values: npt.ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Mean over seeds and problems, both drawn at random, with its interval and test.
+
+    Two-way random effects: the variance of the mean is (MS_seeds + MS_problems - MS_rest) / (seeds x problems), with
+    Satterthwaite's degrees of freedom (1946, Biometrics Bulletin 2(6)). A bootstrap over three seeds would be too
+    narrow, because three draws say little about their own spread; Student's t knows that. The variance is taken to be
+    at least that of the seeds alone and that of the problems alone. With one seed the interval is over problems only.
+
+    Args:
+        values: One value of every seed and problem, or a paired difference of two runs; shape `(seeds, problems)`.
+        confidence: Probability that the interval is to cover the true mean, between 0 and 1.
+
+    Raises:
+        ValueError: When there is no value, or one that is not finite.
+    """
+    from scipy.stats import t
+
+    array = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if array.ndim != 2 or array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(f"There must be a finite value for every seed and problem, but the shape is {array.shape}.")
+    seeds, problems = array.shape
+    mean = float(array.mean())
+    by_seed, by_problem = array.mean(axis=1), array.mean(axis=0)
+    components = []  # (mean square, degrees of freedom)
+    if seeds > 1:
+        components.append((problems * by_seed.var(ddof=1), seeds - 1))
+    if problems > 1:
+        components.append((seeds * by_problem.var(ddof=1), problems - 1))
+    if not components or max(square for square, _ in components) <= 1e-24:
+        return Estimate(mean, mean, mean, float(mean == 0), seeds, problems)
+    variance, freedom = max(components)
+    if len(components) == 2:
+        rest = array - by_seed[:, None] - by_problem + mean
+        residual = (float((rest**2).sum() / ((seeds - 1) * (problems - 1))), (seeds - 1) * (problems - 1))
+        both = components[0][0] + components[1][0] - residual[0]
+        if both > variance:
+            spread = sum(square**2 / degrees for square, degrees in (*components, residual))
+            variance, freedom = both, both**2 / spread
+    error = math.sqrt(variance / array.size)
+    reach = float(t.ppf((1 + confidence) / 2, freedom)) * error
+    return Estimate(mean, mean - reach, mean + reach, float(2 * t.sf(abs(mean) / error, freedom)), seeds, problems)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number (Holm 1979, Scandinavian Journal of Statistics 6(2)), in the given order."""
+    corrected = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, position in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        highest = max(highest, min(1.0, p_values[position] * (len(p_values) - rank)))
+        corrected[position] = highest
+    return corrected
+
+
+def samples_to_reach(samples: Sequence[float], values: Sequence[float], target: float) -> float:
+    """Samples seen when a curve first reaches `target`, measured points joined by straight lines; infinite if never.
+
+    Args:
+        samples: Samples seen at each point, ascending; shape `(points,)`.
+        values: The metric there; shape `(points,)`.
+        target: The value to reach.
+    """
+    for position, value in enumerate(values):
+        if value >= target:
+            if position == 0:
+                return float(samples[0])
+            before, there = values[position - 1], samples[position - 1]
+            return there + (samples[position] - there) * (target - before) / (value - before)
+    return math.inf
 
 
 def _checked(values: npt.ArrayLike) -> npt.NDArray[np.float64]:

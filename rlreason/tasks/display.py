@@ -133,6 +133,11 @@ class Display:
     def closing(self, result: Mapping[str, Any], folder: Path) -> None:
         """The verdict, the cost, and where everything lies."""
         self.line(result["verdict"])
+        if "out_of_distribution" in result:
+            other = result["out_of_distribution"]
+            change = f"{other['before']['value']:.3f} to {other['after']['value']:.3f}"
+            difference = shown(other["difference"], signed=True)
+            self.line(f"on questions with more steps than training has: maj@1 from {change}, {difference}")
         cut, drawn = sum(result["cut_at_limit"].values()), sum(result["rollouts"].values())
         if cut:
             self.line(f"{cut:,} of {drawn:,} completions were cut at data.max_completion_tokens")

@@ -60,6 +60,7 @@ def prepared(
     check_fits(config.model, training=True)
     data = training_data(config.data)
     measured = evaluation_problems(config.data, config.eval.split)
+    elsewhere = evaluation_problems(config.data, "ood") if config.eval.ood else ()
     model = resolve(config.model)
     check_context(config, model.folder)
     run = Run(folder, plain_config)
@@ -71,7 +72,7 @@ def prepared(
 
             tokenizer = load_tokenizer(model.folder)
         prompts, too_long = fit_prompts(
-            config, tokenizer, data.train, (*data.train, *data.validation, *measured), display
+            config, tokenizer, data.train, (*data.train, *data.validation, *measured, *elsewhere), display
         )
         generation = Generation(config, run, display, tokenizer, prompts, SharedEngine(config))
         stages = RunStages(
@@ -79,6 +80,7 @@ def prepared(
             trackers.start(config.tracker, folder, plain_config),
             validation=asked(data.validation, prompts, "validation"),
             measured=asked(measured, prompts, config.eval.split),
+            elsewhere=asked(elsewhere, prompts, "out-of-distribution") if elsewhere else (),
             training=asked(data.train, prompts, "training"),
         )
         report_without_results(config, stages.training, display)

@@ -25,6 +25,7 @@ from rlreason.models.return_condition import ReturnCondition
 from rlreason.rewards.outcome_model import OutcomeModel
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import Run
+from rlreason.tasks.evaluations import store_evaluation
 from rlreason.tasks.generation import Generation, derived_seed
 from rlreason.tasks.online import RunOnline
 from rlreason.tasks.scoring import reward_function, stored_scores
@@ -42,6 +43,7 @@ class RunStages:
         tracker: Receives metrics and example rollouts.
         validation: Questions that decide when to stop.
         measured: Questions that are reported.
+        elsewhere: Questions of another kind, on which the first and the last policy are measured as well.
         training: Questions that may be trained on.
         outcome_model: Rewards, labels and reranks where the run has one.
         judge: Reranks in evaluations; usually the same.
@@ -51,6 +53,7 @@ class RunStages:
     tracker: Tracker
     validation: Sequence[Problem] = ()
     measured: Sequence[Problem] = ()
+    elsewhere: Sequence[Problem] = ()
     training: Sequence[Problem] = ()
     outcome_model: OutcomeModel | None = None
     judge: OutcomeModel | None = None
@@ -212,6 +215,7 @@ class RunStages:
             self.at_start = sampled
         earlier = self.at_start if stage != "init" else ()
         self.per_problem[stage] = measure(greedy, sampled, k, scores, settings.rerank, earlier)
+        store_evaluation(self.run, name, self.measured, greedy, sampled, self.per_problem[stage])
         metrics = intervals(self.per_problem[stage], settings.resamples)
         self.evaluations.append(
             {

@@ -16,6 +16,7 @@ from rlreason.evaluation.evaluate import differences
 from rlreason.models.return_condition import condition_of
 from rlreason.tasks.common import write_result
 from rlreason.tasks.display import Display
+from rlreason.tasks.evaluations import out_of_distribution
 from rlreason.tasks.judge import judge
 from rlreason.tasks.setup import prepared
 
@@ -75,6 +76,8 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
         if conditioned:
             control = differences(stages.per_problem[CONTROL], stages.per_problem["final"], resamples)
             facts["good_minus_bad"] = {name: interval.to_dict() for name, interval in control.items()}
+        if stages.elsewhere:
+            facts["out_of_distribution"] = out_of_distribution(stages, ready.start.init, trained.policy)
         changes = differences(stages.per_problem["init"], stages.per_problem["final"], resamples)
         return write_result(
             stages,
