@@ -25,6 +25,7 @@ LAYERS = [
         "models",
     },
     {"evaluation"},
+    {"study"},
     {"algorithms"},
     {"tasks"},
     {"help"},

@@ -1,0 +1,92 @@
+"""What happens on the way: sample-complexity curves, and SFT's trade-off between maj@1 and pass@K."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlreason.evaluation.statistics import Estimate, crossed_estimate, samples_to_reach
+from rlreason.study.arms import Arm, matrix
+
+SHARE_OF_FINAL = 0.95
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a curve.
+
+    Args:
+        samples: Training rollouts drawn until then, mean over seeds.
+        estimate: The metric there.
+    """
+
+    samples: float
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class SampleComplexity:
+    """Samples until a curve first reaches 95 % of its final value.
+
+    Args:
+        median: Over seeds.
+        low: Of the quickest seed.
+        high: Of the slowest seed.
+        seeds: How many there are.
+    """
+
+    median: float
+    low: float
+    high: float
+    seeds: int
+
+
+def learning_curve(arm: Arm, metric: str = "maj@1") -> list[Point]:
+    """A metric against the samples seen, at the stages that all seeds reached."""
+    courses = [{item.stage: item for item in run.course if metric in item.table} for run in arm.runs]
+    stages = [stage for stage in courses[0] if all(stage in course for course in courses[1:])]
+    points = []
+    for stage in stages:
+        evaluations = [course[stage] for course in courses]
+        samples = float(np.mean([item.samples_seen for item in evaluations]))
+        points.append(Point(samples, crossed_estimate(matrix(evaluations, metric))))
+    return points
+
+
+def sample_complexity(arm: Arm, metric: str = "maj@1") -> SampleComplexity | None:
+    """Samples to reach 95 % of the final value, each seed on its own; None where the course was not measured.
+
+    The first reaching counts; between two measured points the curve is taken to be straight, so the figure is no
+    finer than the distance of evaluations.
+    """
+    reached = []
+    for run in arm.runs:
+        course = [item for item in run.course if metric in item.table]
+        if len(course) < 2 or metric not in run.final.table:
+            return None
+        target = SHARE_OF_FINAL * float(run.final.table[metric].mean())
+        values = [float(item.table[metric].mean()) for item in course]
+        reached.append(samples_to_reach([item.samples_seen for item in course], values, target))
+    if any(math.isinf(value) for value in reached):
+        return None
+    return SampleComplexity(float(np.median(reached)), min(reached), max(reached), len(reached))
+
+
+def path(arm: Arm, horizontal: str, vertical: str) -> list[tuple[Estimate, Estimate]]:
+    """Two metrics of every checkpoint that has both, in the order of training."""
+    across, up = _by_stage(arm, horizontal), _by_stage(arm, vertical)
+    return [(across[stage], up[stage]) for stage in across if stage in up]
+
+
+def _by_stage(arm: Arm, metric: str) -> dict[str, Estimate]:
+    found = {}
+    for item in arm.runs[0].course:
+        estimate = arm.estimate(metric, item.stage)
+        if estimate is not None:
+            found[item.stage] = estimate
+    final = arm.estimate(metric)
+    if final is not None and arm.runs[0].course[-1].stage not in found:
+        found["final"] = final
+    return found
