@@ -85,6 +85,10 @@ class OnlineSettings:
 class OnlineStages(Protocol):
     """The expensive steps of on-policy training."""
 
+    @property
+    def validation_questions(self) -> int:
+        """How many questions decide which checkpoint is kept."""
+
     def sample_batch(
         self, number: int, save: Callable[[Path], None], asked: Sequence[Asked], samples: int, temperature: float
     ) -> list[ScoredRollout]:

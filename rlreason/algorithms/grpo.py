@@ -28,7 +28,7 @@ class GroupTrainer(OnPolicyTrainer):
 
 
 def grpo(config: GRPOConfig, start: Start, questions: Questions, seed: int, stages: Stages) -> Trained:
-    """Train on fresh batches of rollouts, and end with the best checkpoint on the validation questions."""
+    """Train on fresh batches of rollouts; the policy is chosen on the validation questions."""
 
     def trainer(loop: Loop) -> OnPolicyTrainer:
         arguments = trainer_config(

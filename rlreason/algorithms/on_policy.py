@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -85,16 +86,30 @@ def on_policy(
     stages: Stages,
     make_trainer: Callable[[Loop], Any],
 ) -> Trained:
-    """Train on fresh batches, and end with the best of the checkpoints that were evaluated."""
+    """Train on fresh batches, and end with one of the checkpoints that were evaluated, see `chosen`."""
     first = stages.evaluate(0, start.init, samples_seen=0)
     course = Course(config, stages, {start.init: first})
     draw = batches(config, questions, seed, stages)
     ending, seen = stages.online.train(partial(_train, course, start.init, seed, draw, make_trainer))
     course.measure()
-    best = max(course.accuracies, key=lambda folder: course.accuracies[folder])
+    policy = chosen(course.accuracies, stages.online.validation_questions)
     verdict = f"ended in batch {seen} of {config.batches}: {ending}" if ending else f"all {seen} batches are done"
-    verdict = f"{verdict}; validation maj@1 went from {first:.3f} to {course.accuracies[best]:.3f}"
-    return Trained(best, seen * config.batch_size, verdict)
+    verdict = f"{verdict}; validation maj@1 went from {first:.3f} to {course.accuracies[policy]:.3f}"
+    return Trained(policy, seen * config.batch_size, verdict)
+
+
+def chosen(accuracies: Mapping[Path, float], questions: int) -> Path:
+    """The latest checkpoint whose validation accuracy is within one standard error of the best.
+
+    A later one has learned from more samples; a difference that small on so few questions is no reason against it.
+
+    Args:
+        accuracies: Of the checkpoints, in the order of training.
+        questions: How many validation questions there are.
+    """
+    best = max(accuracies.values())
+    enough = best - math.sqrt(best * (1 - best) / questions)
+    return [folder for folder, accuracy in accuracies.items() if accuracy >= enough][-1]
 
 
 def batches(

@@ -44,7 +44,7 @@ CRITIC_FILE = "critic.safetensors"
 
 
 def ppo(config: PPOConfig, start: Start, questions: Questions, seed: int, stages: Stages) -> Trained:
-    """Train on fresh batches of rollouts, and end with the best checkpoint on the validation questions."""
+    """Train on fresh batches of rollouts; the policy is chosen on the validation questions."""
 
     def trainer(loop: Loop) -> PPOTrainer:
         judge = stages.online.outcome_model_files() if config.critic_start == "orm" else None

@@ -30,6 +30,11 @@ class RunOnline:
 
     stages: RunStages
 
+    @property
+    def validation_questions(self) -> int:
+        """How many questions decide which checkpoint is kept."""
+        return len(self.stages.validation)
+
     def sample_batch(
         self, number: int, save: Callable[[Path], None], asked: Sequence[Asked], samples: int, temperature: float
     ) -> list[ScoredRollout]:
