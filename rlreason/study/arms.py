@@ -61,23 +61,20 @@ class Arm:
         shared = set(self.runs[0].final.table.index)
         return sorted(shared.intersection(*(run.final.table.index for run in self.runs[1:])))
 
-    def estimate(self, metric: str, stage: str = "final") -> Estimate | None:
+    def estimate(self, metric: str, stage: str = "final", confidence: float = 0.95) -> Estimate | None:
         """Mean of a metric over seeds and problems; None where a run lacks it."""
         evaluations = [evaluation(run, stage) for run in self.runs]
         if any(item is None or metric not in item.table for item in evaluations):
             return None
-        return crossed_estimate(matrix([item for item in evaluations if item is not None], metric))
+        return crossed_estimate(matrix([item for item in evaluations if item is not None], metric), confidence)
 
-    def difference(self, other: Arm, metric: str, stage: str = "final") -> Estimate | None:
-        """Paired difference of this arm above another one, over the same problems and, where they share them, seeds.
+    def difference(self, other: Arm, metric: str, confidence: float = 0.95) -> Estimate | None:
+        """Paired difference of this arm above another one, see `paired`."""
+        return paired(self, other, metric, confidence=confidence)
 
-        None where either lacks the metric or they share no problem.
-        """
-        return paired(self, other, metric, metric, stage, stage)
-
-    def gain(self, metric: str) -> Estimate | None:
-        """Paired difference of the last policy above the first."""
-        return paired(self, self, metric, metric, "final", "init")
+    def gain(self, metric: str, since: str = "init", confidence: float = 0.95) -> Estimate | None:
+        """Paired difference of the last policy above an earlier one, see `paired`."""
+        return paired(self, self, metric, second_stage=since, confidence=confidence)
 
 
 @dataclass(frozen=True)
@@ -161,15 +158,20 @@ def matrix(evaluations: Sequence[Evaluation], metric: str) -> npt.NDArray[np.flo
 
 
 def paired(
-    first: Arm, second: Arm, first_metric: str, second_metric: str, first_stage: str, second_stage: str
+    first: Arm,
+    second: Arm,
+    metric: str,
+    first_stage: str = "final",
+    second_stage: str = "final",
+    confidence: float = 0.95,
 ) -> Estimate | None:
-    """Mean of `first - second` over the problems that both were measured on.
+    """Mean of `first - second` over the problems that both were measured on; None where either lacks the metric.
 
     Seeds that both have are paired; without a common seed, the means over each one's seeds are, and the interval
     speaks of problems alone.
     """
     tables = []
-    for arm, metric, stage in ((first, first_metric, first_stage), (second, second_metric, second_stage)):
+    for arm, stage in ((first, first_stage), (second, second_stage)):
         evaluations = {run.seed: evaluation(run, stage) for run in arm.runs}
         present = {seed: item for seed, item in evaluations.items() if item is not None and metric in item.table}
         if not present:
@@ -186,7 +188,7 @@ def paired(
         seeds = common or sorted(table)
         values = np.stack([table[seed].loc[problems].to_numpy(dtype=np.float64) for seed in seeds])
         sides.append(values if common else values.mean(axis=0, keepdims=True))
-    return crossed_estimate(sides[0] - sides[1])
+    return crossed_estimate(sides[0] - sides[1], confidence)
 
 
 def _arms(runs: Sequence[StudyRun]) -> tuple[tuple[Arm, ...], list[str]]:
