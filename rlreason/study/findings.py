@@ -2,8 +2,8 @@
 
 A verdict needs an interval that decides: "holds" and "does not hold" where it lies wholly on one side, otherwise "not
 enough evidence". Where a finding is tested in several settings at once, all its intervals cover together with 95 %
-(Bonferroni), so that many settings do not make a chance result. Where a finding says that something is absent or alike, a margin says how small is small; the margins
-are ours (`MARGIN`, `FACTOR`), for the paper states none.
+(Bonferroni), so that many settings do not make a chance result. Where a finding says that something is absent or
+alike, a margin says how small is small; the margins are ours, for the paper states none.
 """
 
 from __future__ import annotations
