@@ -46,11 +46,20 @@ HEAVY = {
     "math_verify",
     "reasoning_gym",
 }
-ALGORITHM_EXCEPTIONS = {"supervised", "training", "curriculum", "on_policy", "on_policy_trainer", "ppo_math"}
+ALGORITHM_EXCEPTIONS = {
+    "supervised",
+    "training",
+    "curriculum",
+    "minibatches",
+    "on_policy",
+    "on_policy_trainer",
+    "ppo_math",
+}
 NETWORKS = {  # made of tensors from top to bottom; themselves imported only where one is needed
     "models/scalar_head.py",
     "models/critic.py",
     "algorithms/ppo_math.py",
+    "algorithms/minibatches.py",
     "algorithms/on_policy_trainer.py",
     "algorithms/ppo.py",
     "algorithms/grpo.py",

@@ -18,11 +18,14 @@ from datasets import Dataset
 from trl import GRPOConfig as TRLConfig
 from trl import GRPOTrainer
 
+from rlreason.algorithms.minibatches import arranged, columns
 from rlreason.algorithms.on_policy import Loop
 from rlreason.algorithms.ppo_math import importance_weights, masked_mean
 from rlreason.algorithms.training import common_arguments, lora
 from rlreason.config import OnPolicyConfig
 from rlreason.types import ScoredRollout
+
+WINDOW = 10  # batches over which a collapse is judged
 
 
 class Diverged(Exception):
@@ -95,6 +98,10 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         """A batch with log-probs of this trainer, and weights that correct for what the sampler made of them."""
+        if collapsed([entry["reward"] for entry in self.state.log_history if "reward" in entry]):
+            raise Diverged(
+                f"the policy has collapsed: mean return of the last {WINDOW} batches is below a fifth of the best"
+            )
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         mask = batch["completion_mask"] * batch.get("tool_mask", 1)
         if "old_per_token_logps" not in batch:
@@ -204,34 +211,14 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             self._metrics["train"][name].append(value)
 
 
-def arranged(
-    batch: dict[str, Any], minibatch_size: int, micro_batch_size: int, rows: int, seed: int
-) -> list[dict[str, Any]]:
-    """A batch in a new random order, cut into micro-batches.
-
-    Minibatches are random; within one, rows of similar length share a micro-batch, which changes nothing but the time
-    it takes, because losses are means over a minibatch's tokens.
+def collapsed(returns: Sequence[float]) -> bool:
+    """Whether the mean return of the last ten batches is less than a fifth of the best mean of any ten.
 
     Args:
-        batch: Tensors of `rows` rows, and others that all micro-batches receive as they are.
-        minibatch_size: Rows per optimizer step.
-        micro_batch_size: Rows per forward pass.
-        rows: Of the batch.
-        seed: Of the order.
-
-    Returns:
-        Micro-batches in order, each with `minibatch_tokens`, the completion tokens of its whole minibatch.
+        returns: Mean return of every batch so far.
     """
-    mask = batch["completion_mask"] * batch.get("tool_mask", 1)
-    micro_batches = []
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).to(mask.device)
-    for minibatch in order.split(minibatch_size):
-        tokens = mask[minibatch].sum().clamp(min=1)
-        by_length = minibatch[mask[minibatch].sum(1).argsort()]
-        for chosen in by_length.split(micro_batch_size):
-            part = {name: value[chosen] if _has_rows(value, rows) else value for name, value in batch.items()}
-            micro_batches.append({**part, "minibatch_tokens": tokens})
-    return micro_batches
+    means = [sum(returns[end - WINDOW : end]) / WINDOW for end in range(WINDOW, len(returns) + 1)]
+    return bool(means) and means[-1] < max(means) / 5
 
 
 def trainer_config(config: OnPolicyConfig, loop: Loop, **more: Any) -> TRLConfig:
@@ -253,16 +240,6 @@ def trainer_config(config: OnPolicyConfig, loop: Loop, **more: Any) -> TRLConfig
         use_vllm=False,
         **more,
     )
-
-
-def columns(batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """A batch as `OnPolicyTrainer.outputs` takes it: token ids, attention mask, columns of completions."""
-    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-    return ids, torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1), batch["completion_ids"].shape[1]
-
-
-def _has_rows(value: Any, rows: int) -> bool:
-    return isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == rows
 
 
 def total_return(total_reward: Sequence[float], **_: Any) -> Sequence[float]:

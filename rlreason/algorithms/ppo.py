@@ -19,8 +19,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlreason.algorithms import Questions, Stages, Start, Trained
+from rlreason.algorithms.minibatches import columns
 from rlreason.algorithms.on_policy import Loop, on_policy
-from rlreason.algorithms.on_policy_trainer import OnPolicyTrainer, columns, trainer_config
+from rlreason.algorithms.on_policy_trainer import OnPolicyTrainer, trainer_config
 from rlreason.algorithms.ppo_math import (
     adapted_coefficient,
     explained_variance,

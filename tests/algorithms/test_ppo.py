@@ -14,7 +14,8 @@ import torch
 from toy_policy import END, GRPO, PPO, QUESTION, WORDS, chances, loop, policy, saved
 
 from rlreason.algorithms.grpo import GroupTrainer
-from rlreason.algorithms.on_policy_trainer import Diverged, arranged, columns, trainer_config
+from rlreason.algorithms.minibatches import arranged, columns
+from rlreason.algorithms.on_policy_trainer import Diverged, collapsed, trainer_config
 from rlreason.algorithms.ppo import PPOTrainer
 from rlreason.config import PPOConfig
 from rlreason.models.critic import SharedCritic, new_critic
@@ -217,6 +218,28 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     trainer = ppo_trainer(tmp_path, model, PPO, 1, lambda written: [float("inf")])
     with pytest.raises(Diverged, match="not finite"):
         trainer.train()
+
+
+def test_a_collapsed_policy_ends_the_run(tmp_path: Path) -> None:
+    model = policy()
+    calls = []
+
+    def breaks_down(written: list[int]) -> list[float]:
+        calls.append(written)
+        return [1.0] if len(calls) <= 12 * 32 else [0.0]
+
+    trainer = ppo_trainer(tmp_path, model, replace(PPO, batches=40), 1, breaks_down)
+    with pytest.raises(Diverged, match="collapsed"):
+        trainer.train()
+    assert trainer.batch_number == 21 + 1  # in batch 21, one of the last ten was still good: 1/10 of the best
+
+
+def test_a_slow_start_and_a_dip_are_no_collapse() -> None:
+    assert not collapsed([0.0] * 30)
+    assert not collapsed([0.01 * step for step in range(40)])
+    assert not collapsed([1.0] * 20 + [0.3] * 20)
+    assert not collapsed([1.0] * 20 + [0.0] * 7)
+    assert collapsed([1.0] * 20 + [0.0] * 9)
 
 
 def test_policy_critic_and_coefficient_are_resumed(tmp_path: Path) -> None:
