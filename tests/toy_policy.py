@@ -25,6 +25,7 @@ MODEL = ModelConfig(
     dtype="float32",
     learning_rate=1e-2,
     orm_learning_rate=1e-3,
+    rl_learning_rate=1e-6,
     micro_batch_size=16,
     gradient_checkpointing=False,
     lora_rank=0,

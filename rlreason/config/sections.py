@@ -23,8 +23,9 @@ class ModelConfig:
     revision: str | None = documented("branch, tag or commit on the Hub")
     parameters: float | None = documented("parameter count, for the memory check before a download; null: unknown")
     dtype: str = documented("precision of weights in the engine: auto, float32, bfloat16 or float16")
-    learning_rate: float = documented("learning rate that the algorithms use unless they are given their own")
+    learning_rate: float = documented("learning rate of supervised updates: SFT, EI and RCRL")
     orm_learning_rate: float = documented("learning rate of the language model inside an outcome reward model")
+    rl_learning_rate: float = documented("learning rate of on-policy training: PPO and GRPO")
     micro_batch_size: int = documented("sequences per forward pass in training, unless the algorithm has its own")
     gradient_checkpointing: bool = documented("recompute activations in the backward pass: less memory, more time")
     lora_rank: int = documented("rank of LoRA adapters, merged after each update; 0 trains all weights")
@@ -38,6 +39,7 @@ class ModelConfig:
         )
         require(self.learning_rate > 0, f"model.learning_rate={self.learning_rate} must be above 0")
         require(self.orm_learning_rate > 0, f"model.orm_learning_rate={self.orm_learning_rate} must be above 0")
+        require(self.rl_learning_rate > 0, f"model.rl_learning_rate={self.rl_learning_rate} must be above 0")
         require(self.lora_rank >= 0, f"model.lora_rank={self.lora_rank} must not be negative (0 trains all weights)")
 
 

@@ -80,10 +80,18 @@ def check_context(config: ExperimentConfig, folder: Path) -> None:
         )
 
 
-def cache_key(config: ExperimentConfig, model: ResolvedModel) -> str:
-    """A hash of everything that decides the SFT checkpoint of `init=sft`."""
-    sections = {name: asdict(getattr(config, name)) for name in ("init", "model", "data", "prompt")}
-    deciding = {**sections, "seed": config.seed, "source": model.source}
+def cache_key(config: ExperimentConfig, sections: Sequence[str], source: str) -> str:
+    """A hash of everything that decides a stage which runs may share.
+
+    Args:
+        config: Of the run.
+        sections: The sections that the stage depends on, besides the seed.
+        source: Where the base model came from.
+    """
+    deciding: dict[str, Any] = {name: asdict(getattr(config, name)) for name in sections}
+    for elsewhere in ("orm_learning_rate", "rl_learning_rate"):
+        deciding.get("model", {}).pop(elsewhere, None)
+    deciding |= {"seed": config.seed, "source": source}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
 

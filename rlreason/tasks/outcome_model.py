@@ -6,7 +6,6 @@ It is trained in a folder of its own with its own journal, so that it is resumed
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import filelock
 from rlreason import store
 from rlreason.algorithms import Start
 from rlreason.algorithms.outcome_reward_model import LabelledSolution, outcome_reward_model, outcome_update
-from rlreason.config import ExperimentConfig, OutcomeModelConfig
+from rlreason.config import OutcomeModelConfig
 from rlreason.engines import SampleRequest
 from rlreason.errors import UserError
 from rlreason.grading import grade
@@ -26,6 +25,7 @@ from rlreason.rewards.calibration import Calibration
 from rlreason.rewards.outcome_model import Card, OutcomeModel, read_card
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import Run
+from rlreason.tasks.common import cache_key
 from rlreason.tasks.generation import Generation, derived_seed
 from rlreason.tasks.stages import RunStages
 from rlreason.trackers import NoTracker
@@ -50,7 +50,8 @@ def outcome_model(
     config = generation.config
     if config.orm.path is not None:
         return given_model(Path(config.orm.path), generation.tokenizer, "orm.path")
-    folder = Path(config.runs_dir) / "cache" / f"orm-{config.model.name}-{config.data.name}-{cache_key(config, source)}"
+    key = cache_key(config, ("orm", "init", "model", "data", "prompt"), source)
+    folder = Path(config.runs_dir) / "cache" / f"orm-{config.model.name}-{config.data.name}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     trained = folder.resolve() / "checkpoints" / "round-1"
     with filelock.FileLock(folder / ".training"):
@@ -123,13 +124,6 @@ def save_card(generation: Generation, folder: Path, calibration: Calibration, qu
         calibration=calibration,
         questions=tuple(sorted({question_hash(problem) for problem in questions})),
     ).save(folder)
-
-
-def cache_key(config: ExperimentConfig, source: str) -> str:
-    """A hash of everything that decides the model."""
-    sections = {name: asdict(getattr(config, name)) for name in ("orm", "init", "model", "data", "prompt")}
-    deciding = {**sections, "seed": config.seed, "source": source}
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass

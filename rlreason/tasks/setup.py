@@ -143,7 +143,7 @@ def starting_checkpoint(
     examples = list(questions.references.values())
     if not examples:
         raise UserError("init=sft needs worked solutions and this data set has none; use init=scratch")
-    key = cache_key(config, model)
+    key = cache_key(config, ("init", "model", "data", "prompt"), model.source)
     cache = Path(config.runs_dir) / "cache" / f"sft-{config.model.name}-{config.data.name}-{key}"
     checkpoint = (cache / "checkpoint").resolve()
     cache.mkdir(parents=True, exist_ok=True)

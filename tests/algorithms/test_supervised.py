@@ -18,6 +18,7 @@ MODEL = ModelConfig(
     dtype="float32",
     learning_rate=1e-3,
     orm_learning_rate=1e-4,
+    rl_learning_rate=1e-6,
     micro_batch_size=2,
     gradient_checkpointing=False,
     lora_rank=0,

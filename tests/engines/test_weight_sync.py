@@ -35,6 +35,7 @@ engine_config = EngineConfig(name=engine_name, max_sequences=64, memory_share=0.
                              enforce_eager=True)
 values = dict(name="tiny", path="x", revision=None, parameters=None, dtype="float32", learning_rate=1e-3,
               orm_learning_rate=1e-4,
+              rl_learning_rate=1e-6,
               micro_batch_size=1, gradient_checkpointing=False, lora_rank=0, lora_alpha=1.0)
 model_config = ModelConfig(**values)
 engine = start(engine_config, model_config, 200, 0)

@@ -22,6 +22,7 @@ LLAMA_13B = ModelConfig(
     dtype="auto",
     learning_rate=2e-5,
     orm_learning_rate=1e-5,
+    rl_learning_rate=1e-6,
     micro_batch_size=4,
     gradient_checkpointing=True,
     lora_rank=0,

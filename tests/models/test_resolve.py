@@ -28,6 +28,7 @@ def model_config(path: str, revision: str | None = None) -> ModelConfig:
         dtype="auto",
         learning_rate=1e-4,
         orm_learning_rate=1e-5,
+        rl_learning_rate=1e-6,
         micro_batch_size=1,
         gradient_checkpointing=False,
         lora_rank=0,
