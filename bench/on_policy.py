@@ -1,11 +1,14 @@
 """One batch of PPO and of GRPO over one of TRL's own GRPOTrainer, on the same prompts, completions and sizes.
 
-Each trainer runs in a process of its own, so that its peak memory is its own; rollouts are drawn once, by the engine,
+The last column is the share of the training loop's time inside Python functions of this package, by the profiler, which
+counts what they call (torch, TRL) apart. Each trainer runs in a process of its own, so that its peak memory is its own; rollouts are drawn once, by the engine,
 and given to all of them. `python -m bench.on_policy TRAINER ROLLOUTS` is one such process.
 """
 
+import cProfile
 import json
 import pickle
+import pstats
 import resource
 import statistics
 import subprocess
@@ -21,6 +24,7 @@ from rich.table import Table
 BATCHES = 14
 WARM_UP = 4
 REPEATS = 3
+PACKAGE = "rlreason"
 TRAINERS = ("trl", "grpo", "ppo", "ppo-separate")
 COMMON = [
     "algo.questions=32",
@@ -31,8 +35,8 @@ COMMON = [
 ]
 
 
-def one_trainer(name: str, rollouts: Path) -> dict[str, float]:
-    """Median seconds per batch and peak memory in MiB of one trainer in this process."""
+def one_trainer(name: str, rollouts: Path, profiled: bool) -> dict[str, float]:
+    """Median seconds per batch and peak memory in MiB of one trainer in this process; or its share of own code."""
     from transformers import TrainerCallback
     from trl import GRPOTrainer
 
@@ -85,12 +89,23 @@ def one_trainer(name: str, rollouts: Path) -> dict[str, float]:
             trainer = PPOTrainer(
                 config.algo, loop, new_critic(config.algo.critic, model, folder, config.model, None, None), None
             )
+        if profiled:
+            profile = cProfile.Profile()
+            profile.runcall(trainer.train)
+            return {"own": own_share(profile)}
         trainer.train()
     seconds = [after - before for before, after in zip(ends[WARM_UP:], ends[WARM_UP + 1 :], strict=False)]
     return {
         "seconds": statistics.median(seconds),
         "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def own_share(profile: cProfile.Profile) -> float:
+    """Time inside functions of this package over all time, without what they call."""
+    times = [(file, inside) for (file, _, _), (_, _, inside, _, _) in pstats.Stats(profile).stats.items()]  # type: ignore[attr-defined]
+    own = sum(inside for file, inside in times if f"{PACKAGE}/" in file)
+    return own / sum(inside for _, inside in times)
 
 
 def on_policy(console: Console, load: Any) -> None:
@@ -110,10 +125,13 @@ def on_policy(console: Console, load: Any) -> None:
         for _ in range(REPEATS):
             for name in TRAINERS:
                 command = [sys.executable, "-m", "bench.on_policy", name, str(path)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                found[name].append(json.loads(done.stdout.splitlines()[-1]))
+                found[name].append(answer(command))
+        own = {
+            name: answer([sys.executable, "-m", "bench.on_policy", name, str(path), "profiled"])["own"]
+            for name in TRAINERS
+        }
     table = Table(title="one batch of 256 stored rollouts, tiny model, 2 optimizer steps", title_justify="left")
-    for heading in ("trainer", "seconds", "over TRL's", "peak MiB", "over TRL's"):
+    for heading in ("trainer", "seconds", "over TRL's", "peak MiB", "over TRL's", "own code"):
         table.add_column(heading, justify="left" if heading == "trainer" else "right")
     seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found.items()}
     memory = {name: statistics.median(run["mib"] for run in runs) for name, runs in found.items()}
@@ -124,9 +142,17 @@ def on_policy(console: Console, load: Any) -> None:
             f"{seconds[name] / seconds['trl']:.2f}",
             f"{memory[name]:,.0f}",
             f"{memory[name] / memory['trl']:.2f}",
+            f"{own[name]:.1%}",
         )
     console.print(table)
 
 
+def answer(command: list[str]) -> dict[str, float]:
+    """What one process prints last."""
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 if __name__ == "__main__":
-    print(json.dumps(one_trainer(sys.argv[1], Path(sys.argv[2]))))
+    print(json.dumps(one_trainer(sys.argv[1], Path(sys.argv[2]), "profiled" in sys.argv)))

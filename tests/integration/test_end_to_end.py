@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 from tests_support import SMALL, journal, rollout_counts
+from wandb_file import assert_tracked
 
 pytestmark = pytest.mark.engine
 
@@ -53,7 +54,7 @@ def test_the_run_folder_is_complete(finished):
     assert not list(run.glob("rollouts/*.arrows"))
     assert "maj@1" in output
     assert str(run.relative_to(folder)) in output
-    assert list(run.glob("wandb/offline-run-*/*.wandb"))
+    assert_tracked(run)
 
 
 def test_metrics_are_logged_once_against_samples_seen(finished):

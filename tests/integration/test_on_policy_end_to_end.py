@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 from tests_support import BATCHES, JUDGE, LABORATORY, assert_same, journal
+from wandb_file import assert_tracked
 
 from rlreason.models.embedded import EMBEDDED_FOLDER
 from rlreason.models.loading import load_tokenizer
@@ -39,8 +40,13 @@ def metrics(run):
 @pytest.fixture(scope="module")
 def whole(rlreason, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    rlreason(folder, *PPO, "algo.epochs=2", "algo.kl_coefficient=0.1", "algo.kl_target=1", "name=run").check()
+    kl = ["algo.kl_coefficient=0.1", "algo.kl_target=1"]
+    rlreason(folder, *PPO, "algo.epochs=2", *kl, "name=run", "tracker=wandb").check()
     return folder / "runs/run"
+
+
+def test_ppo_is_tracked(whole):
+    assert_tracked(whole)
 
 
 def test_ppo_reports_what_everyone_looks_at(whole):
@@ -107,7 +113,9 @@ def test_solutions_start_from_the_reference_solution_and_its_tokens_are_not_lear
 
 @pytest.mark.parametrize("advantage", ["group", "dr_grpo", "rloo"])
 def test_grpo_with_every_advantage(rlreason, tmp_path, advantage):
-    rlreason(tmp_path, *GRPO, f"algo.advantage={advantage}", "algo.kl_coefficient=0.01", "name=run").check()
+    settings = [f"algo.advantage={advantage}", "algo.kl_coefficient=0.01", "tracker=wandb", "name=run"]
+    rlreason(tmp_path, *GRPO, *settings).check()
+    assert_tracked(tmp_path / "runs/run")
     result = json.loads((tmp_path / "runs/run/result.json").read_text())
     assert [item["samples_seen"] for item in result["evaluations"]] == [0, 24, 24]
     lines = [line for line in metrics(tmp_path / "runs/run") if line["stage"].startswith("batch-")]

@@ -6,6 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 from tests_support import JUDGE, LABORATORY, UPDATE, journal
+from wandb_file import assert_tracked
 
 pytestmark = pytest.mark.engine
 
@@ -67,9 +68,10 @@ def test_return_conditioned_per_step_with_added_tokens(rlreason, tmp_path, model
     assert (sampled["token_ids"].map(len) == sampled["logprobs"].map(len)).all()
     # The next run learns from these rollouts instead of sampling its own, a tag for each solution.
     again = ["algo=rcrl", "algo.rollouts=runs/run", "algo.labels=outcome", "algo.per=solution", "name=again"]
-    rlreason(tmp_path, *LABORATORY, *UPDATE, *again, "algo.deduplicate=none").check()
+    rlreason(tmp_path, *LABORATORY, *UPDATE, *again, "algo.deduplicate=none", "tracker=wandb").check()
     assert "round-1" not in [record["stage"] for record in journal(tmp_path / "runs/again")]
     assert "good_minus_bad" in result(tmp_path, "again")
+    assert_tracked(tmp_path / "runs/again")
 
 
 def test_labels_from_continuations(rlreason, tmp_path):
@@ -82,7 +84,8 @@ def test_labels_from_continuations(rlreason, tmp_path):
 
 def test_supervised_fine_tuning_is_measured_on_the_way(rlreason, tmp_path):
     settings = ["algo=sft", "algo.evaluations=2", "algo.epochs=1", "algo.batch_size=4", "algo.micro_batch_size=4"]
-    rlreason(tmp_path, *LABORATORY, *settings, "eval.k_between=2", "name=run").check()
+    rlreason(tmp_path, *LABORATORY, *settings, "eval.k_between=2", "name=run", "tracker=wandb").check()
+    assert_tracked(tmp_path / "runs/run")
     stages = [item["stage"] for item in result(tmp_path)["evaluations"]]
     assert stages == ["init", "round-1", "round-2", "final"]
     lines = [json.loads(line) for line in (tmp_path / "runs/run/metrics.jsonl").read_text().splitlines()]
