@@ -1,8 +1,9 @@
 """One batch of PPO and of GRPO over one of TRL's own GRPOTrainer, on the same prompts, completions and sizes.
 
-The last column is the share of the training loop's time inside Python functions of this package, by the profiler, which
-counts what they call (torch, TRL) apart. Each trainer runs in a process of its own, so that its peak memory is its own; rollouts are drawn once, by the engine,
-and given to all of them. `python -m bench.on_policy TRAINER ROLLOUTS` is one such process.
+The last column is the share of the training loop's time inside Python functions of this package, by the profiler,
+which counts what they call (torch, TRL) apart. Each trainer runs in a process of its own, so that its peak memory is
+its own; rollouts are drawn once, by the engine, and given to all of them. `python -m bench.on_policy TRAINER ROLLOUTS`
+is one such process.
 """
 
 import cProfile
@@ -21,10 +22,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+import rlreason
+
 BATCHES = 14
 WARM_UP = 4
 REPEATS = 3
-PACKAGE = "rlreason"
+PACKAGE = str(Path(rlreason.__file__).parent)
 TRAINERS = ("trl", "grpo", "ppo", "ppo-separate")
 COMMON = [
     "algo.questions=32",
@@ -104,7 +107,7 @@ def one_trainer(name: str, rollouts: Path, profiled: bool) -> dict[str, float]:
 def own_share(profile: cProfile.Profile) -> float:
     """Time inside functions of this package over all time, without what they call."""
     times = [(file, inside) for (file, _, _), (_, _, inside, _, _) in pstats.Stats(profile).stats.items()]  # type: ignore[attr-defined]
-    own = sum(inside for file, inside in times if f"{PACKAGE}/" in file)
+    own = sum(inside for file, inside in times if file.startswith(PACKAGE))
     return own / sum(inside for _, inside in times)
 
 
