@@ -23,7 +23,7 @@ DATA_NAMES = {"gsm8k": "GSM8K", "svamp": "SVAMP", "gsm_symbolic": "GSM-Symbolic"
 ALGORITHM_NAMES = {"ei": "EI", "ppo": "PPO", "rcrl": "RCRL", "grpo": "GRPO", "sft": "SFT"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arm:
     """Runs that differ in their seed alone.
 
@@ -77,7 +77,7 @@ class Arm:
         return paired(self, self, metric, second_stage=since, confidence=confidence)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """Arms that were measured alike, and may be compared.
 
