@@ -54,6 +54,7 @@ ALGORITHM_EXCEPTIONS = {
     "on_policy",
     "on_policy_trainer",
     "ppo_math",
+    "shared_prompts",
 }
 NETWORKS = {  # made of tensors from top to bottom; themselves imported only where one is needed
     "models/scalar_head.py",
@@ -61,6 +62,7 @@ NETWORKS = {  # made of tensors from top to bottom; themselves imported only whe
     "algorithms/ppo_math.py",
     "algorithms/minibatches.py",
     "algorithms/on_policy_trainer.py",
+    "algorithms/shared_prompts.py",
     "algorithms/ppo.py",
     "algorithms/grpo.py",
 }

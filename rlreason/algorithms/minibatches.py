@@ -6,14 +6,16 @@ from typing import Any
 
 import torch
 
+from rlreason.algorithms.shared_prompts import neighbours
+
 
 def arranged(
     batch: dict[str, Any], minibatch_size: int, micro_batch_size: int, rows: int, seed: int
 ) -> list[dict[str, Any]]:
-    """A batch in a new random order, cut into micro-batches.
+    """A batch in a new random order of its questions, cut into micro-batches.
 
-    Minibatches are random; within one, rows of similar length share a micro-batch, which changes nothing but the time
-    it takes, because losses are means over a minibatch's tokens.
+    Within a minibatch, the rows of a question and questions of similar length come together, which changes nothing but
+    the time it takes, because losses are means over a minibatch's tokens.
 
     Args:
         batch: Tensors of `rows` rows, and others that all micro-batches receive as they are.
@@ -27,10 +29,11 @@ def arranged(
     """
     mask = batch["completion_mask"] * batch.get("tool_mask", 1)
     micro_batches = []
+    prompts, lengths = batch["prompt_ids"] * batch["prompt_mask"], batch["completion_mask"].sum(1)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).to(mask.device)
-    for minibatch in order.split(minibatch_size):
+    for minibatch in neighbours(prompts, lengths, order).split(minibatch_size):
         tokens = mask[minibatch].sum().clamp(min=1)
-        by_length = minibatch[mask[minibatch].sum(1).argsort()]
+        by_length = minibatch[neighbours(prompts[minibatch], lengths[minibatch])]
         for chosen in by_length.split(micro_batch_size):
             part = {name: value[chosen] if _has_rows(value, rows) else value for name, value in batch.items()}
             micro_batches.append({**part, "minibatch_tokens": tokens})

@@ -21,6 +21,7 @@ from trl import GRPOTrainer
 from rlreason.algorithms.minibatches import arranged, columns
 from rlreason.algorithms.on_policy import Loop
 from rlreason.algorithms.ppo_math import importance_weights, masked_mean
+from rlreason.algorithms.shared_prompts import can_share, neighbours, packed
 from rlreason.algorithms.training import common_arguments, lora
 from rlreason.config import OnPolicyConfig
 from rlreason.types import ScoredRollout
@@ -138,7 +139,8 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def in_chunks(self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, time: int) -> Outputs:
         """`outputs` of any number of rows, in micro-batches of similar length."""
-        order = attention_mask.sum(1).argsort()
+        prompts = (input_ids * attention_mask)[:, :-time]
+        order = neighbours(prompts, attention_mask[:, -time:].sum(1))
         parts = [
             self.outputs(model, input_ids[rows], attention_mask[rows], time)
             for rows in order.split(self.settings.micro_batch_size)
@@ -149,8 +151,8 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def outputs(self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, time: int) -> Outputs:
         """Log-probs, entropies and values of the last `time` columns.
 
-        Rows are moved to the left first, so that causal attention needs no mask and no padded prompt is computed, and
-        the output layer reads completion tokens only.
+        No padded prompt is computed, a prompt that is longer than its completions only once for all of them, and the
+        output layer reads completion tokens only.
 
         Args:
             model: The policy or the reference model.
@@ -158,18 +160,15 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             attention_mask: Shape `(batch, columns)`.
             time: Columns of completions.
         """
-        left = (attention_mask.cumsum(1) == 0).sum(1, keepdim=True)
-        longest = int(attention_mask.sum(1).max())
-        columns = torch.arange(longest, device=input_ids.device) + left
-        ids = input_ids.gather(1, columns.clamp(max=input_ids.shape[1] - 1))
-        prompt_lengths = attention_mask[:, :-time].sum(1, keepdim=True)
-        positions = prompt_lengths - 1 + torch.arange(time + 1, device=input_ids.device)
-        positions = positions.clamp(max=longest - 1)
         language_model = self.accelerator.unwrap_model(model)
         language_model = language_model.get_base_model() if hasattr(language_model, "peft_config") else language_model
+        share = can_share(language_model, attention_mask, time)
+        rows = packed(input_ids, attention_mask, time, share)
         with self.accelerator.autocast():
-            hidden = language_model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        states = hidden.gather(1, positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+            hidden = language_model.base_model(
+                input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
+            ).last_hidden_state
+        states = hidden[rows.group, rows.states]
         written = attention_mask[:, -time:].bool()
         head = language_model.get_output_embeddings()
         logits = head(states[:, :-1][written].to(head.weight.dtype)).float() / self.temperature
@@ -181,11 +180,11 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         return Outputs(
             empty.masked_scatter(written, chosen),
             empty.masked_scatter(written, entropies),
-            None if model is self.reference else self.values(states, ids, prompt_lengths.squeeze(1), positions),
+            None if model is self.reference else self.values(states, input_ids, attention_mask),
         )
 
     def values(
-        self, states: torch.Tensor, ids: torch.Tensor, prompt_lengths: torch.Tensor, positions: torch.Tensor
+        self, states: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> torch.Tensor | None:
         """The critic's values; none here."""
         return None

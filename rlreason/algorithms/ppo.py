@@ -178,11 +178,9 @@ class PPOTrainer(OnPolicyTrainer):
                 self.measure(epochs_ended_early=1.0)
         return loss
 
-    def values(
-        self, states: torch.Tensor, ids: torch.Tensor, prompt_lengths: torch.Tensor, positions: torch.Tensor
-    ) -> torch.Tensor:
+    def values(self, states: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """The critic's values; during its warm-up a shared trunk is left alone."""
-        return self.critic(states.detach() if self.warming_up else states, ids, prompt_lengths, positions)
+        return self.critic(states.detach() if self.warming_up else states, input_ids, attention_mask)
 
     def reference_logprobs(self, batch: dict[str, Any]) -> torch.Tensor:
         """Log-probs of the initial policy; shape `(batch, time)`."""

@@ -25,16 +25,13 @@ class SharedCritic(nn.Module):  # type: ignore[misc]
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(
-        self, states: torch.Tensor, ids: torch.Tensor, prompt_lengths: torch.Tensor, positions: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Values of states.
 
         Args:
             states: The policy's last hidden states; shape `(batch, time + 1, hidden)`.
-            ids: Unused.
-            prompt_lengths: Unused.
-            positions: Unused.
+            input_ids: Unused.
+            attention_mask: Unused.
 
         Returns:
             Shape `(batch, time + 1)`, in float32.
@@ -56,21 +53,25 @@ class SeparateCritic(nn.Module):  # type: ignore[misc]
         self.model = model
         self.probability = probability
 
-    def forward(
-        self, states: torch.Tensor, ids: torch.Tensor, prompt_lengths: torch.Tensor, positions: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Values of states.
 
         Args:
-            states: Unused.
-            ids: Prompts and completions, padded on the right; shape `(batch, columns)`.
-            prompt_lengths: Shape `(batch,)`.
-            positions: The last token of each state, as an index into `ids`; shape `(batch, time + 1)`.
+            states: The policy's, of which only the shape is used; shape `(batch, time + 1, hidden)`.
+            input_ids: Prompts padded on the left, completions on the right; shape `(batch, columns)`.
+            attention_mask: Shape `(batch, columns)`.
 
         Returns:
             Shape `(batch, time + 1)`, in float32.
         """
-        logits = self.model(ids, prompt_lengths).logits.gather(1, positions)
+        time = states.shape[1] - 1
+        left = (attention_mask.cumsum(1) == 0).sum(1, keepdim=True)
+        longest = int(attention_mask.sum(1).max())
+        columns = torch.arange(longest, device=input_ids.device) + left
+        ids = input_ids.gather(1, columns.clamp(max=input_ids.shape[1] - 1))
+        prompt_lengths = attention_mask[:, :-time].sum(1, keepdim=True)
+        positions = prompt_lengths - 1 + torch.arange(time + 1, device=input_ids.device)
+        logits = self.model(ids, prompt_lengths.squeeze(1)).logits.gather(1, positions.clamp(max=longest - 1))
         return logits.sigmoid() if self.probability else logits
 
 

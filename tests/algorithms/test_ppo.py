@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from rlreason.algorithms.grpo import GroupTrainer
 from rlreason.algorithms.minibatches import arranged, columns
 from rlreason.algorithms.on_policy_trainer import Diverged, collapsed, trainer_config
 from rlreason.algorithms.ppo import PPOTrainer
+from rlreason.algorithms.shared_prompts import neighbours
 from rlreason.config import PPOConfig
 from rlreason.models.critic import SharedCritic, new_critic
 
@@ -140,13 +142,28 @@ def ragged() -> dict[str, torch.Tensor]:
     return batch
 
 
-def test_the_forward_pass_is_that_of_each_row_alone(tmp_path: Path) -> None:
+def of_equal_prompts() -> dict[str, torch.Tensor]:
+    """`ragged` with longer prompts, and more solutions of its first and third prompt, out of order."""
+    batch = ragged()
+    longer = torch.randint(2, 8, (4, 4))
+    batch["prompt_ids"] = torch.cat([batch["prompt_ids"], longer], dim=1)
+    batch["prompt_mask"] = torch.cat([batch["prompt_mask"], torch.ones_like(longer)], dim=1)
+    order = torch.tensor([0, 1, 2, 0, 3, 2, 0])
+    batch = {name: value[order] for name, value in batch.items()}
+    batch["completion_ids"] = torch.randint(2, 8, batch["completion_ids"].shape)
+    return batch
+
+
+@pytest.mark.parametrize("make", [ragged, of_equal_prompts])
+def test_the_forward_pass_is_that_of_each_row_alone(
+    tmp_path: Path, make: Callable[[], dict[str, torch.Tensor]]
+) -> None:
     model = policy().eval()
     trainer = ppo_trainer(tmp_path, model, PPO, 1, bandit)
     torch.nn.init.normal_(trainer.critic.head.weight)
-    batch = ragged()
+    batch = make()
     found = trainer.in_chunks(model, *columns(batch))
-    for row in range(4):
+    for row in range(len(batch["prompt_ids"])):
         prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
         completion = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
         output = model(input_ids=torch.cat([prompt, completion]).unsqueeze(0), output_hidden_states=True)
@@ -160,6 +177,41 @@ def test_the_forward_pass_is_that_of_each_row_alone(tmp_path: Path) -> None:
         values = trainer.critic.head(states).squeeze(1)
         assert torch.allclose(found.values[row, : count + 1], values, atol=1e-5)
         assert found.logprobs[row, count:].abs().sum() == 0
+
+
+def test_equal_prompts_are_computed_once_with_the_gradient_of_separate_rows(tmp_path: Path) -> None:
+    model = policy()
+    trainer = ppo_trainer(tmp_path, model, PPO, 1, bandit)
+    batch = of_equal_prompts()
+    ids, mask, time = columns(batch)
+    order = neighbours(batch["prompt_ids"] * batch["prompt_mask"], batch["completion_mask"].sum(1))
+    weights = torch.randn(len(ids), time)
+
+    def gradient(share: bool) -> tuple[int, torch.Tensor]:
+        read = []
+        hook = model.model.register_forward_pre_hook(
+            lambda module, arguments, keywords: read.append(keywords["input_ids"].numel()), with_kwargs=True
+        )
+        model.config._attn_implementation = "sdpa" if share else "eager"
+        model.zero_grad()
+        logprobs = trainer.outputs(model, ids[order], mask[order], time).logprobs
+        (logprobs * weights[order]).sum().backward()
+        hook.remove()
+        return sum(read), torch.cat([item.grad.flatten() for item in model.parameters()])
+
+    few, shared = gradient(True)
+    many, separate = gradient(False)
+    assert few < 0.8 * many
+    assert torch.allclose(shared, separate, atol=1e-5)
+
+
+def test_rows_of_a_prompt_follow_each_other_in_the_order_that_is_asked_for() -> None:
+    prompts = torch.tensor([[1, 2], [3, 4], [1, 2], [5, 6], [3, 4]])
+    lengths = torch.tensor([2, 9, 4, 1, 1])
+    assert prompts[neighbours(prompts, lengths)].tolist() == [[5, 6], [1, 2], [1, 2], [3, 4], [3, 4]]
+    order = torch.tensor([2, 3, 4, 1, 0])
+    assert prompts[neighbours(prompts, lengths, order)].tolist() == [[1, 2], [1, 2], [5, 6], [3, 4], [3, 4]]
+    assert sorted(neighbours(prompts, lengths, order).tolist()) == [0, 1, 2, 3, 4]
 
 
 def test_minibatches_hold_every_row_once_and_say_how_many_tokens_they_have() -> None:
@@ -276,5 +328,5 @@ def test_policy_critic_and_coefficient_are_resumed(tmp_path: Path) -> None:
 
 
 def test_values_of_a_shared_critic_start_at_zero() -> None:
-    assert SharedCritic(4)(torch.randn(2, 3, 4), *[torch.zeros(1)] * 3).abs().sum() == 0
+    assert SharedCritic(4)(torch.randn(2, 3, 4), *[torch.zeros(1)] * 2).abs().sum() == 0
     assert END != QUESTION
