@@ -35,6 +35,7 @@ COMMON = [
     f"algo.batches={BATCHES}",
     "algo.evaluations=1",
     "algo.kl_coefficient=0",
+    "algo.gap_limit=1e9",  # the rollouts are not of the policy that is being trained
 ]
 
 
