@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +23,7 @@ DATA_NAMES = {"gsm8k": "GSM8K", "svamp": "SVAMP", "gsm_symbolic": "GSM-Symbolic"
 ALGORITHM_NAMES = {"ei": "EI", "ppo": "PPO", "rcrl": "RCRL", "grpo": "GRPO", "sft": "SFT"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arm:
     """Runs that differ in their seed alone.
 
@@ -66,7 +66,11 @@ class Arm:
         evaluations = [evaluation(run, stage) for run in self.runs]
         if any(item is None or metric not in item.table for item in evaluations):
             return None
-        return crossed_estimate(matrix([item for item in evaluations if item is not None], metric))
+        estimate = crossed_estimate(matrix([item for item in evaluations if item is not None], metric))
+        # Student's t knows no bounds, a share does: what lies outside them is impossible, whatever the spread of seeds.
+        return (
+            replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high)) if share(metric) else estimate
+        )
 
     def difference(self, other: Arm, metric: str, stage: str = "final") -> Estimate | None:
         """Paired difference of this arm above another one, over the same problems and, where they share them, seeds.
@@ -80,7 +84,7 @@ class Arm:
         return paired(self, self, metric, metric, "final", "init")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """Arms that were measured alike, and may be compared.
 
@@ -150,6 +154,11 @@ def apart(run: StudyRun) -> dict[str, Any]:
 def evaluation(run: StudyRun, stage: str) -> Evaluation | None:
     """The evaluation of a stage, None where there is none."""
     return next((item for item in run.evaluations if item.stage == stage), None)
+
+
+def share(metric: str) -> bool:
+    """Whether a metric lies between 0 and 1."""
+    return "@" in metric or metric == "known_at_start"
 
 
 def matrix(evaluations: Sequence[Evaluation], metric: str) -> npt.NDArray[np.float64]:

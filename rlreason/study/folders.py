@@ -18,7 +18,7 @@ from rlreason.errors import UserError
 from rlreason.run import identity, read_lines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """What one checkpoint was found to be.
 
@@ -34,7 +34,7 @@ class Evaluation:
     table: pd.DataFrame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StudyRun:
     """A finished run.
 
@@ -87,7 +87,7 @@ class StudyRun:
         return sorted((path for path in found if path.name.startswith(beginnings)), key=_in_training_order)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
     """A folder of runs.
 

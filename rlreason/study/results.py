@@ -26,6 +26,7 @@ TIDY_COLUMNS = (
     "high",
     "seeds",
     "problems",
+    "best",
     "below_best",
     "below_best_low",
     "below_best_high",
@@ -39,8 +40,8 @@ TIDY_COLUMNS = (
 def tidy(comparison: Comparison) -> pd.DataFrame:
     """One row for every arm, stage ("init" and "final") and measure.
 
-    `below_best` is the paired difference to the arm whose mean is highest among those of the same model, and `p_value`
-    its test, corrected for the number of arms by Holm's method; both are empty for the best arm and for "init".
+    `best` marks the arm whose mean is highest among those of the same model; `below_best` is how far another arm lies
+    below it, a paired difference, and `p_value` its test, corrected for the number of arms by Holm's method.
     """
     rows = [
         _row(comparison, arm, stage, metric, estimate)
@@ -85,9 +86,12 @@ def pass_at_every_k(arm: Arm, stage: str = "final") -> list[tuple[int, Estimate]
     return curve
 
 
-def by_difficulty(arm: Arm, metric: str = "maj@1") -> list[tuple[int, Estimate]]:
+def by_difficulty(arm: Arm, metric: str = "maj@1", stage: str = "final") -> list[tuple[int, Estimate]]:
     """A measure by the number of steps of the reference solution; empty where solutions are not known."""
-    tables = [run.final.table for run in arm.runs]
+    measured = [evaluation(run, stage) for run in arm.runs]
+    tables = [item.table for item in measured if item is not None]
+    if len(tables) < len(measured):
+        return []
     found = []
     for steps in sorted(set(tables[0]["reference_steps"])):
         parts = [Evaluation("final", 0, table[table["reference_steps"] == steps]) for table in tables]
@@ -137,6 +141,7 @@ def _row(comparison: Comparison, arm: Arm, stage: str, metric: str, estimate: Es
         "high": estimate.high,
         "seeds": estimate.seeds,
         "problems": estimate.problems,
+        "best": False,
         "samples_drawn": spent["samples"] if stage == "final" else 0.0,
         "seconds": spent["seconds total"],
         "tokens": tokens,
@@ -151,6 +156,8 @@ def _against_best(rows: list[dict[str, object]], arms: Sequence[Arm], metric: st
     tested = []
     for row in others:
         arm = row["arm"]
+        if arm is best:
+            row["best"] = len(others) > 1
         if arm is best or not isinstance(arm, Arm):
             continue
         difference = best.difference(arm, metric)

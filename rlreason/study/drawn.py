@@ -1,0 +1,125 @@
+"""The figures of a comparison, drawn, each with a sentence that says what is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rlreason.study.arms import Arm, Comparison
+from rlreason.study.readings import Reading
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure.
+
+    Args:
+        name: Of its files, without ending.
+        title: A few words.
+        caption: One sentence that says what is drawn, and one that says from how much.
+        png: The picture.
+        svg: The same.
+    """
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+    svg: bytes
+
+
+def draw_all(comparison: Comparison, readings: Mapping[Arm, Reading]) -> list[Drawn]:
+    """Every figure that the data suffice for."""
+    from rlreason.study.figures import costs, results, style, training
+
+    k = comparison.k
+    whole = (
+        (
+            "results",
+            "Where the arms ended",
+            "Every measure at the end of training with its 95 % interval; the grey bar is where the arm started.",
+            lambda: results.final_results(comparison),
+        ),
+        (
+            "sample-complexity",
+            "How many samples it took",
+            "maj@1 against training rollouts, with 95 % bands; a dashed level is that of SFT at its end. "
+            "Each panel has its own scale.",
+            lambda: training.learning_curves(comparison),
+        ),
+        (
+            "trade-off",
+            f"maj@1 against pass@{k}",
+            f"pass@{k} against maj@1 from the start (grey) to the end (large marker); small markers are measured "
+            "checkpoints on the way, for SFT its epochs.",
+            lambda: training.trade_off(comparison),
+        ),
+        (
+            "pass-at-k",
+            "pass@k for every k",
+            "The probability that at least one of k samples is right, by the unbiased estimator.",
+            lambda: results.pass_at_k(comparison),
+        ),
+        (
+            "new-solutions",
+            "What training finds",
+            "Different right solutions per training question found so far, two solutions being the same when they do "
+            "the same operations.",
+            lambda: training.new_solutions(comparison, readings),
+        ),
+        (
+            "diversity",
+            "How different the samples of a question are",
+            "Left, the share of tokens that two samples of a test question differ in, at the start (bar) and at the "
+            "end; right, how many of the last policy's solutions the first one had already written.",
+            lambda: training.sample_diversity(comparison, readings),
+        ),
+        (
+            "steps",
+            "Harder questions",
+            "maj@1 by the number of steps of the reference solution.",
+            lambda: results.accuracy_by_steps(comparison),
+        ),
+        (
+            "other-questions",
+            "Questions of another kind",
+            "maj@1 before (bar) and after training on questions with more steps than training has.",
+            lambda: results.other_questions(comparison),
+        ),
+        (
+            "calibration",
+            "Can the outcome reward model be believed",
+            "The share of right solutions among the last policy's samples with a given score; on the dashed line "
+            "scores are probabilities.",
+            lambda: costs.score_calibration(comparison, readings),
+        ),
+        (
+            "costs",
+            "Where time and tokens went",
+            "Seconds and tokens of one run by what they were spent on, mean over seeds.",
+            lambda: costs.where_costs_went(comparison),
+        ),
+        (
+            "frontier",
+            "Accuracy for its cost",
+            "maj@1 at the end against what a run cost; no arm lies above the dashed frontier.",
+            lambda: costs.accuracy_for_cost(comparison),
+        ),
+    )
+    found = []
+    for name, title, caption, draw in whole:
+        figure = draw()
+        if figure is not None:
+            text = f"{caption} {basis(comparison)}"
+            found.append(Drawn(name, title, text, style.saved(figure, "png"), style.saved(figure, "svg")))
+    return found
+
+
+def basis(comparison: Comparison) -> str:
+    """How many runs, seeds and questions stand behind a figure."""
+    seeds = sorted({len(arm.runs) for arm in comparison.arms})
+    spoken = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    problems = sorted({len(arm.problems) for arm in comparison.arms})
+    questions = f"{problems[0]:,}" if len(problems) == 1 else f"{problems[0]:,} to {problems[-1]:,}"
+    plural = "" if seeds == [1] else "s"
+    return f"{spoken} seed{plural} per arm, {questions} questions."

@@ -1,0 +1,328 @@
+"""How every figure looks: colours safe for colour-blind readers, markers, panels, labels at the ends of lines.
+
+Colour and marker say the algorithm, line style and marker filling the reward, so that no two arms of a panel differ in
+colour alone. The colours are those of Okabe and Ito (2008, https://jfly.uni-koeln.de/color/).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from rlreason.study.arms import ALGORITHM_NAMES, Arm, Comparison
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, YELLOW, GREY, INK = "#E69F00", "#56B4E9", "#F0E442", "#767676", "#222222"
+ALGORITHMS = {  # colour and marker
+    "ei": (BLUE, "o"),
+    "ppo": (VERMILION, "s"),
+    "rcrl": (GREEN, "^"),
+    "grpo": (PURPLE, "D"),
+    "sft": (ORANGE, "v"),
+}
+REWARDS = {"sparse": ("-", "full"), "dense": ((0, (5, 2)), "none"), "orm": ((0, (1.2, 1.4)), "left")}
+VARIANT_MARKERS = ("P", "X", "*", "h", "p", "d")
+INITS = {"scratch": "from the pretrained model", "sft": "from the SFT model"}
+REWARD_NAMES = {"sparse": "sparse", "dense": "dense", "orm": "ORM"}
+MOST_END_LABELS = 11
+RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    "axes.edgecolor": "#8a8a8a",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "text.color": INK,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.facecolor": "white",
+    "svg.hashsalt": "rlreason",
+}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draw with the settings above, whatever else the process has set."""
+
+    @functools.wraps(draw)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        import matplotlib
+
+        with matplotlib.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an arm is drawn with.
+
+    Args:
+        color: Of its algorithm.
+        marker: Of its algorithm, or another one for its second and further variants.
+        line: Line style of its reward.
+        filling: Marker filling of its reward.
+    """
+
+    color: str
+    marker: str
+    line: Any
+    filling: Any
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """Keyword arguments for markers."""
+        return {
+            "color": self.color,
+            "marker": self.marker,
+            "fillstyle": self.filling,
+            "markerfacecoloralt": "white",
+            "markeredgewidth": 1.2,
+        }
+
+
+def looks(comparison: Comparison) -> dict[Arm, Look]:
+    """The look of every arm; variants of one algorithm keep its colour and get markers of their own."""
+    variants: dict[str, list[str]] = {}
+    found = {}
+    for arm in comparison.arms:
+        seen = variants.setdefault(arm.algo, [])
+        if arm.variant not in seen:
+            seen.append(arm.variant)
+        number = seen.index(arm.variant)
+        color, marker = ALGORITHMS.get(arm.algo, (SKY, "h"))
+        if number:
+            marker = VARIANT_MARKERS[(number - 1) % len(VARIANT_MARKERS)]
+        line, filling = REWARDS.get(arm.reward, ("-", "full"))
+        found[arm] = Look(color, marker, line, filling)
+    return found
+
+
+def short_label(arm: Arm) -> str:
+    """An arm's name where model and init are said elsewhere."""
+    reward = "" if arm.algo == "sft" else f" {REWARD_NAMES.get(arm.reward, arm.reward)}"
+    variant = f" ({', '.join(part.rpartition('.')[2] for part in arm.variant.split(', '))})" if arm.variant else ""
+    return f"{ALGORITHM_NAMES.get(arm.algo, arm.algo)}{reward}{variant}"
+
+
+Group = tuple[str, tuple[Arm, ...]]
+
+
+def groups(comparison: Comparison, arms: Iterable[Arm]) -> list[list[Group]]:
+    """The arms as rows of panels: a row for every model, a panel for every init, each with its title.
+
+    Every row has a panel for every init that any model has, so that panels stand below each other; such a panel may
+    be empty.
+    """
+    chosen = list(arms)
+    inits = [init for init in INITS if any(arm.init == init for arm in chosen)]
+    rows = []
+    for model in comparison.models:
+        if any(arm.model == model for arm in chosen):
+            rows.append(
+                [
+                    (
+                        f"{model}, {INITS[init]}",
+                        tuple(arm for arm in chosen if (arm.model, arm.init) == (model, init)),
+                    )
+                    for init in inits
+                ]
+            )
+    return rows
+
+
+def panels(
+    rows: int, columns: int, height: float = 3.0, width: float = 4.8, **keywords: Any
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with a grid of panels that share their axes unless told otherwise."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(6.4, width * columns), height * rows + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    shared = {"sharex": True, "sharey": True, **keywords}
+    axes = figure.subplots(rows, columns, squeeze=False, **shared)
+    return figure, [list(row) for row in axes]
+
+
+def outer_labels(axes: Sequence[Sequence[Axes]], across: str, up: str) -> None:
+    """Name the axes once: `across` below the lowest panels, `up` left of the leftmost."""
+    for panel in axes[-1]:
+        panel.set_xlabel(across)
+    for row in axes:
+        row[0].set_ylabel(up)
+
+
+def shares(axis: Any, most: int = 6) -> None:
+    """Ticks of an axis of shares, which ends at 0 and 1; call it when everything is drawn."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    low, high = axis.get_view_interval()
+    margin = 0.025 * (min(high, 1.0) - max(low, 0.0))
+    limit = axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim
+    limit(max(low, -margin), min(high, 1 + margin), auto=None)
+    axis.set_major_locator(MaxNLocator(nbins=most, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+
+
+def counts(axis: Any) -> None:
+    """Show counts as 12k or 1.5M."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+
+
+def short_count(value: float) -> str:
+    """A count in three digits and a letter, such as "12k"."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+@dataclass(frozen=True)
+class EndLabel:
+    """A label for the right end of a line.
+
+    Args:
+        x: Of the line's end, in data.
+        y: Of the line's end, in data.
+        text: What it says.
+        color: That of the line.
+    """
+
+    x: float
+    y: float
+    text: str
+    color: str
+
+
+def label_ends(axes: Axes, labels: Sequence[EndLabel], inches: float = 2.5) -> None:
+    """Write labels right of the panel, apart from each other, each tied to the end of its line.
+
+    Args:
+        axes: The panel; its limits must be final.
+        labels: What to write.
+        inches: Height of the panel.
+    """
+    if not labels:
+        return
+    low, high = axes.get_ylim()
+    ordered = sorted(labels, key=lambda label: label.y)
+    heights = spread([(label.y - low) / (high - low) for label in ordered], 11.5 / (inches * 72))
+    for label, height in zip(ordered, heights, strict=True):
+        axes.annotate(
+            label.text,
+            (label.x, label.y),
+            (1.06, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8.5,
+            color=_readable(label.color),
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": label.color,
+                "lw": 0.6,
+                "alpha": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 3,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def spread(positions: Sequence[float], gap: float) -> list[float]:
+    """Ascending positions moved as little as needed to lie `gap` apart, and within 0 to 1 where there is room."""
+    moved = list(positions)
+    for _ in range(100):
+        for index in range(1, len(moved)):
+            overlap = gap - (moved[index] - moved[index - 1])
+            if overlap > 0:
+                moved[index - 1] -= overlap / 2
+                moved[index] += overlap / 2
+    moved[-1] = min(moved[-1], 1.0)
+    for index in range(len(moved) - 2, -1, -1):
+        moved[index] = min(moved[index], moved[index + 1] - gap)
+    moved[0] = max(moved[0], 0.0)
+    for index in range(1, len(moved)):
+        moved[index] = max(moved[index], moved[index - 1] + gap)
+    return moved
+
+
+def finish_lines(
+    figure: Figure, ends: Mapping[Axes, Sequence[EndLabel]], comparison: Comparison, arms: Iterable[Arm]
+) -> None:
+    """Label the lines of all panels at their ends, or all in a legend where a panel has too many of them."""
+    if all(len(labels) <= MOST_END_LABELS for labels in ends.values()):
+        for panel, labels in ends.items():
+            label_ends(panel, labels, panel.get_position().height * figure.get_figheight() * 0.9)
+    else:
+        legend(figure, arm_handles(comparison, arms))
+
+
+def legend(figure: Figure, handles: Sequence[Any], columns: int | None = None) -> None:
+    """A legend below all panels."""
+    if not handles:
+        return
+    per_row = columns or min(len(handles), max(2, math.floor(figure.get_figwidth() / 2.1)))
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=per_row, handlelength=2.6, columnspacing=1.6)
+
+
+def arm_handles(comparison: Comparison, arms: Iterable[Arm], lines: bool = True) -> list[Any]:
+    """Legend entries, one for every different short label."""
+    from matplotlib.lines import Line2D
+
+    found: dict[str, Any] = {}
+    chosen = looks(comparison)
+    for arm in arms:
+        look = chosen[arm]
+        style = look.line if lines and arm.algo != "sft" else "none" if not lines else "-"
+        found.setdefault(short_label(arm), Line2D([], [], linestyle=style, label=short_label(arm), **look.marks))
+    return list(found.values())
+
+
+def saved(figure: Figure, kind: str) -> bytes:
+    """The figure as "png" or "svg"; equal figures give equal bytes."""
+    import matplotlib
+
+    buffer = BytesIO()
+    with matplotlib.rc_context(RC):
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _readable(color: str) -> str:
+    """The colour dark enough for text on white."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    red, green, blue = to_rgb(color)
+    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    factor = min(1.0, 0.42 / light) if light > 0 else 1.0
+    return str(to_hex((red * factor, green * factor, blue * factor)))
