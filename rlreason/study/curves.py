@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlreason.evaluation.statistics import Estimate, crossed_estimate, samples_to_reach
-from rlreason.study.arms import Arm, matrix
+from rlreason.evaluation.statistics import Estimate, samples_to_reach
+from rlreason.study.arms import Arm, matrix, mean
 
 SHARE_OF_FINAL = 0.95
 
@@ -51,7 +51,7 @@ def learning_curve(arm: Arm, metric: str = "maj@1") -> list[Point]:
     for stage in stages:
         evaluations = [course[stage] for course in courses]
         samples = float(np.mean([item.samples_seen for item in evaluations]))
-        points.append(Point(samples, crossed_estimate(matrix(evaluations, metric))))
+        points.append(Point(samples, mean(matrix(evaluations, metric), metric)))
     return points
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from rlreason.errors import UserError
 from rlreason.run import identity, read_lines
@@ -123,11 +122,19 @@ def read_study(folder: Path) -> Study:
         if not (path / "result.json").exists():
             missing.add(path.name)
             continue
+        without: list[str] = []
         try:
-            run = _read_run(path, troubles)
-        except (ValueError, KeyError, TypeError, OSError, yaml.YAMLError) as error:
+            run = _read_run(path, without)
+        except KeyError as error:
+            troubles.append(f"{path.name}: left out, its result.json has no {error}")
+            continue
+        except (ValueError, TypeError, OSError) as error:
             troubles.append(f"{path.name}: left out, {_in_one_line(error)}")
             continue
+        if run.settings["task.name"] != "train":
+            troubles.append(f"{path.name}: left out, task={run.settings['task.name']} trains nothing")
+            continue
+        troubles += without
         (judged if run.settings["algo.name"] == "orm" else runs).append(run)
     if not runs and not judged:
         begun = f"; {len(missing)} are not finished" if missing else ""
@@ -148,7 +155,10 @@ def read_columns(path: Path, columns: list[str]) -> pa.Table:
 
 
 def _read_run(folder: Path, troubles: list[str]) -> StudyRun:
-    result = json.loads((folder / "result.json").read_text())
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"result.json cannot be read ({_in_one_line(error)})") from error
     split = result["config"]["eval"]["split"]
     evaluations, elsewhere = [], []
     for record in result["evaluations"]:
@@ -161,8 +171,11 @@ def _read_run(folder: Path, troubles: list[str]) -> StudyRun:
             troubles.append(f"{folder.name}: without {record['stage']}, {error}")
     for stage in ("init", "final"):
         path = folder / "evaluations" / f"ood-{stage}.parquet"
-        if path.exists():
-            elsewhere.append(Evaluation(stage, 0, _read_evaluation(path)))
+        try:
+            if path.exists():
+                elsewhere.append(Evaluation(stage, 0, _read_evaluation(path)))
+        except ValueError as error:
+            troubles.append(f"{folder.name}: {error}")
     return StudyRun(folder, result, tuple(evaluations), tuple(elsewhere))
 
 
@@ -180,7 +193,7 @@ def _planned(folder: Path) -> Iterator[str]:
     """Names of the runs that the study is to have."""
     try:
         plan = json.loads((folder / "study.json").read_text())
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return
     for job in plan.get("jobs", ()):
         yield job["name"]

@@ -41,6 +41,7 @@ def whole_table(
     if not joined:
         return further
     whole = pd.concat(joined, ignore_index=True).infer_objects()
+    whole = whole.astype({"seeds": "Int64", "problems": "Int64"})
     order = [comparison.title for comparison in comparisons]
     position = whole["comparison"].map({title: number for number, title in enumerate([*order, JUDGES])})
     return whole.loc[position.sort_values(kind="stable").index].reset_index(drop=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from rlreason.evaluation.metrics import pass_at_k
-from rlreason.evaluation.statistics import Estimate, crossed_estimate, holm
-from rlreason.study.arms import Arm, Comparison, evaluation, matrix
+from rlreason.evaluation.statistics import Estimate, holm
+from rlreason.study.arms import Arm, Comparison, evaluation, matrix, mean
 from rlreason.study.folders import Evaluation
 
 TIDY_COLUMNS = (
@@ -72,7 +72,7 @@ def pass_at_every_k(arm: Arm, stage: str = "final") -> list[tuple[int, Estimate]
     evaluations = [item for item in tables if item is not None]
     drawn = int(min(item.table["samples"].min() for item in evaluations))
     curve = []
-    for k in sorted({2**power for power in range(drawn.bit_length()) if 2**power <= drawn} | ({drawn} - {0})):
+    for k in sorted({2**power for power in range(drawn.bit_length())} | ({drawn} - {0})):
         values = []
         for item in evaluations:
             known = {
@@ -82,7 +82,7 @@ def pass_at_every_k(arm: Arm, stage: str = "final") -> list[tuple[int, Estimate]
             pairs = zip(item.table["samples"], item.table["right"], strict=True)
             values.append(pd.Series([known[pair] for pair in pairs], index=item.table.index))
         shared = pd.concat(values, axis=1, join="inner").to_numpy().T
-        curve.append((k, crossed_estimate(shared)))
+        curve.append((k, mean(shared, f"pass@{k}")))
     return curve
 
 
@@ -96,7 +96,7 @@ def by_difficulty(arm: Arm, metric: str = "maj@1", stage: str = "final") -> list
     for steps in sorted(set(tables[0]["reference_steps"])):
         parts = [Evaluation("final", 0, table[table["reference_steps"] == steps]) for table in tables]
         if steps > 0 and all(len(part.table) for part in parts):
-            found.append((int(steps), crossed_estimate(matrix(parts, metric))))
+            found.append((int(steps), mean(matrix(parts, metric), metric)))
     return found
 
 
@@ -104,8 +104,10 @@ def out_of_distribution(arm: Arm) -> tuple[Estimate, Estimate] | None:
     """Greedy accuracy of the first and the last policy on questions of another kind; None where not measured."""
     if any(len(run.out_of_distribution) != 2 for run in arm.runs):
         return None
-    first = crossed_estimate(matrix([run.out_of_distribution[0] for run in arm.runs], "maj@1"))
-    return first, crossed_estimate(matrix([run.out_of_distribution[1] for run in arm.runs], "maj@1"))
+    first, last = (
+        mean(matrix([run.out_of_distribution[number] for run in arm.runs], "maj@1"), "maj@1") for number in (0, 1)
+    )
+    return first, last
 
 
 def costs(arm: Arm) -> dict[str, float]:

@@ -193,6 +193,7 @@ def _against_best(record: Record | None, digits: int) -> Cell:
     if pd.isna(record.below_best):
         return Cell(_value(record, digits), best=bool(record.best))
     below = f"{-record.below_best:+.3f}".replace("-", "\N{MINUS SIGN}")
+    below = "0.000" if float(record.below_best) < 0.0005 else below
     return Cell(_value(record, digits), f"{below}, {p_text(record.p_value)}", bool(record.best))
 
 

@@ -39,7 +39,7 @@ def report(config: ExperimentConfig, conf: Path, console: Console) -> None:
     for line in written.left_out:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if study.missing:
-        console.print(f"{len(study.missing)} runs are not finished yet", highlight=False)
+        console.print(f"not finished yet: {len(study.missing)} of the runs", highlight=False)
     console.print(f"the report is in {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
 

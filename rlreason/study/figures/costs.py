@@ -89,7 +89,8 @@ def score_calibration(comparison: Comparison, readings: Mapping[Arm, Reading]) -
     for line, row in zip(axes, rows, strict=True):
         for panel, (title, arms) in zip(line, row, strict=True):
             panel.set_title(title)
-            panel.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+            if arms:
+                panel.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
             for arm in arms:
                 mean = [point[0] for point in judged[arm].curve]
                 share = [point[1] for point in judged[arm].curve]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rlreason.evaluation.statistics import Estimate
 
 ROW = 0.25  # inches of height
-START = {"linestyle": "none", "marker": "|", "markersize": 9, "color": GREY, "markeredgewidth": 1.6}
+START: dict[str, Any] = {"linestyle": "none", "marker": "|", "markersize": 9, "color": GREY, "markeredgewidth": 1.6}
 Rows = list[Arm | None]  # from top to bottom; None is the line of a heading
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rlreason.study.arms import Arm, Comparison
 from rlreason.study.figures import dots, style
-from rlreason.study.figures.style import GREY, EndLabel, short_label
+from rlreason.study.figures.labels import EndLabel, finish_lines
+from rlreason.study.figures.style import GREY, short_label
 from rlreason.study.results import by_difficulty, out_of_distribution, pass_at_every_k
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _lines(
                 ends[panel].append(EndLabel(x[-1], y[-1], short_label(arm), look.color))
             scale(panel)
             style.shares(panel.yaxis)
-    style.finish_lines(figure, ends, comparison, curves)
+    finish_lines(figure, ends, comparison, curves)
     return figure, axes
 
 

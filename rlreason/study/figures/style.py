@@ -1,4 +1,4 @@
-"""How every figure looks: colours safe for colour-blind readers, markers, panels, labels at the ends of lines.
+"""How every figure looks: colours safe for colour-blind readers, markers, panels and legends.
 
 Colour and marker say the algorithm, line style and marker filling the reward, so that no two arms of a panel differ in
 colour alone. The colours are those of Okabe and Ito (2008, https://jfly.uni-koeln.de/color/).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -32,8 +32,7 @@ REWARDS = {"sparse": ("-", "full"), "dense": ((0, (5, 2)), "none"), "orm": ((0, 
 VARIANT_MARKERS = ("P", "X", "*", "h", "p", "d")
 INITS = {"scratch": "from the pretrained model", "sft": "from the SFT model"}
 REWARD_NAMES = {"sparse": "sparse", "dense": "dense", "orm": "ORM"}
-MOST_END_LABELS = 11
-RC: dict[str, Any] = {
+RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -171,11 +170,15 @@ def panels(
 
 
 def outer_labels(axes: Sequence[Sequence[Axes]], across: str, up: str) -> None:
-    """Name the axes once: `across` below the lowest panels, `up` left of the leftmost."""
-    for panel in axes[-1]:
-        panel.set_xlabel(across)
+    """Name the axes once: `across` below the lowest panels, `up` left of the leftmost; hide panels that are empty."""
     for row in axes:
-        row[0].set_ylabel(up)
+        for panel in row:
+            panel.set_visible(panel.has_data())
+        next(panel for panel in row if panel.has_data()).set_ylabel(up)
+    for column in zip(*axes, strict=True):
+        lowest = [panel for panel in column if panel.has_data()][-1]
+        lowest.set_xlabel(across)
+        lowest.tick_params(labelbottom=True)
 
 
 def shares(axis: Any, most: int = 6) -> None:
@@ -205,87 +208,6 @@ def short_count(value: float) -> str:
     return f"{value:.3g}"
 
 
-@dataclass(frozen=True)
-class EndLabel:
-    """A label for the right end of a line.
-
-    Args:
-        x: Of the line's end, in data.
-        y: Of the line's end, in data.
-        text: What it says.
-        color: That of the line.
-    """
-
-    x: float
-    y: float
-    text: str
-    color: str
-
-
-def label_ends(axes: Axes, labels: Sequence[EndLabel], inches: float = 2.5) -> None:
-    """Write labels right of the panel, apart from each other, each tied to the end of its line.
-
-    Args:
-        axes: The panel; its limits must be final.
-        labels: What to write.
-        inches: Height of the panel.
-    """
-    if not labels:
-        return
-    low, high = axes.get_ylim()
-    ordered = sorted(labels, key=lambda label: label.y)
-    heights = spread([(label.y - low) / (high - low) for label in ordered], 11.5 / (inches * 72))
-    for label, height in zip(ordered, heights, strict=True):
-        axes.annotate(
-            label.text,
-            (label.x, label.y),
-            (1.06, height),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8.5,
-            color=_readable(label.color),
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": label.color,
-                "lw": 0.6,
-                "alpha": 0.6,
-                "shrinkA": 1,
-                "shrinkB": 3,
-                "relpos": (0, 0.5),
-            },
-        )
-
-
-def spread(positions: Sequence[float], gap: float) -> list[float]:
-    """Ascending positions moved as little as needed to lie `gap` apart, and within 0 to 1 where there is room."""
-    moved = list(positions)
-    for _ in range(100):
-        for index in range(1, len(moved)):
-            overlap = gap - (moved[index] - moved[index - 1])
-            if overlap > 0:
-                moved[index - 1] -= overlap / 2
-                moved[index] += overlap / 2
-    moved[-1] = min(moved[-1], 1.0)
-    for index in range(len(moved) - 2, -1, -1):
-        moved[index] = min(moved[index], moved[index + 1] - gap)
-    moved[0] = max(moved[0], 0.0)
-    for index in range(1, len(moved)):
-        moved[index] = max(moved[index], moved[index - 1] + gap)
-    return moved
-
-
-def finish_lines(
-    figure: Figure, ends: Mapping[Axes, Sequence[EndLabel]], comparison: Comparison, arms: Iterable[Arm]
-) -> None:
-    """Label the lines of all panels at their ends, or all in a legend where a panel has too many of them."""
-    if all(len(labels) <= MOST_END_LABELS for labels in ends.values()):
-        for panel, labels in ends.items():
-            label_ends(panel, labels, panel.get_position().height * figure.get_figheight() * 0.9)
-    else:
-        legend(figure, arm_handles(comparison, arms))
-
-
 def legend(figure: Figure, handles: Sequence[Any], columns: int | None = None) -> None:
     """A legend below all panels."""
     if not handles:
@@ -302,7 +224,7 @@ def arm_handles(comparison: Comparison, arms: Iterable[Arm], lines: bool = True)
     chosen = looks(comparison)
     for arm in arms:
         look = chosen[arm]
-        style = look.line if lines and arm.algo != "sft" else "none" if not lines else "-"
+        style: Any = look.line if lines and arm.algo != "sft" else "none" if not lines else "-"
         found.setdefault(short_label(arm), Line2D([], [], linestyle=style, label=short_label(arm), **look.marks))
     return list(found.values())
 
@@ -316,13 +238,3 @@ def saved(figure: Figure, kind: str) -> bytes:
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
     return buffer.getvalue()
-
-
-def _readable(color: str) -> str:
-    """The colour dark enough for text on white."""
-    from matplotlib.colors import to_hex, to_rgb
-
-    red, green, blue = to_rgb(color)
-    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    factor = min(1.0, 0.42 / light) if light > 0 else 1.0
-    return str(to_hex((red * factor, green * factor, blue * factor)))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rlreason.study.arms import Arm, Comparison
 from rlreason.study.curves import learning_curve, path
 from rlreason.study.figures import dots, style
-from rlreason.study.figures.style import GREY, EndLabel, short_label
+from rlreason.study.figures.labels import EndLabel, finish_lines
+from rlreason.study.figures.style import GREY, short_label
 from rlreason.study.readings import Reading
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def learning_curves(comparison: Comparison, metric: str = "maj@1") -> Figure | N
     for panel in ends:
         style.shares(panel.yaxis)
         style.counts(panel.xaxis)
-    style.finish_lines(figure, ends, comparison, curves)
+    finish_lines(figure, ends, comparison, curves)
     style.outer_labels(axes, "training rollouts drawn", metric)
     return figure
 
@@ -117,7 +118,7 @@ def new_solutions(comparison: Comparison, readings: Mapping[Arm, Reading]) -> Fi
                 ends[panel].append(EndLabel(x[-1], y[-1], short_label(arm), looks[arm].color))
             style.counts(panel.xaxis)
             panel.set_ylim(bottom=0)
-    style.finish_lines(figure, ends, comparison, found)
+    finish_lines(figure, ends, comparison, found)
     style.outer_labels(axes, "training rollouts drawn", "different right solutions\nper question so far")
     return figure
 
