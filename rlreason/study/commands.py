@@ -18,7 +18,7 @@ Compose = Callable[[Sequence[str]], Mapping[str, Any] | None]
 ALWAYS_NAMED = ("algo", "model", "data", "init", "reward")
 NAMED_IF_CHANGED = ("task", "prompt", "engine", "orm")
 LEFT_OUT = ("seed", "study")
-PLAIN = re.compile(r"[\w./:@+-]+")
+PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_./][\w./:@+-]*", re.IGNORECASE)
 
 
 def command(arm: Arm, study: str, compose: Compose) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -189,14 +188,13 @@ def _read_evaluation(path: Path) -> pd.DataFrame:
     return table.set_index("problem_id").sort_index()
 
 
-def _planned(folder: Path) -> Iterator[str]:
-    """Names of the runs that the study is to have."""
+def _planned(folder: Path) -> list[str]:
+    """Names of the runs that the study is to have, none where no plan tells them."""
     try:
-        plan = json.loads((folder / "study.json").read_text())
-    except (OSError, ValueError):
-        return
-    for job in plan.get("jobs", ()):
-        yield job["name"]
+        plan = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        return [str(job["name"]) for job in plan["jobs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def events(run: StudyRun) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ PROBLEMS = 24
 K = 4
 TRAINING_PROBLEMS = 10
 STEPS = (1, 2, 3)
+EVIL = "<script>alert(1)</script> | `` ``` </td> {{ 7*7 }}"
 
 
 @cache
@@ -73,10 +74,17 @@ def write_stage(run: Path, stage: str, scored: Sequence[ScoredRollout]) -> None:
 
 
 def evaluate(
-    run: Path, stage: str, accuracy: float, generator: np.random.Generator, k: int, split: str, scores: bool
-) -> dict[str, Any]:
-    """Sample, measure and store one checkpoint; its metrics, as result.json has them."""
-    greedy = samples(generator, accuracy, PROBLEMS, 1, 1)
+    run: Path,
+    stage: str,
+    accuracy: float,
+    generator: np.random.Generator,
+    k: int,
+    split: str,
+    scores: bool,
+    greedy: Sequence[ScoredRollout] = (),
+) -> tuple[dict[str, Any], Sequence[ScoredRollout]]:
+    """Sample, measure and store one checkpoint; its metrics, as result.json has them, and the greedy rollouts."""
+    greedy = greedy or samples(generator, accuracy, PROBLEMS, 1, 1)
     sampled = samples(generator, accuracy, PROBLEMS, k, 3)
     name = f"{split}-{stage}"
     write_stage(run, f"{name}-greedy", greedy)
@@ -91,7 +99,7 @@ def evaluate(
         )
     values = measure(greedy, sampled, k, step_scores, at_start=sampled if k else ())
     write_values(run, name, values, Counter(item.rollout.problem_id for item in sampled if item.correct), k)
-    return {metric: interval.to_dict() for metric, interval in intervals(values, 100).items()}
+    return {metric: interval.to_dict() for metric, interval in intervals(values, 100).items()}, greedy
 
 
 def write_values(run: Path, name: str, values: dict[str, Any], right: Counter, k: int) -> None:
@@ -148,11 +156,12 @@ def make_run(
                     run / "metrics.jsonl", {"stage": f"sampled-{stage}", "samples_seen": sum(rollouts.values())}
                 )
         stage = f"round-{number}" if number else "init"
-        metrics = evaluate(run, stage, accuracy, generator, k_between if number else k, split, scores)
+        metrics, greedy = evaluate(run, stage, accuracy, generator, k_between if number else k, split, scores)
         evaluations.append({"stage": stage, "samples_seen": sum(rollouts.values()), "metrics": metrics})
         append_line(run / "journal.jsonl", {"stage": f"log-evaluate-{stage}", "seconds": {"total": 1.0}, "tokens": {}})
     seen = sum(rollouts.values())
-    metrics = evaluate(run, "final", accuracies[-1], generator, k, split, scores)
+    # The last policy is the last checkpoint, and greedy decoding is the same each time.
+    metrics, _ = evaluate(run, "final", accuracies[-1], generator, k, split, scores, greedy)
     evaluations.append({"stage": "final", "samples_seen": seen, "metrics": metrics})
     if ood:
         for stage, accuracy in (("init", accuracies[0]), ("final", accuracies[-1])):
@@ -209,3 +218,11 @@ def make_study(folder: Path) -> Path:
         make_run(folder, "ei", model="small", seed=seed, accuracies=(0.3, 0.9))
     make_run(folder, "ppo", model="small", finished=False)
     return folder
+
+
+def write_evil_rollouts(run: Path) -> None:
+    """Training rollouts whose text would do harm if it were not escaped."""
+    text = f"1+1=2\n{EVIL}\n#### 2"
+    steps = ((0, 6, 0.25), (len(text) - 6, len(text), 1.0))
+    for stage in ("round-1", "round-2"):
+        write_stage(run, stage, [rollout("q1", 0, text, True, steps), rollout("q1", 1, "1+1=3\n#### 3", False)])

@@ -229,12 +229,14 @@ def arm_handles(comparison: Comparison, arms: Iterable[Arm], lines: bool = True)
     return list(found.values())
 
 
-def saved(figure: Figure, kind: str) -> bytes:
-    """The figure as "png" or "svg"; equal figures give equal bytes."""
+def saved(figure: Figure) -> tuple[bytes, bytes]:
+    """The figure as PNG and as SVG; equal figures give equal bytes."""
     import matplotlib
 
-    buffer = BytesIO()
     with matplotlib.rc_context(RC):
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    return buffer.getvalue()
+        png, svg = BytesIO(), BytesIO()
+        figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
+        # The layout stays as it was found for the first; finding it again would take longer than drawing.
+        figure.set_layout_engine("none")
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    return png.getvalue(), svg.getvalue()
