@@ -63,11 +63,12 @@ class Arm:
         return sorted(shared.intersection(*(run.final.table.index for run in self.runs[1:])))
 
     def estimate(self, metric: str, stage: str = "final") -> Estimate | None:
-        """Mean of a metric over seeds and problems; None where a run lacks it."""
-        evaluations = [evaluation(run, stage) for run in self.runs]
-        if any(item is None or metric not in item.table for item in evaluations):
+        """Mean of a metric over seeds and problems; None where a run lacks it, or the runs share no problem."""
+        evaluations = [item for run in self.runs if (item := evaluation(run, stage)) and metric in item.table]
+        if len(evaluations) < len(self.runs):
             return None
-        return mean(matrix([item for item in evaluations if item is not None], metric), metric)
+        values = matrix(evaluations, metric)
+        return mean(values, metric) if values.size else None
 
     def difference(self, other: Arm, metric: str, stage: str = "final") -> Estimate | None:
         """Paired difference of this arm above another one, over the same problems and, where they share them, seeds.

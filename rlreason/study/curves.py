@@ -51,7 +51,9 @@ def learning_curve(arm: Arm, metric: str = "maj@1") -> list[Point]:
     for stage in stages:
         evaluations = [course[stage] for course in courses]
         samples = float(np.mean([item.samples_seen for item in evaluations]))
-        points.append(Point(samples, mean(matrix(evaluations, metric), metric)))
+        values = matrix(evaluations, metric)
+        if values.size:
+            points.append(Point(samples, mean(values, metric)))
     return points
 
 

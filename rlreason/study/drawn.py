@@ -35,8 +35,8 @@ CAPTIONS = {  # title and caption, in the order of the report
     ),
     "sample-complexity": (
         "How many samples it took",
-        "maj@1 against training rollouts, with 95 % bands; a dashed level is that of SFT at its end. Each panel has its "
-        "own scale.",
+        "maj@1 against training rollouts, with 95 % bands; a dashed level is that of SFT at its end. Each panel has "
+        "its own scale.",
     ),
     "trade-off": (
         "maj@1 against pass@K",

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -185,7 +186,13 @@ def _read_evaluation(path: Path) -> pd.DataFrame:
         table: pd.DataFrame = pq.read_table(path).to_pandas()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path.name} cannot be read ({_in_one_line(error)})") from error
-    return table.set_index("problem_id").sort_index()
+    absent = [name for name in ("problem_id", "reference_steps", "samples", "right", "maj@1") if name not in table]
+    if absent:
+        raise ValueError(f"{path.name} has no {', '.join(absent)}")
+    table = table.set_index("problem_id").sort_index()
+    if table.empty or not table.index.is_unique or not np.isfinite(table.to_numpy(dtype=np.float64)).all():
+        raise ValueError(f"{path.name} must have finite values, once for every question")
+    return table
 
 
 def _planned(folder: Path) -> list[str]:

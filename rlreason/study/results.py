@@ -82,7 +82,8 @@ def pass_at_every_k(arm: Arm, stage: str = "final") -> list[tuple[int, Estimate]
             pairs = zip(item.table["samples"], item.table["right"], strict=True)
             values.append(pd.Series([known[pair] for pair in pairs], index=item.table.index))
         shared = pd.concat(values, axis=1, join="inner").to_numpy().T
-        curve.append((k, mean(shared, f"pass@{k}")))
+        if shared.size:
+            curve.append((k, mean(shared, f"pass@{k}")))
     return curve
 
 
@@ -95,8 +96,9 @@ def by_difficulty(arm: Arm, metric: str = "maj@1", stage: str = "final") -> list
     found = []
     for steps in sorted(set(tables[0]["reference_steps"])):
         parts = [Evaluation("final", 0, table[table["reference_steps"] == steps]) for table in tables]
-        if steps > 0 and all(len(part.table) for part in parts):
-            found.append((int(steps), mean(matrix(parts, metric), metric)))
+        values = matrix(parts, metric)
+        if steps > 0 and values.size:
+            found.append((int(steps), mean(values, metric)))
     return found
 
 
@@ -104,10 +106,8 @@ def out_of_distribution(arm: Arm) -> tuple[Estimate, Estimate] | None:
     """Greedy accuracy of the first and the last policy on questions of another kind; None where not measured."""
     if any(len(run.out_of_distribution) != 2 for run in arm.runs):
         return None
-    first, last = (
-        mean(matrix([run.out_of_distribution[number] for run in arm.runs], "maj@1"), "maj@1") for number in (0, 1)
-    )
-    return first, last
+    first, last = (matrix([run.out_of_distribution[number] for run in arm.runs], "maj@1") for number in (0, 1))
+    return (mean(first, "maj@1"), mean(last, "maj@1")) if first.size and last.size else None
 
 
 def costs(arm: Arm) -> dict[str, float]:

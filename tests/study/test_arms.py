@@ -1,11 +1,15 @@
 """Which runs are seeds of one thing, and which things stand in one table."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from study.made import make_run
 
 from rlreason.study.arms import comparisons
+from rlreason.study.curves import learning_curve
 from rlreason.study.folders import read_study
+from rlreason.study.results import by_difficulty, out_of_distribution, pass_at_every_k
 
 
 def compared(folder):
@@ -107,3 +111,18 @@ def test_arms_without_a_common_seed_are_compared_over_questions(tmp_path):
     assert difference.value == pytest.approx(
         found.arms[0].estimate("maj@1").value - found.arms[1].estimate("maj@1").value
     )
+
+
+def test_seeds_that_share_no_question_have_no_estimate(comparison):
+    arm = comparison.arms[0]
+    first, second = arm.runs
+
+    def renamed(item):
+        return replace(item, table=item.table.rename(index=lambda name: f"other-{name}"))
+
+    parts = ("evaluations", "out_of_distribution")
+    strange = replace(second, **{part: tuple(map(renamed, getattr(second, part))) for part in parts})
+    apart = replace(arm, runs=(first, strange))
+    assert apart.estimate("maj@1") is None
+    assert (learning_curve(apart), pass_at_every_k(apart), by_difficulty(apart)) == ([], [], [])
+    assert out_of_distribution(apart) is None

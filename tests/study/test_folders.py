@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 from study.made import make_run
 
@@ -116,3 +117,19 @@ def test_evaluations_of_a_model_are_no_arms(study):
     found = read_study(study)
     assert len(found.runs) == 2
     assert found.troubles == ("look: left out, task=evaluate trains nothing",)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.drop(columns="maj@1"), "test-final.parquet has no maj@1"),
+        (lambda table: table.assign(**{"pass@2": float("nan")}), "must have finite values"),
+        (lambda table: table.assign(problem_id="q1"), "once for every question"),
+        (lambda table: table.iloc[:0], "must have finite values"),
+    ],
+)
+def test_an_evaluation_that_makes_no_sense_is_named(study, change, words):
+    path = study / "ei-tiny-scratch-sparse-seed0/evaluations/test-final.parquet"
+    change(pd.read_parquet(path)).to_parquet(path, index=False)
+    (trouble,) = read_study(study).troubles
+    assert words in trouble
