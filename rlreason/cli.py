@@ -82,6 +82,11 @@ def run_job(composed: Any) -> None:
 
         tiny_base.run(config, display.console)
         return
+    if config.task.name == "report":
+        from rlreason.tasks.report import report
+
+        report(config, config_folder(), display.console)
+        return
     hydra_config = HydraConfig.get()
     folder = run_folder(config, dict(hydra_config.runtime.choices), list(hydra_config.overrides.task))
     result = finished_result(folder, plain)

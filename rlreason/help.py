@@ -15,6 +15,7 @@ OVERVIEW = """\
   rlreason model=local model.path=FOLDER    any model in Hugging Face format, or a Hub name
   rlreason -m seed=0,1,2 algo.samples=4,8   every combination, one after another
   rlreason task=evaluate model=small eval.k=96
+  rlreason task=report study=NAME           tables, figures and findings of the runs in runs/NAME
   rlreason --cfg job --resolve              the composed configuration, without running it
 
 The same command again continues an interrupted run, or prints the result of a finished one.
@@ -34,7 +35,7 @@ GROUP_NOTES = {
     "experiment": "presets that set several groups at once",
 }
 CLOSING = """\
-[bold]Single values[/]  name=FOLDER_NAME  runs_dir=FOLDER  seed=N  checkpoint_seconds=N
+[bold]Single values[/]  name=FOLDER_NAME  runs_dir=FOLDER  study=NAME  seed=N  checkpoint_seconds=N
 [bold]More[/]           rlreason --help GROUP          every field of a group, with its default and meaning
                eval "$(rlreason -sc install=bash)"   tab completion (zsh and fish too)
 """
@@ -124,7 +125,7 @@ def suggest(error: Exception, folder: Path) -> str:
 def _unknown_key(key: str, folder: Path) -> str:
     from rlreason.compose import SECTIONS, describe
 
-    known = [*GROUP_NOTES, "name", "runs_dir", "seed", "checkpoint_seconds"]
+    known = [*GROUP_NOTES, "name", "runs_dir", "study", "seed", "checkpoint_seconds"]
     section = key.partition(".")[0]
     if section in SECTIONS:
         schemas = SECTIONS[section].values()

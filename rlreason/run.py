@@ -23,7 +23,7 @@ import yaml
 
 from rlreason.errors import UserError
 
-RUNTIME_KEYS = ("runs_dir", "name", "checkpoint_seconds")
+RUNTIME_KEYS = ("runs_dir", "name", "study", "checkpoint_seconds")
 RUNTIME_SECTIONS = ("tracker",)
 PACKAGES = (
     "torch",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ APART = ("data", "prompt", "eval.split", "eval.k", "eval.temperature")
 # These decide how something is measured or made, not what it is.
 INCIDENTAL = ("seed", "eval", "engine", "task", "tracker")
 DATA_NAMES = {"gsm8k": "GSM8K", "svamp": "SVAMP", "gsm_symbolic": "GSM-Symbolic", "wordproblems": "word problems"}
+REWARDS = ("sparse", "dense", "orm")
 ALGORITHM_NAMES = {"ei": "EI", "ppo": "PPO", "rcrl": "RCRL", "grpo": "GRPO", "sft": "SFT"}
 
 
@@ -62,11 +63,12 @@ class Arm:
         return sorted(shared.intersection(*(run.final.table.index for run in self.runs[1:])))
 
     def estimate(self, metric: str, stage: str = "final", confidence: float = 0.95) -> Estimate | None:
-        """Mean of a metric over seeds and problems; None where a run lacks it."""
-        evaluations = [evaluation(run, stage) for run in self.runs]
-        if any(item is None or metric not in item.table for item in evaluations):
+        """Mean of a metric over seeds and problems; None where a run lacks it, or the runs share no problem."""
+        evaluations = [item for run in self.runs if (item := evaluation(run, stage)) and metric in item.table]
+        if len(evaluations) < len(self.runs):
             return None
-        return crossed_estimate(matrix([item for item in evaluations if item is not None], metric), confidence)
+        values = matrix(evaluations, metric)
+        return mean(values, metric, confidence) if values.size else None
 
     def difference(self, other: Arm, metric: str, confidence: float = 0.95) -> Estimate | None:
         """Paired difference of this arm above another one, see `paired`."""
@@ -136,7 +138,7 @@ def comparisons(runs: Sequence[StudyRun]) -> tuple[tuple[Comparison, ...], list[
         data = DATA_NAMES.get(settings["data.name"], settings["data.name"])
         title = f"{data}, {settings['eval.split']} questions" + (f", K = {k}" if k else "")
         found.append(Comparison(title, k, settings, arms))
-    return tuple(sorted(found, key=lambda item: item.title)), notes
+    return tuple(sorted(_told_apart(found), key=lambda item: item.title)), notes
 
 
 def apart(run: StudyRun) -> dict[str, Any]:
@@ -147,6 +149,17 @@ def apart(run: StudyRun) -> dict[str, Any]:
 def evaluation(run: StudyRun, stage: str) -> Evaluation | None:
     """The evaluation of a stage, None where there is none."""
     return next((item for item in run.evaluations if item.stage == stage), None)
+
+
+def mean(values: npt.NDArray[np.float64], metric: str, confidence: float = 0.95) -> Estimate:
+    """Mean of a metric over seeds and problems; the interval of a share ends at 0 and 1.
+
+    Student's t knows no bounds, but what lies beyond them is impossible, whatever the spread of the seeds.
+    """
+    estimate = crossed_estimate(values, confidence)
+    if "@" in metric or metric == "known_at_start":
+        return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
+    return estimate
 
 
 def matrix(evaluations: Sequence[Evaluation], metric: str) -> npt.NDArray[np.float64]:
@@ -191,17 +204,29 @@ def paired(
     return crossed_estimate(sides[0] - sides[1], confidence)
 
 
+def _told_apart(found: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons of one title get the settings in which they differ added to it."""
+    told = []
+    for item in found:
+        alike = [other.settings for other in found if other.title == item.title]
+        differing = [key for key in item.settings if len({str(other.get(key)) for other in alike}) > 1]
+        told.append(replace(item, title=", ".join([item.title, *(f"{key}={item.settings[key]}" for key in differing)])))
+    return told
+
+
 def _arms(runs: Sequence[StudyRun]) -> tuple[tuple[Arm, ...], list[str]]:
     named: dict[tuple[str, str, str, str], list[StudyRun]] = defaultdict(list)
     for run in runs:
         algo, reward, init, model = (str(run.settings[key]) for key in COMPARED)
-        named[algo, reward, init, model].append(run)
+        # SFT asks no reward, so a sweep over rewards has made its runs more than once.
+        named[algo, "sparse" if algo == "sft" else reward, init, model].append(run)
     arms, notes = [], []
     for names, alike in named.items():
         varying = sorted(
             key
             for key in {key for run in alike for key in run.settings}
-            if not _within(key, INCIDENTAL) and len({str(run.settings.get(key)) for run in alike}) > 1
+            if not _within(key, (*INCIDENTAL, *(("reward", "orm") if names[0] == "sft" else ())))
+            and len({str(run.settings.get(key)) for run in alike}) > 1
         )
         variants: dict[str, dict[int, StudyRun]] = defaultdict(dict)
         for run in sorted(alike, key=lambda item: (item.seed, item.name)):
@@ -218,7 +243,7 @@ def _arms(runs: Sequence[StudyRun]) -> tuple[tuple[Arm, ...], list[str]]:
                 float(arm.runs[0].settings["model.parameters"] or 0),
                 arm.init,
                 order.index(arm.algo) if arm.algo in order else len(order),
-                ("sparse", "dense", "orm").index(arm.reward),
+                REWARDS.index(arm.reward) if arm.reward in REWARDS else len(REWARDS),
                 arm.variant,
             ),
         )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlreason.evaluation.statistics import Estimate, crossed_estimate, samples_to_reach
-from rlreason.study.arms import Arm, matrix
+from rlreason.evaluation.statistics import Estimate, samples_to_reach
+from rlreason.study.arms import Arm, matrix, mean
 
 SHARE_OF_FINAL = 0.95
 
@@ -51,7 +51,9 @@ def learning_curve(arm: Arm, metric: str = "maj@1") -> list[Point]:
     for stage in stages:
         evaluations = [course[stage] for course in courses]
         samples = float(np.mean([item.samples_seen for item in evaluations]))
-        points.append(Point(samples, crossed_estimate(matrix(evaluations, metric))))
+        values = matrix(evaluations, metric)
+        if values.size:
+            points.append(Point(samples, mean(values, metric)))
     return points
 
 
@@ -75,18 +77,14 @@ def sample_complexity(arm: Arm, metric: str = "maj@1") -> SampleComplexity | Non
 
 
 def path(arm: Arm, horizontal: str, vertical: str) -> list[tuple[Estimate, Estimate]]:
-    """Two metrics of every checkpoint that has both, in the order of training."""
-    across, up = _by_stage(arm, horizontal), _by_stage(arm, vertical)
-    return [(across[stage], up[stage]) for stage in across if stage in up]
+    """Two metrics of every checkpoint that has both, in the order of training, the last policy at the end."""
+    stages = [item.stage for item in arm.runs[0].course]
+    points = {stage: _both(arm, horizontal, vertical, stage) for stage in stages}
+    if not stages or points[stages[-1]] is None:
+        points["final"] = _both(arm, horizontal, vertical, "final")
+    return [point for point in points.values() if point is not None]
 
 
-def _by_stage(arm: Arm, metric: str) -> dict[str, Estimate]:
-    found = {}
-    for item in arm.runs[0].course:
-        estimate = arm.estimate(metric, item.stage)
-        if estimate is not None:
-            found[item.stage] = estimate
-    final = arm.estimate(metric)
-    if final is not None and arm.runs[0].course[-1].stage not in found:
-        found["final"] = final
-    return found
+def _both(arm: Arm, horizontal: str, vertical: str, stage: str) -> tuple[Estimate, Estimate] | None:
+    across, up = arm.estimate(horizontal, stage), arm.estimate(vertical, stage)
+    return None if across is None or up is None else (across, up)

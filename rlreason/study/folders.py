@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from rlreason.errors import UserError
 from rlreason.run import identity, read_lines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """What one checkpoint was found to be.
 
@@ -34,7 +33,7 @@ class Evaluation:
     table: pd.DataFrame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StudyRun:
     """A finished run.
 
@@ -87,7 +86,7 @@ class StudyRun:
         return sorted((path for path in found if path.name.startswith(beginnings)), key=_in_training_order)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
     """A folder of runs.
 
@@ -123,11 +122,19 @@ def read_study(folder: Path) -> Study:
         if not (path / "result.json").exists():
             missing.add(path.name)
             continue
+        without: list[str] = []
         try:
-            run = _read_run(path, troubles)
-        except (ValueError, KeyError, TypeError, OSError, yaml.YAMLError) as error:
+            run = _read_run(path, without)
+        except KeyError as error:
+            troubles.append(f"{path.name}: left out, its result.json has no {error}")
+            continue
+        except (ValueError, TypeError, OSError) as error:
             troubles.append(f"{path.name}: left out, {_in_one_line(error)}")
             continue
+        if run.settings["task.name"] != "train":
+            troubles.append(f"{path.name}: left out, task={run.settings['task.name']} trains nothing")
+            continue
+        troubles += without
         (judged if run.settings["algo.name"] == "orm" else runs).append(run)
     if not runs and not judged:
         begun = f"; {len(missing)} are not finished" if missing else ""
@@ -148,7 +155,10 @@ def read_columns(path: Path, columns: list[str]) -> pa.Table:
 
 
 def _read_run(folder: Path, troubles: list[str]) -> StudyRun:
-    result = json.loads((folder / "result.json").read_text())
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"result.json cannot be read ({_in_one_line(error)})") from error
     split = result["config"]["eval"]["split"]
     evaluations, elsewhere = [], []
     for record in result["evaluations"]:
@@ -161,8 +171,11 @@ def _read_run(folder: Path, troubles: list[str]) -> StudyRun:
             troubles.append(f"{folder.name}: without {record['stage']}, {error}")
     for stage in ("init", "final"):
         path = folder / "evaluations" / f"ood-{stage}.parquet"
-        if path.exists():
-            elsewhere.append(Evaluation(stage, 0, _read_evaluation(path)))
+        try:
+            if path.exists():
+                elsewhere.append(Evaluation(stage, 0, _read_evaluation(path)))
+        except ValueError as error:
+            troubles.append(f"{folder.name}: {error}")
     return StudyRun(folder, result, tuple(evaluations), tuple(elsewhere))
 
 
@@ -173,17 +186,22 @@ def _read_evaluation(path: Path) -> pd.DataFrame:
         table: pd.DataFrame = pq.read_table(path).to_pandas()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path.name} cannot be read ({_in_one_line(error)})") from error
-    return table.set_index("problem_id").sort_index()
+    absent = [name for name in ("problem_id", "reference_steps", "samples", "right", "maj@1") if name not in table]
+    if absent:
+        raise ValueError(f"{path.name} has no {', '.join(absent)}")
+    table = table.set_index("problem_id").sort_index()
+    if table.empty or not table.index.is_unique or not np.isfinite(table.to_numpy(dtype=np.float64)).all():
+        raise ValueError(f"{path.name} must have finite values, once for every question")
+    return table
 
 
-def _planned(folder: Path) -> Iterator[str]:
-    """Names of the runs that the study is to have."""
+def _planned(folder: Path) -> list[str]:
+    """Names of the runs that the study is to have, none where no plan tells them."""
     try:
-        plan = json.loads((folder / "study.json").read_text())
-    except (OSError, json.JSONDecodeError):
-        return
-    for job in plan.get("jobs", ()):
-        yield job["name"]
+        plan = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        return [str(job["name"]) for job in plan["jobs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def events(run: StudyRun) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from rlreason.evaluation.metrics import pass_at_k
-from rlreason.evaluation.statistics import Estimate, crossed_estimate, holm
-from rlreason.study.arms import Arm, Comparison, evaluation, matrix
+from rlreason.evaluation.statistics import Estimate, holm
+from rlreason.study.arms import Arm, Comparison, evaluation, matrix, mean
 from rlreason.study.folders import Evaluation
 
 TIDY_COLUMNS = (
@@ -26,6 +26,7 @@ TIDY_COLUMNS = (
     "high",
     "seeds",
     "problems",
+    "best",
     "below_best",
     "below_best_low",
     "below_best_high",
@@ -39,8 +40,8 @@ TIDY_COLUMNS = (
 def tidy(comparison: Comparison) -> pd.DataFrame:
     """One row for every arm, stage ("init" and "final") and measure.
 
-    `below_best` is the paired difference to the arm whose mean is highest among those of the same model, and `p_value`
-    its test, corrected for the number of arms by Holm's method; both are empty for the best arm and for "init".
+    `best` marks the arm whose mean is highest among those of the same model; `below_best` is how far another arm lies
+    below it, a paired difference, and `p_value` its test, corrected for the number of arms by Holm's method.
     """
     rows = [
         _row(comparison, arm, stage, metric, estimate)
@@ -71,7 +72,7 @@ def pass_at_every_k(arm: Arm, stage: str = "final") -> list[tuple[int, Estimate]
     evaluations = [item for item in tables if item is not None]
     drawn = int(min(item.table["samples"].min() for item in evaluations))
     curve = []
-    for k in sorted({2**power for power in range(drawn.bit_length()) if 2**power <= drawn} | ({drawn} - {0})):
+    for k in sorted({2**power for power in range(drawn.bit_length())} | ({drawn} - {0})):
         values = []
         for item in evaluations:
             known = {
@@ -81,18 +82,23 @@ def pass_at_every_k(arm: Arm, stage: str = "final") -> list[tuple[int, Estimate]
             pairs = zip(item.table["samples"], item.table["right"], strict=True)
             values.append(pd.Series([known[pair] for pair in pairs], index=item.table.index))
         shared = pd.concat(values, axis=1, join="inner").to_numpy().T
-        curve.append((k, crossed_estimate(shared)))
+        if shared.size:
+            curve.append((k, mean(shared, f"pass@{k}")))
     return curve
 
 
-def by_difficulty(arm: Arm, metric: str = "maj@1") -> list[tuple[int, Estimate]]:
+def by_difficulty(arm: Arm, metric: str = "maj@1", stage: str = "final") -> list[tuple[int, Estimate]]:
     """A measure by the number of steps of the reference solution; empty where solutions are not known."""
-    tables = [run.final.table for run in arm.runs]
+    measured = [evaluation(run, stage) for run in arm.runs]
+    tables = [item.table for item in measured if item is not None]
+    if len(tables) < len(measured):
+        return []
     found = []
     for steps in sorted(set(tables[0]["reference_steps"])):
         parts = [Evaluation("final", 0, table[table["reference_steps"] == steps]) for table in tables]
-        if steps > 0 and all(len(part.table) for part in parts):
-            found.append((int(steps), crossed_estimate(matrix(parts, metric))))
+        values = matrix(parts, metric)
+        if steps > 0 and values.size:
+            found.append((int(steps), mean(values, metric)))
     return found
 
 
@@ -100,8 +106,8 @@ def out_of_distribution(arm: Arm) -> tuple[Estimate, Estimate] | None:
     """Greedy accuracy of the first and the last policy on questions of another kind; None where not measured."""
     if any(len(run.out_of_distribution) != 2 for run in arm.runs):
         return None
-    first = crossed_estimate(matrix([run.out_of_distribution[0] for run in arm.runs], "maj@1"))
-    return first, crossed_estimate(matrix([run.out_of_distribution[1] for run in arm.runs], "maj@1"))
+    first, last = (matrix([run.out_of_distribution[number] for run in arm.runs], "maj@1") for number in (0, 1))
+    return (mean(first, "maj@1"), mean(last, "maj@1")) if first.size and last.size else None
 
 
 def costs(arm: Arm) -> dict[str, float]:
@@ -137,6 +143,7 @@ def _row(comparison: Comparison, arm: Arm, stage: str, metric: str, estimate: Es
         "high": estimate.high,
         "seeds": estimate.seeds,
         "problems": estimate.problems,
+        "best": False,
         "samples_drawn": spent["samples"] if stage == "final" else 0.0,
         "seconds": spent["seconds total"],
         "tokens": tokens,
@@ -151,6 +158,8 @@ def _against_best(rows: list[dict[str, object]], arms: Sequence[Arm], metric: st
     tested = []
     for row in others:
         arm = row["arm"]
+        if arm is best:
+            row["best"] = len(others) > 1
         if arm is best or not isinstance(arm, Arm):
             continue
         difference = best.difference(arm, metric)

@@ -47,6 +47,11 @@ def run(site: Path, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def test_the_templates_of_the_report_travel_in_the_wheel(installed):
+    assert (installed / "rlreason/study/templates/report.html.j2").exists()
+    assert (installed / "rlreason/study/templates/report.md.j2").exists()
+
+
 def test_help_and_a_run_of_the_embedded_model(installed, tmp_path):
     assert "wordproblems" in run(installed, tmp_path, "--help")
     settings = ["task=evaluate", "engine=transformers", "eval=greedy", "data.test_size=5", "eval.resamples=200"]

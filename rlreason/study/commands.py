@@ -1,0 +1,69 @@
+"""The command that makes the runs of an arm again."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlreason.run import identity
+from rlreason.study.arms import Arm
+
+# From choices to the composed configuration as plain values; None where they do not compose any more.
+Compose = Callable[[Sequence[str]], Mapping[str, Any] | None]
+
+ALWAYS_NAMED = ("algo", "model", "data", "init", "reward")
+NAMED_IF_CHANGED = ("task", "prompt", "engine", "orm")
+LEFT_OUT = ("seed", "study")
+PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_./][\w./:@+-]*", re.IGNORECASE)
+
+
+def command(arm: Arm, study: str, compose: Compose) -> str:
+    """One line that makes all runs of an arm, with every setting that is not the default of its choices."""
+    config = arm.runs[0].result["config"]
+    standard = compose(())
+    choices = [f"{group}={config[group]['name']}" for group in ALWAYS_NAMED]
+    for group in NAMED_IF_CHANGED:
+        name = config.get(group, {}).get("name")
+        if standard is not None and name is not None and standard[group].get("name") != name:
+            choices.append(f"{group}={name}")
+    defaults = compose(tuple(choices))
+    changes = []
+    if defaults is not None:
+        here, there = identity(config), identity(defaults)
+        changes = [
+            f"{key}={hydra_value(value)}"
+            for key, value in here.items()
+            if key in there and key not in LEFT_OUT and there[key] != value
+        ]
+    seeds = ",".join(map(str, sorted(arm.seeds)))
+    words = ["rlreason", *(["-m"] if len(arm.seeds) > 1 else []), f"study={study}", *choices, *changes, f"seed={seeds}"]
+    return " ".join(map(shlex.quote, words))
+
+
+def planned_command(folder: Path) -> str | None:
+    """The command line that the study's plan was made from; None where no plan says it."""
+    try:
+        words = json.loads((folder / "study.json").read_text(encoding="utf-8")).get("command")
+    except (OSError, ValueError, AttributeError):
+        return None
+    if isinstance(words, list):
+        return " ".join(shlex.quote(str(word)) for word in words)
+    return words if isinstance(words, str) else None
+
+
+def hydra_value(value: Any) -> str:
+    """A value as Hydra reads it on the command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(hydra_value, value)) + "]"
+    if isinstance(value, int | float) or PLAIN.fullmatch(value):
+        return str(value)
+    escaped = re.sub(r"(\\*)'", r"\1\1\'", value)
+    return f"'{escaped}'"

@@ -1,0 +1,165 @@
+"""Figures of the way: learning curves, maj@1 against pass@K, and how diverse solutions stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rlreason.study.arms import Arm, Comparison
+from rlreason.study.curves import learning_curve, path
+from rlreason.study.figures import dots, style
+from rlreason.study.figures.labels import EndLabel, finish_lines
+from rlreason.study.figures.style import GREY, short_label
+from rlreason.study.readings import Reading
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@style.styled
+def learning_curves(comparison: Comparison, metric: str = "maj@1") -> Figure | None:
+    """A metric against training rollouts; SFT, which draws none, as a level."""
+    curves = {}
+    for arm in comparison.arms:
+        curve = learning_curve(arm, metric)
+        if len(curve) > 1 and curve[-1].samples > 0:
+            curves[arm] = curve
+    if not curves:
+        return None
+    rows = style.groups(comparison, curves)
+    figure, axes = style.panels(len(rows), len(rows[0]), height=3.2, sharey=False)
+    looks = style.looks(comparison)
+    ends: dict[Axes, list[EndLabel]] = {}
+    for line, row in zip(axes, rows, strict=True):
+        for panel, (title, arms) in zip(line, row, strict=True):
+            panel.set_title(title)
+            ends[panel] = []
+            for arm in arms:
+                samples = [point.samples for point in curves[arm]]
+                values = [point.estimate.value for point in curves[arm]]
+                look = looks[arm]
+                often = max(1, len(samples) // 10)
+                panel.plot(samples, values, linestyle=look.line, markevery=often, **look.marks)
+                low = [point.estimate.low for point in curves[arm]]
+                high = [point.estimate.high for point in curves[arm]]
+                panel.fill_between(samples, low, high, color=look.color, alpha=0.10, linewidth=0)
+                ends[panel].append(EndLabel(samples[-1], values[-1], short_label(arm), look.color))
+            _supervised_level(panel, comparison, arms, metric, ends[panel])
+    for panel in ends:
+        style.shares(panel.yaxis)
+        style.counts(panel.xaxis)
+    finish_lines(figure, ends, comparison, curves)
+    style.outer_labels(axes, "training rollouts drawn", metric)
+    return figure
+
+
+@style.styled
+def trade_off(comparison: Comparison) -> Figure | None:
+    """pass@K against maj@1: SFT's path over its epochs beside the paths of RL."""
+    if comparison.k < 2:
+        return None
+    vertical = f"pass@{comparison.k}"
+    paths = {arm: points for arm in comparison.arms if len(points := path(arm, "maj@1", vertical)) > 1}
+    if not paths:
+        return None
+    rows = style.groups(comparison, paths)
+    figure, axes = style.panels(len(rows), len(rows[0]), height=3.6, sharex=False, sharey=False)
+    looks = style.looks(comparison)
+    for line, row in zip(axes, rows, strict=True):
+        for panel, (title, arms) in zip(line, row, strict=True):
+            panel.set_title(title)
+            for arm in arms:
+                look = looks[arm]
+                x = [across.value for across, _ in paths[arm]]
+                y = [up.value for _, up in paths[arm]]
+                panel.plot(x, y, linestyle=look.line, linewidth=1.1, color=look.color, alpha=0.8)
+                panel.plot(x[1:-1], y[1:-1], linestyle="none", **{**look.marks, "markersize": 3.2})
+                panel.plot(x[-1:], y[-1:], linestyle="none", **{**look.marks, "markersize": 8})
+            if arms:
+                across, up = paths[arms[0]][0]
+                panel.plot(across.value, up.value, marker="o", markersize=9, color=GREY, zorder=4)
+                panel.annotate(
+                    "start",
+                    (across.value, up.value),
+                    (0, -9),
+                    textcoords="offset points",
+                    ha="center",
+                    va="top",
+                    fontsize=8.5,
+                    color="#555555",
+                )
+            panel.margins(0.1, 0.14)
+            style.shares(panel.xaxis)
+            style.shares(panel.yaxis)
+    style.outer_labels(axes, "maj@1", vertical)
+    style.legend(figure, style.arm_handles(comparison, paths))
+    return figure
+
+
+@style.styled
+def new_solutions(comparison: Comparison, readings: Mapping[Arm, Reading]) -> Figure | None:
+    """Different right solutions per question that training has found, against training rollouts."""
+    found = {arm: readings[arm].found for arm in comparison.arms if readings[arm].found}
+    if not found:
+        return None
+    rows = style.groups(comparison, found)
+    figure, axes = style.panels(len(rows), len(rows[0]), sharey=False)
+    looks = style.looks(comparison)
+    ends: dict[Axes, list[EndLabel]] = {}
+    for line, row in zip(axes, rows, strict=True):
+        for panel, (title, arms) in zip(line, row, strict=True):
+            panel.set_title(title)
+            ends[panel] = []
+            for arm in arms:
+                x = [0, *(point.samples for point in found[arm])]
+                y = [0.0, *(point.distinct for point in found[arm])]
+                panel.plot(x, y, linestyle=looks[arm].line, **{**looks[arm].marks, "markersize": 4})
+                ends[panel].append(EndLabel(x[-1], y[-1], short_label(arm), looks[arm].color))
+            style.counts(panel.xaxis)
+            panel.set_ylim(bottom=0)
+    finish_lines(figure, ends, comparison, found)
+    style.outer_labels(axes, "training rollouts drawn", "different right solutions\nper question so far")
+    return figure
+
+
+@style.styled
+def sample_diversity(comparison: Comparison, readings: Mapping[Arm, Reading]) -> Figure | None:
+    """Edit distance between two samples of a question, at the start and at the end, and what was known at the start."""
+    known = {arm: share for arm in comparison.arms if (share := arm.estimate("known_at_start")) is not None}
+    distances = {arm: readings[arm].edit_distance for arm in comparison.arms}
+    measured = [arm for arm in comparison.arms if arm in known or distances[arm] is not None]
+    if not measured:
+        return None
+    rows = dots.rows_of(comparison, measured)
+    titles = ("edit distance of two samples", "solutions known at the start")
+    figure, line = dots.row_panels(rows, titles, width=4.4)
+    looks = style.looks(comparison)
+    for row, arm in enumerate(rows):
+        if arm is None:
+            continue
+        before, after = readings[arm].edit_distance_before, distances[arm]
+        if after is not None:
+            dots.draw_change(line[0], after if before is None else before, after, row)
+            line[0].plot(after, row, linestyle="none", **looks[arm].marks)
+        if arm in known:
+            dots.draw_interval(line[1], known[arm], row, looks[arm])
+    line[0].set_xlabel("share of tokens that differ")
+    line[1].set_xlabel("share of the last policy's solutions")
+    for panel in line:
+        style.shares(panel.xaxis)
+    style.legend(figure, dots.handles(comparison, measured))
+    return figure
+
+
+def _supervised_level(
+    panel: Axes, comparison: Comparison, arms: tuple[Arm, ...], metric: str, ends: list[EndLabel]
+) -> None:
+    """The final value of SFT as a level across the panel, where the study has it for the panel's model and init."""
+    if not arms:
+        return
+    for arm in comparison.find(algo="sft", model=arms[0].model, init=arms[0].init):
+        level = arm.estimate(metric)
+        if level is not None:
+            panel.axhline(level.value, color=style.ORANGE, linewidth=1.3, linestyle=(0, (8, 3)))
+            ends.append(EndLabel(panel.get_xlim()[1], level.value, f"{short_label(arm)} (final)", style.ORANGE))

@@ -1,0 +1,192 @@
+"""The report of a study: one page that a reader needs nothing else for, the same as Markdown, figures, and numbers."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rlreason.run import write_atomically
+from rlreason.study.arms import Arm, Comparison, comparisons
+from rlreason.study.commands import Compose, command, planned_command
+from rlreason.study.drawn import Drawn, draw_all
+from rlreason.study.examples import Example, examples
+from rlreason.study.folders import Study, StudyRun
+from rlreason.study.measures import whole_table
+from rlreason.study.published import Published, published_beside
+from rlreason.study.readings import Reading, readings
+from rlreason.study.results import best_arm
+from rlreason.study.summary import summary
+from rlreason.study.tables import Table, cost_table, diversity_table, judge_table, results_tables
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the report says about one comparison.
+
+    Args:
+        anchor: Of its heading.
+        comparison: The arms.
+        findings: The paper's findings, and what the arms say about them.
+        results: Tables of measures, one for every model.
+        further: Tables of cost and diversity.
+        figures: Every figure that the data suffice for.
+        published: Published numbers of the same models on the same questions.
+        examples: The arm that they are from, rollouts of its first and of its last stage.
+        commands: One for every arm.
+    """
+
+    anchor: str
+    comparison: Comparison
+    findings: Sequence[Any]
+    results: list[Table]
+    further: list[Table]
+    figures: list[Drawn]
+    published: list[tuple[str, Published]]
+    examples: tuple[str, list[Example], list[Example]] | None
+    commands: list[str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that has been written.
+
+    Args:
+        folder: Where `report.html`, `report.md`, `results.csv` and `figures/` are.
+        table: What `results.csv` holds.
+        comparisons: What was compared.
+        left_out: What is missing or was left out, and why; one line each.
+    """
+
+    folder: Path
+    table: pd.DataFrame
+    comparisons: tuple[Comparison, ...]
+    left_out: list[str]
+
+
+def write_report(study: Study, compose: Compose) -> Report:
+    """Write the report of a study into its folder.
+
+    Args:
+        study: Its runs.
+        compose: Gives the configuration of some choices, for the commands that make the runs again.
+    """
+    found, notes = comparisons(study.runs)
+    arms = [arm for comparison in found for arm in comparison.arms]
+    read, troubles = readings(arms)
+    table = whole_table(found, read, study.judged)
+    left_out = [*study.troubles, *notes, *troubles]
+    sections = [_section(study, comparison, table, read, compose, left_out) for comparison in found]
+    _write_figures(study.folder / "figures", sections)
+    write_atomically(study.folder / "results.csv", table.to_csv(index=False))
+    view = {
+        "study": study,
+        "name": study.folder.resolve().name,
+        "summary": summary(study, found, table) if found else [],
+        "missing": study.missing,
+        "left_out": left_out,
+        "sections": sections,
+        "judges": judge_table(table),
+        "planned": planned_command(study.folder),
+        "made_with": made_with(study.runs + study.judged),
+        "several": len(sections) > 1,
+    }
+    write_atomically(study.folder / "report.html", rendered("report.html.j2", view))
+    write_atomically(study.folder / "report.md", rendered("report.md.j2", view))
+    return Report(study.folder, table, found, left_out)
+
+
+def rendered(template: str, view: dict[str, Any]) -> str:
+    """A template filled in; in HTML everything that is not markup of ours is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=template.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["data_uri"] = lambda svg: "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+    environment.filters["md"] = markdown_text
+    environment.filters["fence"] = fence
+    return environment.get_template(template).render(view)
+
+
+def made_with(runs: Sequence[StudyRun]) -> list[tuple[str, str, str, int]]:
+    """Versions, commit, hardware, and how many runs were made with them; the most frequent first."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for run in runs:
+        result = run.result
+        versions = ", ".join(f"{name} {version}" for name, version in result.get("versions", {}).items())
+        hardware = result.get("hardware", {})
+        gpus = Counter(hardware.get("gpus", ()))
+        parts = [f"{number} x {name}" for name, number in gpus.items()]
+        parts += [f"{hardware.get('cpus', '?')} CPUs ({hardware.get('machine', '?')})"]
+        parts += [f"{hardware.get('memory_gib', '?')} GiB"]
+        found[versions, result.get("commit") or "unknown (not a git checkout)", ", ".join(parts)] += 1
+    return [(*facts, number) for facts, number in found.most_common()]
+
+
+def markdown_text(text: object) -> str:
+    """Text as it is, in Markdown."""
+    return re.sub(r"([\\`*_<>|#\[\]])", r"\\\1", str(text)).replace("\n", " ")
+
+
+def fence(text: str) -> str:
+    """A line of back-quotes longer than any in the text."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    return "`" * max(3, longest + 1)
+
+
+def _section(
+    study: Study,
+    comparison: Comparison,
+    table: pd.DataFrame,
+    read: dict[Arm, Reading],
+    compose: Compose,
+    left_out: list[str],
+) -> Section:
+    from rlreason.study.findings import findings
+
+    shown = None
+    candidates = [arm for arm in comparison.arms if any(run.rollout_files("round-", "batch-") for run in arm.runs)]
+    best = best_arm(candidates, "maj@1")
+    if best is not None:
+        try:
+            shown = (best.label, *examples(best.runs[0]))
+        except ValueError as error:
+            left_out.append(f"{best.runs[0].name}: without example rollouts, {error}")
+    others = diversity_table(comparison, table)
+    return Section(
+        anchor=re.sub(r"[^a-z0-9]+", "-", comparison.title.lower()).strip("-"),
+        comparison=comparison,
+        findings=findings(comparison),
+        results=results_tables(comparison, table),
+        further=[cost_table(comparison, table), *([others] if others else [])],
+        figures=draw_all(comparison, read),
+        published=published_beside(comparison),
+        examples=shown,
+        commands=[command(arm, study.folder.resolve().name, compose) for arm in comparison.arms],
+    )
+
+
+def _write_figures(folder: Path, sections: Sequence[Section]) -> None:
+    """Write all figures, and remove those of an earlier report."""
+    folder.mkdir(exist_ok=True)
+    for old in (*folder.glob("*.png"), *folder.glob("*.svg")):
+        old.unlink()
+    for section in sections:
+        for figure in section.figures:
+            name = f"{section.anchor}-{figure.name}"
+            (folder / f"{name}.png").write_bytes(figure.png)
+            (folder / f"{name}.svg").write_bytes(figure.svg)

@@ -1,0 +1,78 @@
+"""What a study says, in sentences made from the numbers of its tidy table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from rlreason.study.arms import ALGORITHM_NAMES, Arm, Comparison
+from rlreason.study.figures.style import INITS, short_count, short_label
+from rlreason.study.folders import Study
+from rlreason.study.tables import Lookup, number
+
+SIGNIFICANT = 0.05
+
+
+def summary(study: Study, comparisons: Sequence[Comparison], table: pd.DataFrame) -> list[str]:
+    """Sentences: what was compared, which arm is best for every model, what it cost."""
+    arms = [arm for comparison in comparisons for arm in comparison.arms]
+    algorithms = [name for key, name in ALGORITHM_NAMES.items() if any(arm.algo == key for arm in arms)]
+    runs = sum(len(arm.runs) for arm in arms)
+    sentences = [
+        f"{_many(runs, 'finished run')} in {_many(len(arms), 'arm')} compare {_listed(algorithms)} on "
+        f"{_listed(list(dict.fromkeys(item.title.partition(',')[0] for item in comparisons)))}."
+    ]
+    for comparison in comparisons:
+        find = Lookup(table, comparison.title)
+        prefix = f"{comparison.title}: " if len(comparisons) > 1 else ""
+        sentences += [
+            prefix + sentence for model in comparison.models if (sentence := _best(comparison, model, find)) is not None
+        ]
+    samples = sum(run.samples_drawn for arm in arms for run in arm.runs)
+    hours = sum(run.result["seconds"]["total"] for arm in arms for run in arm.runs) / 3600
+    sentences.append(f"The runs drew {short_count(samples)} training rollouts and took {hours:,.1f} hours in all.")
+    if study.missing:
+        sentences.append(
+            f"{_many(len(study.missing), 'run')} of the study {_are(len(study.missing))} not finished yet."
+        )
+    return sentences
+
+
+def _best(comparison: Comparison, model: str, find: Lookup) -> str | None:
+    arms = comparison.find(model=model)
+    records = {arm: record for arm in arms if (record := find(arm, "maj@1")) is not None}
+    if not records:
+        return None
+    best = max(records, key=lambda arm: float(records[arm].value))
+    record, start = records[best], find(best, "maj@1", "init")
+    interval = f"{number(record.value)} [{number(record.low)}, {number(record.high)}]"
+    from_start = f", from {number(start.value)} at its start" if start is not None else ""
+    if len(records) == 1:
+        return f"With {model}, {_named(best)} reaches maj@1 {interval}{from_start}."
+    others = [other for arm, other in records.items() if arm is not best]
+    told = sum(1 for other in others if not pd.isna(other.p_value) and other.p_value < SIGNIFICANT)
+    text = f"With {model}, {_named(best)} has the highest maj@1, {interval}{from_start}; "
+    if told == len(others):
+        return text + (f"all {told} other arms are" if told > 1 else "the other arm is") + " significantly lower."
+    rest = len(others) - told
+    cannot = f"{rest} cannot be told from it"
+    if told == 0:
+        return text + ("none of the other arms can" if rest > 1 else "the other arm cannot") + " be told from it."
+    return text + f"{told} of the {len(others)} other arms {_are(told)} significantly lower, {cannot}."
+
+
+def _named(arm: Arm) -> str:
+    return f"{short_label(arm)} {INITS.get(arm.init, arm.init)}"
+
+
+def _many(amount: int, noun: str) -> str:
+    return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
+
+
+def _are(amount: int) -> str:
+    return "is" if amount == 1 else "are"
+
+
+def _listed(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -1,0 +1,220 @@
+"""From the tidy table to the tables of a report; what they show is what `results.csv` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from rlreason.study.arms import Arm, Comparison
+from rlreason.study.figures.style import INITS, short_count, short_label
+from rlreason.study.measures import ELSEWHERE, JUDGES, SAMPLES_TO_FINAL
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Args:
+        text: What it says.
+        detail: A second, smaller line.
+        best: Whether it is the best of its table.
+    """
+
+    text: str
+    detail: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row; one that has no cells is a heading.
+
+    Args:
+        name: What it is about.
+        cells: One for every further column.
+    """
+
+    name: str
+    cells: tuple[Cell, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Args:
+        title: Its caption.
+        columns: The first names the rows.
+        rows: From top to bottom.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+Record = Any  # a row of the tidy table
+
+
+class Lookup:
+    """Finds rows of the tidy table of one comparison."""
+
+    def __init__(self, table: pd.DataFrame, title: str) -> None:
+        columns = ["algo", "reward", "init", "model", "variant", "stage", "metric"]
+        chosen = table[table["comparison"] == title]
+        self._rows = {
+            tuple(row[:7]): row[7] for row in zip(*(chosen[c] for c in columns), chosen.itertuples(), strict=True)
+        }
+
+    def __call__(self, arm: Arm, metric: str, stage: str = "final") -> Record | None:
+        """The row of an arm, a metric and a stage."""
+        return self._rows.get((arm.algo, arm.reward, arm.init, arm.model, arm.variant, stage, metric))
+
+
+def results_tables(comparison: Comparison, table: pd.DataFrame, interval_digits: int = 3) -> list[Table]:
+    """For every model: each arm's measures, which is best, and how far the others lie below it."""
+    find = Lookup(table, comparison.title)
+    found = []
+    for model in comparison.models:
+        rows: list[Row] = []
+        for init, arms in _by_init(comparison, model):
+            rows.append(Row(f"{INITS.get(init, init)[0].upper()}{INITS.get(init, init)[1:]}"))
+            start = [find(arms[0], metric, "init") for metric in comparison.metrics]
+            if any(record is not None for record in start):
+                rows.append(Row("at the start", tuple(Cell(_value(record, interval_digits)) for record in start)))
+            for arm in arms:
+                records = [find(arm, metric) for metric in comparison.metrics]
+                rows.append(Row(_with_seeds(arm), tuple(_against_best(record, interval_digits) for record in records)))
+        found.append(Table(model, ("arm", *comparison.metrics), tuple(rows)))
+    return found
+
+
+def cost_table(comparison: Comparison, table: pd.DataFrame) -> Table:
+    """What every arm cost, and how many samples it needed."""
+    find = Lookup(table, comparison.title)
+    return _arm_table(
+        "Cost per run, mean over seeds",
+        comparison,
+        ("training rollouts", "rollouts to 95 % of its final maj@1 (range over seeds)", "seconds", "tokens"),
+        lambda arm: (
+            _cell(find(arm, "maj@1"), lambda row: count(row.samples_drawn)),
+            _cell(find(arm, SAMPLES_TO_FINAL), _range),
+            _cell(find(arm, "maj@1"), lambda row: count(row.seconds)),
+            _cell(find(arm, "maj@1"), lambda row: short_count(row.tokens)),
+        ),
+    )
+
+
+def diversity_table(comparison: Comparison, table: pd.DataFrame) -> Table | None:
+    """How different solutions are, and how accuracy carries over to other questions; None without any of it."""
+    find = Lookup(table, comparison.title)
+    metrics = {
+        "different solutions per question": ("distinct_solutions", "init", "final"),
+        "known at the start": ("known_at_start", "final"),
+        "edit distance of two samples": ("edit_distance", "init", "final"),
+        "right solutions found per training question": ("training_solutions_found", "final"),
+        "maj@1 on questions with more steps": (ELSEWHERE, "init", "final"),
+        "AUC of the ORM": ("orm_auc", "final"),
+        "its calibration error": ("orm_calibration_error", "final"),
+    }
+    present = {
+        name: places
+        for name, places in metrics.items()
+        if any(find(arm, places[0]) is not None for arm in comparison.arms)
+    }
+    if not present:
+        return None
+
+    def cells(arm: Arm) -> tuple[Cell, ...]:
+        return tuple(_from_to([find(arm, metric, stage) for stage in stages]) for metric, *stages in present.values())
+
+    title = "Diversity, other questions, and the outcome reward model; from the start to the end of training"
+    return _arm_table(title, comparison, tuple(present), cells)
+
+
+def judge_table(table: pd.DataFrame) -> Table | None:
+    """How well the outcome reward models judge; None where none was trained by itself."""
+    chosen = table[table["comparison"] == JUDGES]
+    if chosen.empty:
+        return None
+    metrics = ("auc", "accuracy", "calibration_error")
+    rows = []
+    for name, part in chosen.groupby("variant", sort=True):
+        records = {row.metric: row for row in part.itertuples()}
+        cells = tuple(Cell(_value(records.get(metric))) for metric in metrics)
+        rows.append(Row(str(name), cells))
+    return Table(
+        "Outcome reward models on unseen solutions", ("run", "AUC", "accuracy", "calibration error"), tuple(rows)
+    )
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A measure as the tables show it."""
+    return f"{value:.{digits}f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def count(value: float) -> str:
+    """A whole number with separators."""
+    return f"{value:,.0f}"
+
+
+def p_text(value: float) -> str:
+    """A p-value, not more exact than it is worth."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _arm_table(
+    title: str, comparison: Comparison, columns: tuple[str, ...], cells: Callable[[Arm], tuple[Cell, ...]]
+) -> Table:
+    rows: list[Row] = []
+    for model in comparison.models:
+        for init, arms in _by_init(comparison, model):
+            rows.append(Row(f"{model}, {INITS.get(init, init)}"))
+            rows += [Row(short_label(arm), cells(arm)) for arm in arms]
+    return Table(title, ("arm", *columns), tuple(rows))
+
+
+def _by_init(comparison: Comparison, model: str) -> list[tuple[str, list[Arm]]]:
+    inits = dict.fromkeys(arm.init for arm in comparison.arms if arm.model == model)
+    return [(init, comparison.find(model=model, init=init)) for init in inits]
+
+
+def _with_seeds(arm: Arm) -> str:
+    seeds = len(arm.runs)
+    return f"{short_label(arm)}, {seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def _against_best(record: Record | None, digits: int) -> Cell:
+    if record is None:
+        return Cell("")
+    if pd.isna(record.below_best):
+        return Cell(_value(record, digits), best=bool(record.best))
+    below = f"{-record.below_best:+.3f}".replace("-", "\N{MINUS SIGN}")
+    below = "0.000" if float(record.below_best) < 0.0005 else below
+    return Cell(_value(record, digits), f"{below}, {p_text(record.p_value)}", bool(record.best))
+
+
+def _value(record: Record | None, digits: int = 3) -> str:
+    if record is None:
+        return ""
+    if pd.isna(record.low):
+        return number(record.value)
+    return f"{number(record.value)} [{number(record.low, digits)}, {number(record.high, digits)}]"
+
+
+def _range(record: Record) -> str:
+    if record.low == record.high:
+        return count(record.value)
+    return f"{count(record.value)} ({count(record.low)} to {count(record.high)})"
+
+
+def _cell(record: Record | None, shown: Callable[[Record], str]) -> Cell:
+    return Cell("" if record is None else shown(record))
+
+
+def _from_to(records: list[Record | None]) -> Cell:
+    present = [number(record.value) for record in records if record is not None]
+    return Cell(" \N{RIGHTWARDS ARROW} ".join(present))
