@@ -47,18 +47,21 @@ def main() -> None:
         console.print(
             f"made {RUNS} runs, {rows:,} training rollouts, {len(files):,} files in {time.perf_counter() - began:.0f} s"
         )
-        seconds, memory = report(study)
+        seconds, processor, memory = report(study)
         size = (study / "report.html").stat().st_size / 2**20
-    console.print(f"report: {seconds:.1f} s, {memory:.2f} GiB at its peak, report.html {size:.1f} MiB")
+    console.print(
+        f"report: {seconds:.1f} s ({processor:.1f} s of one core), {memory:.2f} GiB, report.html {size:.1f} MiB"
+    )
 
 
-def report(study: Path) -> tuple[float, float]:
-    """Seconds and peak memory in GiB of `rlreason task=report` on a study."""
+def report(study: Path) -> tuple[float, float, float]:
+    """Seconds, processor seconds and peak memory in GiB of `rlreason task=report` on a study."""
     program = "from rlreason.cli import main; main()"
     began = time.perf_counter()
     command = [sys.executable, "-c", program, "task=report", f"study={study.name}", f"runs_dir={study.parent}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20
 
 
 def make_study(study: Path) -> None:

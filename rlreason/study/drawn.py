@@ -103,7 +103,9 @@ def draw_all(comparison: Comparison, readings: Mapping[Arm, Reading]) -> list[Dr
     for name, (title, caption) in CAPTIONS.items():
         figure = figures[name]
         if figure is not None:
-            spoken = f"{caption} {basis(comparison)}".replace("pass@K", f"pass@{comparison.k}")
+            title, spoken = (
+                text.replace("pass@K", f"pass@{comparison.k}") for text in (title, f"{caption} {basis(comparison)}")
+            )
             found.append(Drawn(name, title, spoken, *style.saved(figure)))
     return found
 

@@ -52,6 +52,9 @@ class Example:
 def examples(run: StudyRun) -> tuple[list[Example], list[Example]]:
     """Right and wrong training rollouts of the first and of the last stage, on the same questions where there are some.
 
+    The first stage is sampled from the policy that training starts from. Where there is no other, the second list is
+    empty.
+
     Raises:
         ValueError: A file of rollouts cannot be read.
     """
@@ -64,8 +67,8 @@ def examples(run: StudyRun) -> tuple[list[Example], list[Example]]:
     others = [name for name in questions if name in first]
     others += [name for name in sorted(first, key=lambda name: (len(first[name]) < 2, name)) if name not in others]
     return (
-        _read(run, files[0], first, others[:QUESTIONS], decode) if len(files) > 1 else [],
-        _read(run, files[-1], last, questions, decode),
+        _read(run, files[0], first, others[:QUESTIONS], decode),
+        _read(run, files[-1], last, questions, decode) if len(files) > 1 else [],
     )
 
 

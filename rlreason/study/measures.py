@@ -51,7 +51,7 @@ def _rows(arm: Arm, reading: Reading) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     seeds = len(arm.runs)
     needed = sample_complexity(arm)
-    if needed is not None and needed.high > 0:
+    if needed is not None and any(run.samples_drawn for run in arm.runs):
         rows.append(_row("final", SAMPLES_TO_FINAL, needed.median, needed.low, needed.high, seeds))
     elsewhere = out_of_distribution(arm)
     for stage, estimate in zip(("init", "final"), elsewhere or (), strict=False):
