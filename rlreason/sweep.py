@@ -32,7 +32,7 @@ def skipped(choices: Mapping[str, str]) -> str | None:
         return f"supervised fine-tuning needs worked solutions, which {data} does not have"
     if data in WITHOUT_SOLUTIONS and reward == "dense":
         return f"reward=dense needs worked solutions, which {data} does not have"
-    if algorithm in ("sft", "rcrl") and reward != "sparse":
+    if algorithm in ("sft", "rcrl", "orm") and reward != "sparse":
         return f"algo={algorithm} does not use the reward; only reward=sparse is run"
     if algorithm == "sft" and init == "sft":
         return "algo=sft is itself the fine-tuning of init=sft; only init=scratch is run"
