@@ -5,6 +5,7 @@ Below this file nobody sees an OmegaConf object.
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -34,7 +35,7 @@ from rlreason.config import (
 from rlreason.errors import UserError
 
 SECTIONS: dict[str, dict[str, type]] = {
-    "task": {"train": TaskConfig, "evaluate": TaskConfig, "report": TaskConfig, "tiny_base": TaskConfig},
+    "task": dict.fromkeys(("train", "evaluate", "report", "watch", "tiny_base"), TaskConfig),
     "algo": {
         "sft": SFTConfig,
         "ei": ExpertIterationConfig,
@@ -53,6 +54,8 @@ SECTIONS: dict[str, dict[str, type]] = {
     "eval": {"*": EvalConfig},
     "tracker": {"*": TrackerConfig},
 }
+
+RESERVED_FOLDERS = ("cache", "sweeps")
 
 
 def from_composed(composed: Any) -> ExperimentConfig:
@@ -87,7 +90,7 @@ def from_composed(composed: Any) -> ExperimentConfig:
             raise UserError(f"{section}.{error.full_key or '?'}: {str(error.msg).splitlines()[0]}") from error
         except UserError as error:
             raise UserError(str(error) if f"{section}." in str(error) else f"{section}: {error}") from error
-    for key in ("name", "runs_dir", "study", "seed", "checkpoint_seconds"):
+    for key in ("name", "study", "runs_dir", "seed", "checkpoint_seconds"):
         values[key] = plain[key]
     for unknown in set(plain) - set(values):
         raise UserError(f"unknown key {unknown!r}; the sections are {', '.join(SECTIONS)}")
@@ -100,11 +103,19 @@ def from_composed(composed: Any) -> ExperimentConfig:
 def _check_top_level(values: dict[str, Any]) -> None:
     name, seed, seconds = values["name"], values["seed"], values["checkpoint_seconds"]
     require(name is None or isinstance(name, str), f"name={name!r} must be text")
-    study = values["study"]
-    require(study is None or isinstance(study, str), f"study={study!r} must be text")
+    require_study_name(values["study"])
     require(isinstance(seed, int) and seed >= 0, f"seed={seed!r} must be a whole number from 0")
     require(isinstance(values["runs_dir"], str), f"runs_dir={values['runs_dir']!r} must be a folder")
     require(isinstance(seconds, int | float) and seconds >= 0, f"checkpoint_seconds={seconds!r} must be 0 or more")
+
+
+def require_study_name(name: Any) -> None:
+    """Raise a UserError unless `name` can be the folder of a study, or is None."""
+    require(
+        name is None or (isinstance(name, str) and bool(re.fullmatch(r"[\w.=+-]+", name)) and name.strip(".") != ""),
+        f"study={name!r} must be a plain name: letters, digits and . _ = + -",
+    )
+    require(name not in RESERVED_FOLDERS, f"study={name} is where rlreason keeps files of its own; choose another name")
 
 
 def _check_together(config: ExperimentConfig) -> None:

@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The message says what is wrong and what to do about it, and names the offending value.
     """
+
+
+class FolderRefused(UserError):
+    """A run folder belongs to another configuration or another process, and must be left alone."""

@@ -14,6 +14,8 @@ OVERVIEW = """\
   rlreason algo=ei init=sft seed=1          choose from groups, set single values
   rlreason model=local model.path=FOLDER    any model in Hugging Face format, or a Hub name
   rlreason -m seed=0,1,2 algo.samples=4,8   every combination, one after another
+  rlreason -m experiment=paper-tiny         a whole study; its runs live together in runs/paper-tiny
+  rlreason task=watch study=paper-tiny      follow it
   rlreason task=evaluate model=small eval.k=96
   rlreason task=report study=NAME           tables, figures and findings of the runs in runs/NAME
   rlreason --cfg job --resolve              the composed configuration, without running it
@@ -34,8 +36,9 @@ GROUP_NOTES = {
     "tracker": "where metrics go besides the run folder",
     "experiment": "presets that set several groups at once",
 }
+BUILT_IN = {"hydra/launcher": ("basic", "joblib")}  # choices that Hydra and its plugins bring
 CLOSING = """\
-[bold]Single values[/]  name=FOLDER_NAME  runs_dir=FOLDER  study=NAME  seed=N  checkpoint_seconds=N
+[bold]Single values[/]  name=FOLDER_NAME  study=NAME  runs_dir=FOLDER  seed=N  checkpoint_seconds=N
 [bold]More[/]           rlreason --help GROUP          every field of a group, with its default and meaning
                eval "$(rlreason -sc install=bash)"   tab completion (zsh and fish too)
 """
@@ -107,12 +110,15 @@ def escape(text: str) -> str:
 def suggest(error: Exception, folder: Path) -> str:
     """Hydra's objection in one line, with the nearest names where it was about a name."""
     message = " ".join(str(error).split())
+    launcher = re.search(r"Could not (?:find|load) 'hydra/launcher/((joblib|submitit|ray)\w*)'", message)
+    if launcher:
+        return f"hydra/launcher={launcher.group(1)} is not installed; pip install 'rlreason[{launcher.group(2)}]'"
     choice = re.search(
-        r"Could not (?:find|load) '([\w@.-]+)/([^']*)'|In '[^']*': Could not find '([\w.-]+)/([^']*)'", message
+        r"Could not (?:find|load) '([\w@./-]+)/([^'/]*)'|In '[^']*': Could not find '([\w./-]+)/([^'/]*)'", message
     )
     if choice:
         group, name = choice.group(1) or choice.group(3), choice.group(2) or choice.group(4)
-        there = list(choices(folder, group))
+        there = [*BUILT_IN.get(group, ()), *choices(folder, group)]
         near = difflib.get_close_matches(name, there, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         return f"{group}={name} is unknown; {hint}choose from: {', '.join(there)}"
@@ -125,7 +131,7 @@ def suggest(error: Exception, folder: Path) -> str:
 def _unknown_key(key: str, folder: Path) -> str:
     from rlreason.compose import SECTIONS, describe
 
-    known = [*GROUP_NOTES, "name", "runs_dir", "study", "seed", "checkpoint_seconds"]
+    known = [*GROUP_NOTES, "name", "study", "runs_dir", "seed", "checkpoint_seconds"]
     section = key.partition(".")[0]
     if section in SECTIONS:
         schemas = SECTIONS[section].values()

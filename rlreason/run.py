@@ -21,9 +21,9 @@ from typing import Any
 import filelock
 import yaml
 
-from rlreason.errors import UserError
+from rlreason.errors import FolderRefused, UserError
 
-RUNTIME_KEYS = ("runs_dir", "name", "study", "checkpoint_seconds")
+RUNTIME_KEYS = ("runs_dir", "study", "name", "checkpoint_seconds")
 RUNTIME_SECTIONS = ("tracker",)
 PACKAGES = (
     "torch",
@@ -49,7 +49,8 @@ class Run:
             what matters.
 
     Raises:
-        UserError: The folder belongs to another configuration, another process holds it, or it cannot be written.
+        FolderRefused: The folder belongs to another configuration, or another process holds it.
+        UserError: It cannot be written.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], any_configuration: bool = False) -> None:
@@ -60,11 +61,13 @@ class Run:
                 _refuse_other_configuration(folder, config)
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(folder / ".lock")
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=1)  # `held` looks at the lock for an instant
             if not (folder / "config.yaml").exists():
                 write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
         except filelock.Timeout:
-            raise UserError(f"{folder} is in use by another rlreason process; wait for it, or set name=OTHER") from None
+            raise FolderRefused(
+                f"{folder} is in use by another rlreason process; wait for it, or set name=OTHER"
+            ) from None
         except OSError as error:
             raise UserError(
                 f"cannot write to {folder}: {error.strerror}; free some space or set runs_dir=FOLDER"
@@ -128,8 +131,7 @@ class Run:
 
     def event(self, message: str) -> None:
         """Add a line to `events.log`."""
-        with (self.folder / "events.log").open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+        add_event(self.folder, message)
 
     def log_metrics(self, record: dict[str, Any]) -> None:
         """Add the line of a stage to `metrics.jsonl`, unless an interrupted process has written it already."""
@@ -157,6 +159,26 @@ class Run:
     def close(self) -> None:
         """Let other processes have the folder."""
         self._lock.release()
+
+
+def held(folder: Path) -> bool:
+    """Whether a process is working in a run folder."""
+    import fcntl
+
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def add_event(folder: Path, message: str) -> None:
+    """Add a line to the `events.log` of a run folder."""
+    with (folder / "events.log").open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
 
 def run_name(choices: Mapping[str, str], changes: Mapping[str, Any], seed: int) -> str:
@@ -237,7 +259,7 @@ def _refuse_other_configuration(folder: Path, config: dict[str, Any]) -> None:
     different = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
     if different:
         shown = ", ".join(f"{key}={there.get(key)} there, {here.get(key)} asked for" for key in different[:3])
-        raise UserError(
+        raise FolderRefused(
             f"{folder} belongs to another configuration ({shown}{', ...' if len(different) > 3 else ''}); "
             "set name=OTHER or remove the folder"
         )

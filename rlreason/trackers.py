@@ -49,7 +49,7 @@ class WandbTracker:
             entity=config.entity,
             name=folder.name,
             id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16],
-            group=config.group or folder.name.rsplit("-seed", 1)[0],
+            group=config.group or run_config["study"] or folder.name.rsplit("-seed", 1)[0],
             job_type=f"{run_config['task']['name']}-{run_config['algo']['name']}",
             config=run_config,
             dir=folder,

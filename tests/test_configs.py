@@ -8,7 +8,7 @@ from tests_support import composed
 from rlreason.errors import UserError
 
 CONF = Path(__file__).parent.parent / "conf"
-GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "budget")  # no choice alone
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 

@@ -29,6 +29,8 @@ LAYERS = [
     {"algorithms"},
     {"tasks"},
     {"help"},
+    {"placement", "jobs"},
+    {"sweep"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -85,7 +85,7 @@ class ExperimentConfig:
     eval: EvalConfig
     tracker: TrackerConfig
     name: str | None = documented("name of the run folder; null: made from what was asked for")
-    runs_dir: str = documented("folder of all run folders")
     study: str | None = documented("name of a study: its runs live together in runs_dir/STUDY")
+    runs_dir: str = documented("folder of all run folders")
     seed: int = documented("seed of sampling and training")
     checkpoint_seconds: float = documented("time between resumable checkpoints within a training stage, in seconds")

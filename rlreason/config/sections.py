@@ -11,7 +11,7 @@ from rlreason.config.base import SupervisedConfig, documented, one_of, require
 class TaskConfig:
     """What to do."""
 
-    name: str = documented("train, evaluate, report (of a study), or tiny_base (make the embedded models again)")
+    name: str = documented("train, evaluate, report or watch (a study), tiny_base (make the embedded models again)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ class TrackerConfig:
     name: str = documented("wandb (online where a key is set, offline otherwise) or none")
     project: str = documented("W&B project")
     entity: str | None = documented("W&B team; null: your own")
-    group: str | None = documented("W&B group; null: the name of the run without its seed")
+    group: str | None = documented("W&B group; null: the study, or the name of the run without its seed")
     rollouts: int = documented("example rollouts of each evaluation in the W&B table")
 
     def __post_init__(self) -> None:

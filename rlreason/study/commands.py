@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rlreason.run import identity
@@ -42,17 +40,6 @@ def command(arm: Arm, study: str, compose: Compose) -> str:
     seeds = ",".join(map(str, sorted(arm.seeds)))
     words = ["rlreason", *(["-m"] if len(arm.seeds) > 1 else []), f"study={study}", *choices, *changes, f"seed={seeds}"]
     return " ".join(map(shlex.quote, words))
-
-
-def planned_command(folder: Path) -> str | None:
-    """The command line that the study's plan was made from; None where no plan says it."""
-    try:
-        words = json.loads((folder / "study.json").read_text(encoding="utf-8")).get("command")
-    except (OSError, ValueError, AttributeError):
-        return None
-    if isinstance(words, list):
-        return " ".join(shlex.quote(str(word)) for word in words)
-    return words if isinstance(words, str) else None
 
 
 def hydra_value(value: Any) -> str:

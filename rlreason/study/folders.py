@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from rlreason.errors import UserError
 from rlreason.run import identity, read_lines
+from rlreason.study.plan import Plan, read_plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +97,7 @@ class Study:
         judged: Runs of `algo=orm`, which train an outcome reward model and no policy.
         missing: Names of runs that are planned or begun but not finished.
         troubles: What was left out of `runs`, and why; one line each.
+        commands: The sweeps that planned it, as they were typed.
     """
 
     folder: Path
@@ -103,6 +105,7 @@ class Study:
     judged: tuple[StudyRun, ...]
     missing: tuple[str, ...]
     troubles: tuple[str, ...]
+    commands: tuple[str, ...] = ()
 
 
 def read_study(folder: Path) -> Study:
@@ -116,7 +119,8 @@ def read_study(folder: Path) -> Study:
     runs: list[StudyRun] = []
     judged: list[StudyRun] = []
     troubles: list[str] = []
-    missing = set(_planned(folder))
+    plan = _plan(folder, troubles)
+    missing = {job.name for job in plan.jobs}
     for path in sorted(path.parent for path in folder.glob("*/config.yaml")):
         missing.discard(path.name)
         if not (path / "result.json").exists():
@@ -139,7 +143,8 @@ def read_study(folder: Path) -> Study:
     if not runs and not judged:
         begun = f"; {len(missing)} are not finished" if missing else ""
         raise UserError(f"no finished run in {folder}{begun}")
-    return Study(folder, tuple(runs), tuple(judged), tuple(sorted(missing)), tuple(troubles))
+    commands = tuple(item.command for item in plan.commands)
+    return Study(folder, tuple(runs), tuple(judged), tuple(sorted(missing)), tuple(troubles), commands)
 
 
 def read_columns(path: Path, columns: list[str]) -> pa.Table:
@@ -195,13 +200,13 @@ def _read_evaluation(path: Path) -> pd.DataFrame:
     return table
 
 
-def _planned(folder: Path) -> list[str]:
-    """Names of the runs that the study is to have, none where no plan tells them."""
+def _plan(folder: Path, troubles: list[str]) -> Plan:
+    """What the study is to have; nothing where no plan tells it."""
     try:
-        plan = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-        return [str(job["name"]) for job in plan["jobs"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return read_plan(folder)
+    except UserError as error:
+        troubles.append(str(error))
+        return Plan()
 
 
 def events(run: StudyRun) -> list[dict[str, Any]]:

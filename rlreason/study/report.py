@@ -14,7 +14,7 @@ import pandas as pd
 
 from rlreason.run import write_atomically
 from rlreason.study.arms import Arm, Comparison, comparisons
-from rlreason.study.commands import Compose, command, planned_command
+from rlreason.study.commands import Compose, command
 from rlreason.study.drawn import Drawn, draw_all
 from rlreason.study.examples import Example, examples
 from rlreason.study.folders import Study, StudyRun
@@ -95,7 +95,7 @@ def write_report(study: Study, compose: Compose) -> Report:
         "left_out": left_out,
         "sections": sections,
         "judges": judge_table(table),
-        "planned": planned_command(study.folder),
+        "planned": "\n".join(study.commands),
         "made_with": made_with(study.runs + study.judged),
         "several": len(sections) > 1,
     }

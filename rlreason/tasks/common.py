@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import filelock
 
 from rlreason.config import ExperimentConfig
 from rlreason.data.prompts import build_prompts
@@ -93,6 +96,21 @@ def cache_key(config: ExperimentConfig, sections: Sequence[str], source: str) ->
         deciding.get("model", {}).pop(elsewhere, None)
     deciding |= {"seed": config.seed, "source": source}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@contextmanager
+def alone_in(lock_file: Path, what: str, display: Display) -> Iterator[None]:
+    """Do the block while no other process does; one that has to wait says what for."""
+    lock = filelock.FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        display.line(f"waiting for {what}, which another run is making")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_result(stages: RunStages, model: ResolvedModel, too_long: Sequence[str], **facts: Any) -> dict[str, Any]:

@@ -103,6 +103,13 @@ class Display:
         if "good_minus_bad" in result:
             self._control(result, evaluations[last])
 
+    def brief(self, result: Mapping[str, Any], finished_earlier: bool) -> None:
+        """One line for a job of a sweep."""
+        values = [item["metrics"]["maj@1"]["value"] for item in result["evaluations"]]
+        shown_values = " -> ".join(f"{value:.3f}" for value in (*values[:1], *values[1:][-1:]))
+        when = "finished earlier" if finished_earlier else f"finished in {result['seconds']['total']:.0f} s"
+        self.line(f"{result['name']}: {when}, maj@1 {shown_values}")
+
     def _control(self, result: Mapping[str, Any], good: Mapping[str, Mapping[str, float]]) -> None:
         """The control experiment of return-conditioned RL."""
         bad = next(item["metrics"] for item in result["evaluations"] if item["stage"] == "asked-for-bad")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlreason.evaluation.evaluate import PerProblem, differences, intervals, measure
-from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import Run
 from rlreason.store import write_evaluation
+from rlreason.tasks.base_evaluation import evaluation_rollouts
 from rlreason.types import Problem, ScoredRollout
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def out_of_distribution(stages: RunStages, first: Path, last: Path) -> dict[str,
     found = {}
     for stage, policy in (("init", first), ("final", last)):
         name = f"ood-{stage}"
-        greedy = stages.generation.rollouts(
-            f"{name}-greedy", 0, policy, stages.elsewhere, 1, 0.0, "evaluate", sparse_reward
+        greedy = evaluation_rollouts(
+            stages.base, stages.generation, f"{name}-greedy", 0, policy, stages.elsewhere, 1, 0.0
         )
         found[stage] = measure(greedy, (), 0)
         store_evaluation(stages.run, name, stages.elsewhere, greedy, (), found[stage])

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from rlreason import store
 from rlreason.algorithms import Start
 from rlreason.algorithms.outcome_reward_model import LabelledSolution, outcome_reward_model, outcome_update
@@ -25,7 +23,7 @@ from rlreason.rewards.calibration import Calibration
 from rlreason.rewards.outcome_model import Card, OutcomeModel, read_card
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import Run
-from rlreason.tasks.common import cache_key
+from rlreason.tasks.common import alone_in, cache_key
 from rlreason.tasks.generation import Generation, derived_seed
 from rlreason.tasks.stages import RunStages
 from rlreason.trackers import NoTracker
@@ -54,7 +52,7 @@ def outcome_model(
     folder = Path(config.runs_dir) / "cache" / f"orm-{config.model.name}-{config.data.name}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     trained = folder.resolve() / "checkpoints" / "round-1"
-    with filelock.FileLock(folder / ".training"):
+    with alone_in(folder / ".training", "the outcome reward model", generation.display):
         run = Run(folder.resolve(), generation.run.config, any_configuration=True)
         cached = "calibrated" in run.journal
         earlier = run.totals("seconds")

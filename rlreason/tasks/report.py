@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlreason.config import ExperimentConfig
-from rlreason.errors import UserError
+from rlreason.study.plan import study_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,19 +41,6 @@ def report(config: ExperimentConfig, conf: Path, console: Console) -> None:
     if study.missing:
         console.print(f"not finished yet: {len(study.missing)} of the runs", highlight=False)
     console.print(f"the report is in {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
-
-
-def study_folder(config: ExperimentConfig) -> Path:
-    """`runs_dir/STUDY`, or STUDY itself where that is a folder.
-
-    Raises:
-        UserError: No study is named.
-    """
-    if not config.study:
-        raise UserError("task=report needs a study: rlreason task=report study=NAME, or study=FOLDER of run folders")
-    inside = Path(config.runs_dir) / config.study
-    named = Path(config.study)
-    return named if named.is_dir() and not inside.is_dir() else inside
 
 
 def composer(conf: Path) -> Any:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from rlreason import trackers
 from rlreason.algorithms import Questions, Start
 from rlreason.algorithms.supervised import supervised_update
@@ -21,7 +19,8 @@ from rlreason.models.memory import check_fits
 from rlreason.models.resolve import ResolvedModel, resolve
 from rlreason.rewards.dense import lacks_results
 from rlreason.run import Run
-from rlreason.tasks.common import cache_key, check_context, fit_prompts, quiet_libraries
+from rlreason.tasks.base_evaluation import base_evaluation
+from rlreason.tasks.common import alone_in, cache_key, check_context, fit_prompts, quiet_libraries
 from rlreason.tasks.display import Display
 from rlreason.tasks.generation import Generation, SharedEngine, derived_seed
 from rlreason.tasks.outcome_model import given_model, outcome_model, refuse_seen_questions
@@ -87,6 +86,7 @@ def prepared(
         references = {problem.id: stages.reference(problem) for problem in stages.training if problem.steps}
         questions = Questions(stages.training, references)
         start = Start(model.folder, starting_checkpoint(config, model, questions, run, display))
+        stages.base = base_evaluation(config, model, start.init)
         add_outcome_models(stages, start, model)
         yield Prepared(stages, model, start, questions, too_long)
     finally:
@@ -147,7 +147,7 @@ def starting_checkpoint(
     cache = Path(config.runs_dir) / "cache" / f"sft-{config.model.name}-{config.data.name}-{key}"
     checkpoint = (cache / "checkpoint").resolve()
     cache.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(cache / ".lock"):
+    with alone_in(cache / ".lock", "the SFT checkpoint", display):
         if checkpoint.exists():
             if "sft" not in run.journal:
                 run.commit("sft", cached=True)

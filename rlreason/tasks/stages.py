@@ -23,8 +23,8 @@ from rlreason.evaluation.statistics import Interval
 from rlreason.models.loading import add_tokens
 from rlreason.models.return_condition import ReturnCondition
 from rlreason.rewards.outcome_model import OutcomeModel
-from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import Run
+from rlreason.tasks.base_evaluation import BaseEvaluation, evaluation_rollouts
 from rlreason.tasks.evaluations import store_evaluation
 from rlreason.tasks.generation import Generation, derived_seed
 from rlreason.tasks.online import RunOnline
@@ -47,6 +47,7 @@ class RunStages:
         training: Questions that may be trained on.
         outcome_model: Rewards, labels and reranks where the run has one.
         judge: Reranks in evaluations; usually the same.
+        base: The evaluation of the starting checkpoint, shared with other runs.
     """
 
     generation: Generation
@@ -57,6 +58,7 @@ class RunStages:
     training: Sequence[Problem] = ()
     outcome_model: OutcomeModel | None = None
     judge: OutcomeModel | None = None
+    base: BaseEvaluation | None = None
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     per_problem: dict[str, PerProblem] = field(default_factory=dict)
     at_start: list[ScoredRollout] = field(default_factory=list)
@@ -179,9 +181,8 @@ class RunStages:
     ) -> float:
         """Measure a checkpoint on the validation and the reported questions; its validation maj@1."""
         stage = "init" if round_number == 0 else f"round-{round_number}"
-        greedy = self.generation.rollouts(
-            f"validation-{stage}", round_number, policy, self.validation, 1, 0.0, "evaluate", sparse_reward
-        )
+        draw = partial(evaluation_rollouts, self.base, self.generation)
+        greedy = draw(f"validation-{stage}", round_number, policy, self.validation, 1, 0.0)
         accuracy = sum(item.correct for item in greedy) / len(greedy)
         settings = self.generation.config.eval
         k = settings.k if round_number == 0 else settings.k_between
@@ -201,7 +202,7 @@ class RunStages:
         """Every metric of a checkpoint on the reported questions, with its interval; kept as an evaluation."""
         settings = self.generation.config.eval
         name = f"{settings.split}-{stage}"
-        draw = partial(self.generation.rollouts, kind="evaluate", reward=sparse_reward, ask_for_bad=ask_for_bad)
+        draw = partial(evaluation_rollouts, self.base, self.generation, ask_for_bad=ask_for_bad)
         greedy = draw(f"{name}-greedy", round_number, policy, self.measured, 1, 0.0)
         sampled: list[ScoredRollout] = []
         scores: list[tuple[float, ...]] | None = None

@@ -1,6 +1,5 @@
 """What is read of a study, and what is said of what cannot be read."""
 
-import json
 import shutil
 
 import pandas as pd
@@ -9,6 +8,7 @@ from study.made import make_run
 
 from rlreason.errors import UserError
 from rlreason.study.folders import read_study
+from rlreason.study.plan import Command, Job, add_to_plan
 
 
 @pytest.fixture
@@ -41,15 +41,19 @@ def test_rollouts_come_in_the_order_of_training(tmp_path):
 
 def test_runs_that_are_planned_or_begun_are_missing(study):
     make_run(study, "ppo", finished=False, name="begun")
-    plan = {"jobs": [{"name": "planned"}, {"name": "begun"}, {"name": "ei-tiny-scratch-sparse-seed0"}]}
-    (study / "study.json").write_text(json.dumps(plan))
-    assert read_study(study).missing == ("begun", "planned")
+    jobs = [Job("planned"), Job("begun"), Job("ei-tiny-scratch-sparse-seed0")]
+    add_to_plan(study, jobs, Command("rlreason -m study=s", "2026-01-31T12:00:00+00:00"))
+    found = read_study(study)
+    assert found.missing == ("begun", "planned")
+    assert found.commands == ("rlreason -m study=s",)
 
 
 @pytest.mark.parametrize("plan", ["{", "[]", '{"jobs": 3}', '{"jobs": [{}]}'])
-def test_a_plan_that_makes_no_sense_is_no_plan(study, plan):
+def test_a_plan_that_makes_no_sense_is_named(study, plan):
     (study / "study.json").write_text(plan)
-    assert read_study(study).missing == ()
+    found = read_study(study)
+    assert found.missing == ()
+    assert "study.json cannot be read" in found.troubles[0]
 
 
 def test_no_study_and_no_finished_run_are_one_line(tmp_path):

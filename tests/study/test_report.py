@@ -13,6 +13,7 @@ from rlreason.study.arms import comparisons
 from rlreason.study.commands import command, hydra_value
 from rlreason.study.folders import read_study
 from rlreason.study.measures import SAMPLES_TO_FINAL
+from rlreason.study.plan import Command, add_to_plan
 from rlreason.study.published import PUBLISHED, published_beside
 from rlreason.study.report import fence, markdown_text, write_report
 from rlreason.study.tables import number
@@ -223,8 +224,8 @@ def test_values_survive_the_command_line(value, compose):
 
 def test_the_command_of_the_plan_comes_first(tmp_path, compose, without_figures):
     make_run(tmp_path / "study", accuracies=(0.2, 0.5))
-    plan = {"jobs": [], "command": ["rlreason", "-m", "experiment=paper-tiny", "data.path=a b"]}
-    (tmp_path / "study/study.json").write_text(json.dumps(plan))
+    typed = "rlreason -m experiment=paper-tiny 'data.path=a b'"
+    add_to_plan(tmp_path / "study", [], Command(typed, "2026-01-31T12:00:00+00:00"))
     write_report(read_study(tmp_path / "study"), compose)
     assert "rlreason -m experiment=paper-tiny &#39;data.path=a b&#39;" in (tmp_path / "study/report.html").read_text()
 

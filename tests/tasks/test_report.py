@@ -22,22 +22,22 @@ def test_the_headline_results_and_the_place_of_the_report_are_shown(folder, cold
     assert "not finished yet: 1 of the runs" in shown
     assert shown.rstrip().endswith("the report is in runs/mine/report.html")
     assert (folder / "runs/mine/report.html").exists()
-    # The folder itself may be named as well, and the report is no run of the study.
-    again = cold_rlreason(folder / "runs", "task=report", "study=mine").check().output
+    # Elsewhere the folder of studies is named, and the report is no run of the study.
+    again = cold_rlreason(folder / "runs", "task=report", "study=mine", "runs_dir=.").check().output
     assert "the report is in mine/report.html" in again
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "task=report needs a study"),
+        ([], "task=report needs study=NAME"),
         (["study=none"], "there is no study in runs/none"),
-        (["study=3"], "study=3 must be text"),
-        (["study=empty"], "no finished run in empty"),
+        (["study=3"], "study=3 must be a plain name"),
+        (["study=empty"], "no finished run in runs/empty"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, cold_rlreason, arguments, words):
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "runs/empty").mkdir(parents=True)
     done = cold_rlreason(tmp_path, "task=report", *arguments)
     assert done.code == 2, done.output
     assert len(done.output.strip().splitlines()) == 1, done.output

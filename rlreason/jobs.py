@@ -1,0 +1,188 @@
+"""One job, alone or as part of a sweep: its folder, its task, and what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlreason.errors import FolderRefused, UserError
+
+NAMED_GROUPS = ("algo", "model", "data", "init", "reward")
+DISK_TROUBLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Args:
+        name: Of its run folder.
+        error: What went wrong, in one line; None where nothing did.
+        crashed: Whether that was no mistake of the user's.
+    """
+
+    name: str
+    error: str | None = None
+    crashed: bool = False
+
+
+class SweepFailed(Exception):
+    """Some jobs of a sweep failed.
+
+    Args:
+        message: How many and which, in one line.
+        code: The exit code.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+def attempt(composed: Any) -> Outcome:
+    """Run one job; a mistake of the user's, and in a sweep any other failure, becomes its outcome.
+
+    Caught here, inside Hydra, so that a failed job does not stop a sweep and Hydra adds no lines of its own.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra_config = HydraConfig.get()
+    folder = run_folder(composed, dict(hydra_config.runtime.choices), list(hydra_config.overrides.task))
+    in_sweep = hydra_config.mode == RunMode.MULTIRUN
+    try:
+        run_job(composed, folder, in_sweep)
+        (folder / "failure.txt").unlink(missing_ok=True)
+        return Outcome(folder.name)
+    except Exception as error:
+        message = user_message(error)
+        if not in_sweep:
+            if message is None:
+                raise
+            return Outcome(folder.name, message)
+        outcome = Outcome(folder.name, message or f"{type(error).__name__}: {error}", crashed=message is None)
+        if outcome.crashed or (composed.study and not isinstance(error, FolderRefused)):
+            record_failure(folder, outcome, traceback.format_exc() if outcome.crashed else "")
+        details = f" (traceback in {folder / 'failure.txt'})" if outcome.crashed else ""
+        print(f"rlreason: {folder.name} failed: {in_one_line(outcome.error)}{details}", file=sys.stderr, flush=True)
+        return outcome
+
+
+def config_folder() -> Path:
+    """`conf/` beside the package in a source tree, inside it in an installed wheel."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def run_job(composed: Any, folder: Path, in_sweep: bool) -> None:
+    """One experiment: convert, check, then run its task or show what it ended with."""
+    from omegaconf import OmegaConf
+    from rich.console import Console
+
+    from rlreason.compose import from_composed
+    from rlreason.placement import take_slot
+
+    config = from_composed(composed)
+    plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    if config.task.name == "watch":
+        from rlreason.tasks.watch import watch
+
+        watch(config)
+        return
+    if config.task.name == "report":
+        from rlreason.tasks.report import report
+
+        report(config, config_folder(), Console())
+        return
+    from rlreason.tasks.display import Display
+
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    beside_others = take_slot()
+    # The lines of jobs that run side by side would mix; each says how it ended, and task=watch shows the rest.
+    display = Display(Console(quiet=True) if beside_others else console)
+    if config.task.name == "tiny_base":
+        from rlreason.tasks import tiny_base
+
+        tiny_base.run(config, display.console)
+        return
+    result = finished_result(folder, plain)
+    finished_earlier = result is not None
+    if in_sweep and not beside_others and not finished_earlier:
+        console.rule(folder.name)
+    if result is None:
+        if config.task.name == "train":
+            from rlreason.tasks.train import train as task
+        else:
+            from rlreason.tasks.evaluate import evaluate as task
+        result = task(config, plain, folder, display)
+    if in_sweep and (finished_earlier or beside_others):
+        Display(console).brief(result, finished_earlier)
+        return
+    display.table(result)
+    display.closing(result, folder)
+
+
+def run_folder(config: Any, choices: dict[str, str], overrides: list[str]) -> Path:
+    """`runs_dir/name` or `runs_dir/study/name`; the name is made from the group choices and values asked for."""
+    from rlreason.run import RUNTIME_KEYS, RUNTIME_SECTIONS, run_name
+
+    parent = Path(str(config.runs_dir)) / str(config.study or ".")
+    if config.name:
+        return parent / str(config.name)
+    named = {group: choices[group] for group in NAMED_GROUPS}
+    if config.task.name == "evaluate":
+        named = {"task": "evaluate", "model": choices["model"], "data": choices["data"]}
+    changes: dict[str, str] = {}
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key == "experiment" and value == config.study:
+            continue  # the study's folder says it
+        if key not in (*named, *RUNTIME_KEYS, "seed", "task") and key.split(".")[0] not in RUNTIME_SECTIONS:
+            changes[key] = Path(value).name if "/" in value else value
+    return parent / run_name(named, changes, config.seed)
+
+
+def finished_result(folder: Path, plain: dict[str, Any]) -> dict[str, Any] | None:
+    """The result that is already there for exactly this configuration."""
+    if not (folder / "result.json").exists():
+        return None
+    from rlreason.run import Run
+
+    run = Run(folder, plain)
+    try:
+        return run.result()
+    finally:
+        run.close()
+
+
+def user_message(error: Exception) -> str | None:
+    """What the user can do about an error; None where it is no mistake of theirs."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
+        place = error.filename or "to disk"
+        return f"cannot write {place}: {os.strerror(error.errno)}; free some space or set runs_dir=FOLDER"
+    return None
+
+
+def record_failure(folder: Path, outcome: Outcome, details: str = "") -> None:
+    """Leave `failure.txt` in the run folder, for whoever follows the sweep; the next success removes it."""
+    from rlreason.run import add_event, write_atomically
+
+    message = in_one_line(outcome.error)
+    with contextlib.suppress(OSError):  # on a full disk the line on the terminal must do
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "failure.txt", f"{message}\n\n{details}" if details else f"{message}\n")
+        add_event(folder, f"failed: {message}")
+
+
+def in_one_line(text: str | None) -> str:
+    """Text without line breaks."""
+    return " ".join((text or "").split())

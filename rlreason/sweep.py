@@ -1,0 +1,150 @@
+"""Many jobs from one command: which combinations are worth running, the plan of the study, and how it all ended."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rlreason import placement
+from rlreason.compose import from_composed
+from rlreason.errors import UserError
+from rlreason.jobs import NAMED_GROUPS, Outcome, SweepFailed, in_one_line, record_failure, run_folder
+from rlreason.study.plan import Command, Job, add_to_plan
+
+CRASHED = 1
+USER_ERROR = 2
+WITHOUT_SOLUTIONS = ("svamp",)
+
+Launch = Callable[[Sequence[Sequence[str]]], Sequence[Any]]
+
+
+def skipped(choices: Mapping[str, str]) -> str | None:
+    """Why a sweep leaves out a combination of group choices: it cannot work, or repeats another one; else None."""
+    algorithm, reward, init, data = (choices[group] for group in ("algo", "reward", "init", "data"))
+    if data in WITHOUT_SOLUTIONS and "sft" in (algorithm, init):
+        return f"supervised fine-tuning needs worked solutions, which {data} does not have"
+    if data in WITHOUT_SOLUTIONS and reward == "dense":
+        return f"reward=dense needs worked solutions, which {data} does not have"
+    if algorithm in ("sft", "rcrl", "orm") and reward != "sparse":
+        return f"algo={algorithm} does not use the reward; only reward=sparse is run"
+    if algorithm == "sft" and init == "sft":
+        return "algo=sft is itself the fine-tuning of init=sft; only init=scratch is run"
+    return None
+
+
+def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence[str]], Any], launch: Launch) -> None:
+    """Plan the jobs of a sweep and run them.
+
+    Args:
+        combinations: The overrides of every combination.
+        compose: Makes the configuration of one, with Hydra's own section.
+        launch: Runs those that it is given, by their overrides; what Hydra's launchers return.
+
+    Raises:
+        SweepFailed: Some jobs did.
+        UserError: The plan cannot be written.
+    """
+    folders: dict[Path, tuple[str, ...]] = {}
+    studies: dict[Path, list[Job]] = {}
+    reasons: Counter[str] = Counter()
+    mistakes: list[str | None] = []
+    side_by_side = 1
+    for combination in combinations:
+        composed = compose(combination)
+        choices = dict(composed.hydra.runtime.choices)
+        reason = skipped(choices) if composed.task.name == "train" else None
+        if reason is not None:
+            reasons[reason] += 1
+            continue
+        folder = run_folder(composed, choices, list(composed.hydra.overrides.task))
+        folders[folder] = tuple(combination)
+        side_by_side = jobs_at_once(composed.hydra.launcher)
+        mistakes.append(mistake_in(composed))
+        if composed.study:
+            named = {group: choices[group] for group in NAMED_GROUPS}
+            studies.setdefault(folder.parent, []).append(Job(folder.name, tuple(combination), named))
+    if mistakes and all(mistakes):
+        raise UserError(" / ".join(dict.fromkeys(filter(None, mistakes))))
+    for reason, count in reasons.items():
+        print(f"{count} {'combination' if count == 1 else 'combinations'} skipped: {reason}", flush=True)
+    command = Command(shlex.join(["rlreason", *sys.argv[1:]]), datetime.now(UTC).isoformat(timespec="seconds"))
+    for folder, jobs in studies.items():
+        add_to_plan(folder, jobs, command)
+    with placement.slots(side_by_side) if side_by_side > 1 else nullcontext():
+        outcomes = run_all(folders, launch)
+    raise_failures(outcomes)
+
+
+def mistake_in(composed: Any) -> str | None:
+    """What is wrong with the configuration of a job, before it starts."""
+    from omegaconf import OmegaConf
+
+    try:
+        from_composed(OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"]))
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def run_all(folders: Mapping[Path, tuple[str, ...]], launch: Launch) -> list[Outcome]:
+    """Run every job; those that were under way when a process was killed are then tried again one by one.
+
+    Args:
+        folders: The overrides of every job, by its run folder.
+        launch: Runs jobs.
+    """
+    outcomes: list[Outcome] = []
+    left = dict(folders)
+    while left:
+        try:
+            return outcomes + [job.return_value for job in launch(list(left.values()))]
+        except BrokenProcessPool:  # it does not say whose process
+            begun = [path for path in left if (path / "config.yaml").exists() and not (path / "result.json").exists()]
+            for path in begun or list(left):
+                outcomes.append(run_alone(path, left.pop(path), launch))
+    return outcomes
+
+
+def run_alone(folder: Path, overrides: tuple[str, ...], launch: Launch) -> Outcome:
+    """Run one job whose process may be killed, as it is when there is too little memory."""
+    try:
+        outcome: Outcome = launch([overrides])[0].return_value
+    except BrokenProcessPool:
+        outcome = Outcome(folder.name, "its process was killed; is there enough memory?", crashed=True)
+        record_failure(folder, outcome)
+    return outcome
+
+
+def raise_failures(outcomes: Sequence[Outcome]) -> None:
+    """Raise a SweepFailed that names the jobs which failed, if any did."""
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if not failed:
+        return
+    by_error: dict[str, list[str]] = {}
+    for outcome in failed:
+        by_error.setdefault(in_one_line(outcome.error)[:200], []).append(outcome.name)
+    parts = [f"{shortened(names)} ({error})" for error, names in by_error.items()]
+    message = f"{len(failed)} of {len(outcomes)} jobs failed; the same command tries them again: {'; '.join(parts)}"
+    raise SweepFailed(message, CRASHED if any(outcome.crashed for outcome in failed) else USER_ERROR)
+
+
+def shortened(names: Sequence[str], most: int = 8) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def jobs_at_once(launcher: Mapping[str, Any]) -> int:
+    """How many jobs the launcher runs at the same time on this machine; 1 where it uses other machines."""
+    if "JoblibLauncher" not in str(launcher.get("_target_")):
+        return 1
+    import joblib
+
+    return int(joblib.effective_n_jobs(int(launcher["n_jobs"])))

@@ -1,0 +1,101 @@
+"""Which combinations a sweep runs, what it plans, and how it counts what failed."""
+
+import itertools
+from concurrent.futures.process import BrokenProcessPool
+from types import SimpleNamespace
+
+import pytest
+
+from rlreason.jobs import Outcome, SweepFailed
+from rlreason.sweep import raise_failures, run_all, skipped
+
+GRID = {
+    "algo": ("sft", "ei", "ppo", "grpo", "rcrl"),
+    "reward": ("sparse", "dense", "orm"),
+    "init": ("scratch", "sft"),
+    "data": ("gsm8k", "svamp"),
+}
+
+
+def kept(**fixed):
+    combinations = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
+    chosen = [item for item in combinations if skipped(item) is None]
+    return [item for item in chosen if all(item[key] == value for key, value in fixed.items())]
+
+
+def test_algorithms_that_use_a_reward_meet_every_reward_and_start():
+    for algorithm in ("ei", "ppo", "grpo"):
+        assert len(kept(algo=algorithm, data="gsm8k")) == 6
+
+
+def test_algorithms_that_do_not_use_a_reward_are_run_once_a_start():
+    assert kept(algo="sft", data="gsm8k") == [{"algo": "sft", "reward": "sparse", "init": "scratch", "data": "gsm8k"}]
+    assert [(item["reward"], item["init"]) for item in kept(algo="rcrl", data="gsm8k")] == [
+        ("sparse", "scratch"),
+        ("sparse", "sft"),
+    ]
+
+
+def test_without_worked_solutions_nothing_that_needs_them_is_run():
+    found = kept(data="svamp")
+    assert {(item["algo"], item["reward"]) for item in found} == {
+        *((algorithm, reward) for algorithm in ("ei", "ppo", "grpo") for reward in ("sparse", "orm")),
+        ("rcrl", "sparse"),
+    }
+    assert {item["init"] for item in found} == {"scratch"}
+
+
+def test_a_reason_names_the_choice():
+    reason = skipped({"algo": "sft", "reward": "dense", "init": "scratch", "data": "gsm8k"})
+    assert "algo=sft" in reason
+    assert "\n" not in reason
+
+
+def test_one_line_names_what_failed_and_the_code_says_whose_fault_it_was():
+    mistake = Outcome("a-seed0", "wrong\nvalue")
+    crash = Outcome("b-seed0", "ValueError: x", crashed=True)
+    raise_failures([Outcome("c-seed0")])
+    with pytest.raises(SweepFailed) as ending:
+        raise_failures([Outcome("c-seed0"), mistake])
+    assert ending.value.code == 2
+    assert "1 of 2 jobs failed" in ending.value.message
+    assert "a-seed0 (wrong value)" in ending.value.message
+    with pytest.raises(SweepFailed) as ending:
+        raise_failures([mistake, crash])
+    assert ending.value.code == 1
+
+
+class Launcher:
+    """Runs jobs like Hydra's; one of them kills its process and so takes the others of the pool with it."""
+
+    def __init__(self, folders, fatal):
+        self.folders = folders
+        self.fatal = fatal
+        self.launched = []
+
+    def __call__(self, overrides):
+        self.launched.append([item[0] for item in overrides])
+        for (name,) in overrides:
+            self.folders[name].mkdir(exist_ok=True)
+            (self.folders[name] / "config.yaml").touch()
+            if name in self.fatal:
+                raise BrokenProcessPool
+            (self.folders[name] / "result.json").touch()
+        return [SimpleNamespace(return_value=Outcome(name)) for (name,) in overrides]
+
+
+def test_a_killed_process_costs_only_its_own_job(tmp_path):
+    folders = {name: tmp_path / name for name in ("first", "fatal", "last")}
+    launcher = Launcher(folders, fatal={"fatal"})
+    outcomes = run_all({folder: (name,) for name, folder in folders.items()}, launcher)
+    assert {outcome.name: outcome.crashed for outcome in outcomes} == {"first": False, "fatal": True, "last": False}
+    assert launcher.launched == [["first", "fatal", "last"], ["fatal"], ["first", "last"]]
+    assert "killed" in (tmp_path / "fatal" / "failure.txt").read_text()
+
+
+def test_a_process_that_dies_before_any_job_begins_ends_too(tmp_path):
+    def launch(overrides):
+        raise BrokenProcessPool
+
+    outcomes = run_all({tmp_path / "a": ("a",), tmp_path / "b": ("b",)}, launch)
+    assert [outcome.crashed for outcome in outcomes] == [True, True]
