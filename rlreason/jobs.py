@@ -96,14 +96,14 @@ def run_job(composed: Any, folder: Path, in_sweep: bool) -> None:
 
         watch(config)
         return
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     if config.task.name == "report":
         from rlreason.tasks.report import report
 
-        report(config, config_folder(), Console())
+        report(config, config_folder(), console)
         return
     from rlreason.tasks.display import Display
 
-    console = Console() if sys.stdout.isatty() else Console(width=120)
     beside_others = take_slot()
     # The lines of jobs that run side by side would mix; each says how it ended, and task=watch shows the rest.
     display = Display(Console(quiet=True) if beside_others else console)
