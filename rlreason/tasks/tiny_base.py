@@ -157,6 +157,7 @@ def _pretrain(
         dtype="float32",
         learning_rate=stage.learning_rate,
         orm_learning_rate=stage.learning_rate,
+        rl_learning_rate=stage.learning_rate,
         micro_batch_size=stage.batch_size,
         gradient_checkpointing=False,
         lora_rank=0,
