@@ -213,7 +213,7 @@ def _all_above_zero(pairs: Sequence[tuple[str, Estimate]], meaning: str) -> tupl
     if not pairs:
         return UNKNOWN, "The study has no such runs."
     text = f"{meaning}: {_shown(pairs)}."
-    if any(item.high <= 0 for _, item in pairs):
+    if any(item.high < 0 for _, item in pairs) or all(item.high <= 0 for _, item in pairs):
         return FAILS, text
     return (HOLDS if all(item.low > 0 for _, item in pairs) else UNKNOWN), text
 
