@@ -39,6 +39,8 @@ def test_help_of_a_group_explains_its_fields(cold_rlreason, tmp_path):
         ["algo.samples=0"],
         ["--cfg", "job"],
         ["model=local", "model.path=/none"],
+        ["task=watch", "study=none"],
+        ["-m", "algo=ei,sft", "algo.epochs=0"],
     ],
 )
 def test_what_needs_no_model_loads_no_heavy_library(arguments, tmp_path):
@@ -66,10 +68,16 @@ def test_what_needs_no_model_loads_no_heavy_library(arguments, tmp_path):
         (["model=local", "model.path=/nowhere"], ["/nowhere"]),
         (["model=llama13b", "data=wordproblems"], ["llama13b", "GiB"]),
         (["runs_dir=/proc/runs"], ["cannot write", "runs_dir"]),
+        (["study=a/b"], ["study='a/b'", "plain name"]),
+        (["study=cache"], ["study=cache", "choose another"]),
+        (["task=watch"], ["study=NAME"]),
+        (["-m", "algo=ei,sft", "algo.epochs=0"], ["epochs=0"]),
+        (["-m", "seed=0,1", "hydra/launcher=jobli"], ["joblib"]),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(cold_rlreason, tmp_path, arguments, words):
-    done = cold_rlreason(tmp_path, "tracker=none", *arguments)
+    options = [item for item in arguments if item == "-m"]
+    done = cold_rlreason(tmp_path, *options, "tracker=none", *(item for item in arguments if item != "-m"))
     assert done.code == 2, done.output
     lines = done.output.strip().splitlines()
     assert len(lines) == 1, done.output
@@ -100,12 +108,12 @@ def test_the_composed_configuration_can_be_shown(cold_rlreason, tmp_path):
 
 @pytest.mark.parametrize("trouble", [errno.ENOSPC, errno.EROFS])
 def test_a_full_or_read_only_disk_is_one_line(trouble, monkeypatch, tmp_path, capsys):
-    from rlreason import cli
+    from rlreason import cli, jobs
 
-    def run_job(composed):
+    def run_job(composed, folder, in_sweep):
         raise OSError(trouble, os.strerror(trouble), "runs/x/rollouts/round-1.parquet")
 
-    monkeypatch.setattr(cli, "run_job", run_job)
+    monkeypatch.setattr(jobs, "run_job", run_job)
     monkeypatch.setattr(sys, "argv", ["rlreason", "tracker=none"])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ending:
@@ -120,9 +128,9 @@ def test_a_full_or_read_only_disk_is_one_line(trouble, monkeypatch, tmp_path, ca
 def test_the_run_is_named_by_what_was_asked_for():
     from types import SimpleNamespace
 
-    from rlreason.cli import run_folder
+    from rlreason.jobs import run_folder
 
-    config = SimpleNamespace(name=None, runs_dir="runs", seed=3, task=SimpleNamespace(name="train"))
+    config = SimpleNamespace(name=None, study=None, runs_dir="runs", seed=3, task=SimpleNamespace(name="train"))
     choices = {"algo": "ei", "model": "local", "data": "gsm8k", "init": "sft", "reward": "sparse", "eval": "paper"}
     overrides = ["algo=ei", "init=sft", "eval=paper", "algo.samples=96", "model.path=/models/my-llama"]
     overrides += ["seed=3", "runs_dir=runs", "tracker.project=x"]
@@ -130,3 +138,14 @@ def test_the_run_is_named_by_what_was_asked_for():
     assert name == "ei-local-gsm8k-sft-sparse-algo.samples=96-eval=paper-model.path=my-llama-seed3"
     config.name = "mine"
     assert run_folder(config, choices, overrides).name == "mine"
+
+
+def test_the_runs_of_a_study_lie_together_and_are_not_named_by_its_experiment():
+    from types import SimpleNamespace
+
+    from rlreason.jobs import run_folder
+
+    config = SimpleNamespace(name=None, study="s", runs_dir="runs", seed=0, task=SimpleNamespace(name="train"))
+    choices = {"algo": "ei", "model": "tiny", "data": "gsm8k", "init": "sft", "reward": "sparse"}
+    assert str(run_folder(config, choices, ["experiment=s", "study=s"])) == "runs/s/ei-tiny-gsm8k-sft-sparse-seed0"
+    assert "experiment=other" in run_folder(config, choices, ["experiment=other"]).name
