@@ -5,7 +5,7 @@
    PyPI can be reached, with SmolLM2-135M.
 2. The same stage over `transformers.generate`.
 3. A batch of PPO and of GRPO over a batch of TRL's own GRPOTrainer (bench/on_policy.py).
-4. The share of the default run's time that is neither engine nor trainer.
+4. The share of the default run's time, and of a PPO run's, that is neither engine nor trainer.
 
 Arguments that contain "=" are Hydra overrides of the default run in 4; `--skip-default-run` leaves it out.
 """
@@ -144,7 +144,7 @@ def sampling(console: Console, title: str, load: Load) -> None:
     console.print(table)
 
 
-def default_run(console: Console, overrides: list[str]) -> None:
+def whole_run(console: Console, title: str, overrides: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable,
@@ -158,7 +158,7 @@ def default_run(console: Console, overrides: list[str]) -> None:
         result = json.loads((Path(folder) / "runs/run/result.json").read_text())
     seconds = result["seconds"]
     rest = seconds["total"] - sum(seconds[kind] for kind in ENGINE_AND_TRAINER)
-    table = Table(title="the default run", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for heading in ("part", "seconds", "share"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
     for kind in (*ENGINE_AND_TRAINER, "total"):
@@ -171,7 +171,9 @@ def main() -> None:
     console = Console()
     overrides = [argument for argument in sys.argv[1:] if "=" in argument]
     if "--skip-default-run" not in sys.argv:
-        default_run(console, overrides)
+        whole_run(console, "the default run", overrides)
+        short = ["algo=ppo", "algo.batches=20", "algo.evaluations=1", "eval=greedy"]
+        whole_run(console, "PPO, 20 batches of 256", [*short, *overrides])
     quiet_libraries()
     sampling(console, "embedded tiny model, 300 questions x 8", Load(300, 8))
     on_policy(console, Load(32, 8))
