@@ -52,7 +52,7 @@ def take_slot() -> bool:
         except filelock.Timeout:
             continue
         _taken.append(lock)
-        _confine(int(name), len(names))
+        confine(int(name), len(names))
         return True
     return False
 
@@ -80,7 +80,8 @@ def gpus() -> list[str]:
     return [str(number) for number, _ in enumerate(listed.splitlines())]
 
 
-def _confine(slot: int, count: int) -> None:
+def confine(slot: int, count: int) -> None:
+    """Keep this process to the cores and GPUs of slot number `slot` of `count`."""
     if hasattr(os, "sched_setaffinity"):
         cores = share(sorted(os.sched_getaffinity(0)), slot, count)
         os.sched_setaffinity(0, cores)

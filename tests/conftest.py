@@ -1,6 +1,7 @@
 """Shared fixtures: a command line whose heavy imports are paid once, and small experiments."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from rlreason.placement import confine
+
 ROOT = Path(__file__).parent.parent
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # `make test`: workers that shared cores would wait for each other
+    confine(int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
 
 
 @dataclass
