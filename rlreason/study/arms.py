@@ -156,10 +156,7 @@ def mean(values: npt.NDArray[np.float64], metric: str, confidence: float = 0.95)
 
     Student's t knows no bounds, but what lies beyond them is impossible, whatever the spread of the seeds.
     """
-    estimate = crossed_estimate(values, confidence)
-    if "@" in metric or metric == "known_at_start":
-        return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
-    return estimate
+    return _possible(crossed_estimate(values, confidence), metric, 0.0)
 
 
 def matrix(evaluations: Sequence[Evaluation], metric: str) -> npt.NDArray[np.float64]:
@@ -181,7 +178,7 @@ def paired(
     """Mean of `first - second` over the problems that both were measured on; None where either lacks the metric.
 
     Seeds that both have are paired; without a common seed, the means over each one's seeds are, and the interval
-    speaks of problems alone.
+    speaks of problems alone. The interval of a difference of shares ends at -1 and 1.
     """
     tables = []
     for arm, stage in ((first, first_stage), (second, second_stage)):
@@ -201,7 +198,14 @@ def paired(
         seeds = common or sorted(table)
         values = np.stack([table[seed].loc[problems].to_numpy(dtype=np.float64) for seed in seeds])
         sides.append(values if common else values.mean(axis=0, keepdims=True))
-    return crossed_estimate(sides[0] - sides[1], confidence)
+    return _possible(crossed_estimate(sides[0] - sides[1], confidence), metric, -1.0)
+
+
+def _possible(estimate: Estimate, metric: str, lowest: float) -> Estimate:
+    """The estimate with what no share, or no difference of two shares, can be cut off its interval."""
+    if "@" in metric or metric == "known_at_start":
+        return replace(estimate, low=max(lowest, estimate.low), high=min(1.0, estimate.high))
+    return estimate
 
 
 def _told_apart(found: Sequence[Comparison]) -> list[Comparison]:

@@ -96,6 +96,7 @@ def test_differences_pair_seeds_and_questions(comparison):
     assert (back.value, back.low, back.p_value) == pytest.approx(
         (-difference.value, -difference.high, difference.p_value)
     )
+    assert -1 <= difference.low <= difference.value <= difference.high <= 1
     assert first.difference(first, "maj@1").p_value == 1
     assert first.gain("maj@1").value == pytest.approx(
         first.estimate("maj@1").value - first.estimate("maj@1", "init").value
