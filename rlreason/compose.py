@@ -17,6 +17,7 @@ from rlreason.config import (
     ExperimentConfig,
     ExpertIterationConfig,
     GRPOConfig,
+    LauncherConfig,
     ModelConfig,
     OutcomeModelAlgorithmConfig,
     OutcomeModelConfig,
@@ -27,6 +28,7 @@ from rlreason.config import (
     ScratchConfig,
     SFTConfig,
     SFTInitConfig,
+    ShardingConfig,
     SparseRewardConfig,
     TaskConfig,
     TrackerConfig,
@@ -51,10 +53,24 @@ SECTIONS: dict[str, dict[str, type]] = {
     "data": dict.fromkeys(("gsm8k", "svamp", "gsm_symbolic", "wordproblems"), DataConfig),
     "prompt": {"*": PromptConfig},
     "engine": {"*": EngineConfig},
+    "launcher": {"*": LauncherConfig},
+    "sharding": {"*": ShardingConfig},
     "eval": {"*": EvalConfig},
     "tracker": {"*": TrackerConfig},
 }
 
+TOP_LEVEL = (
+    "name",
+    "study",
+    "runs_dir",
+    "seed",
+    "nproc",
+    "checkpoint_seconds",
+    "check_memory",
+    "gpus",
+    "gpu_memory",
+    "gpu_hour_price",
+)
 RESERVED_FOLDERS = ("cache", "sweeps")
 
 
@@ -90,7 +106,7 @@ def from_composed(composed: Any) -> ExperimentConfig:
             raise UserError(f"{section}.{error.full_key or '?'}: {str(error.msg).splitlines()[0]}") from error
         except UserError as error:
             raise UserError(str(error) if f"{section}." in str(error) else f"{section}: {error}") from error
-    for key in ("name", "study", "runs_dir", "seed", "checkpoint_seconds"):
+    for key in TOP_LEVEL:
         values[key] = plain[key]
     for unknown in set(plain) - set(values):
         raise UserError(f"unknown key {unknown!r}; the sections are {', '.join(SECTIONS)}")
@@ -107,6 +123,15 @@ def _check_top_level(values: dict[str, Any]) -> None:
     require(isinstance(seed, int) and seed >= 0, f"seed={seed!r} must be a whole number from 0")
     require(isinstance(values["runs_dir"], str), f"runs_dir={values['runs_dir']!r} must be a folder")
     require(isinstance(seconds, int | float) and seconds >= 0, f"checkpoint_seconds={seconds!r} must be 0 or more")
+    nproc = values["nproc"]
+    require(isinstance(nproc, int) and nproc >= 1, f"nproc={nproc!r} must be a whole number from 1")
+    check = values["check_memory"]
+    require(isinstance(check, bool), f"check_memory={check!r} must be true or false")
+    gpus = values["gpus"]
+    require(gpus is None or (isinstance(gpus, int) and gpus >= 0), f"gpus={gpus!r} must be a whole number from 0")
+    for key in ("gpu_memory", "gpu_hour_price"):
+        amount = values[key]
+        require(amount is None or (isinstance(amount, int | float) and amount > 0), f"{key}={amount!r} must be above 0")
 
 
 def require_study_name(name: Any) -> None:

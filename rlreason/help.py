@@ -32,13 +32,15 @@ GROUP_NOTES = {
     "data": "questions and answers",
     "prompt": "how a question becomes a prompt",
     "engine": "what generates",
+    "launcher": "which processes train together",
+    "sharding": "how they split the model",
     "eval": "what is measured",
     "tracker": "where metrics go besides the run folder",
     "experiment": "presets that set several groups at once",
 }
 BUILT_IN = {"hydra/launcher": ("basic", "joblib")}  # choices that Hydra and its plugins bring
 CLOSING = """\
-[bold]Single values[/]  name=FOLDER_NAME  study=NAME  runs_dir=FOLDER  seed=N  checkpoint_seconds=N
+[bold]Single values[/]  name=FOLDER_NAME  study=NAME  runs_dir=FOLDER  seed=N  nproc=N  checkpoint_seconds=N
 [bold]More[/]           rlreason --help GROUP          every field of a group, with its default and meaning
                eval "$(rlreason -sc install=bash)"   tab completion (zsh and fish too)
 """
@@ -129,9 +131,9 @@ def suggest(error: Exception, folder: Path) -> str:
 
 
 def _unknown_key(key: str, folder: Path) -> str:
-    from rlreason.compose import SECTIONS, describe
+    from rlreason.compose import SECTIONS, TOP_LEVEL, describe
 
-    known = [*GROUP_NOTES, "name", "study", "runs_dir", "seed", "checkpoint_seconds"]
+    known = [*GROUP_NOTES, *TOP_LEVEL]
     section = key.partition(".")[0]
     if section in SECTIONS:
         schemas = SECTIONS[section].values()

@@ -131,7 +131,7 @@ def run_job(composed: Any, folder: Path, in_sweep: bool) -> None:
 
 def run_folder(config: Any, choices: dict[str, str], overrides: list[str]) -> Path:
     """`runs_dir/name` or `runs_dir/study/name`; the name is made from the group choices and values asked for."""
-    from rlreason.run import RUNTIME_KEYS, RUNTIME_SECTIONS, run_name
+    from rlreason.identity import RUNTIME_FIELDS, RUNTIME_KEYS, RUNTIME_SECTIONS, run_name
 
     parent = Path(str(config.runs_dir)) / str(config.study or ".")
     if config.name:
@@ -139,12 +139,13 @@ def run_folder(config: Any, choices: dict[str, str], overrides: list[str]) -> Pa
     named = {group: choices[group] for group in NAMED_GROUPS}
     if config.task.name == "evaluate":
         named = {"task": "evaluate", "model": choices["model"], "data": choices["data"]}
+    unnamed = {*named, *RUNTIME_KEYS, *RUNTIME_FIELDS, "seed", "task"}
     changes: dict[str, str] = {}
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
         if key == "experiment" and value == config.study:
             continue  # the study's folder says it
-        if key not in (*named, *RUNTIME_KEYS, "seed", "task") and key.split(".")[0] not in RUNTIME_SECTIONS:
+        if key not in unnamed and key.split(".")[0] not in RUNTIME_SECTIONS:
             changes[key] = Path(value).name if "/" in value else value
     return parent / run_name(named, changes, config.seed)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -22,9 +21,8 @@ import filelock
 import yaml
 
 from rlreason.errors import FolderRefused, UserError
+from rlreason.identity import refuse_other_configuration
 
-RUNTIME_KEYS = ("runs_dir", "study", "name", "checkpoint_seconds")
-RUNTIME_SECTIONS = ("tracker",)
 PACKAGES = (
     "torch",
     "transformers",
@@ -58,7 +56,7 @@ class Run:
         self.config = config
         try:
             if not any_configuration:
-                _refuse_other_configuration(folder, config)
+                refuse_other_configuration(folder, config)
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(folder / ".lock")
             self._lock.acquire(timeout=1)  # `held` looks at the lock for an instant
@@ -181,26 +179,6 @@ def add_event(folder: Path, message: str) -> None:
         file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
 
-def run_name(choices: Mapping[str, str], changes: Mapping[str, Any], seed: int) -> str:
-    """A folder name made from what was asked for.
-
-    Args:
-        choices: Group choices in the order in which they are named, such as {"algo": "ei", "model": "tiny"}.
-        changes: Single values set on the command line, such as {"algo.rounds": 2}.
-        seed: The run's seed.
-
-    Returns:
-        Such as "ei-tiny-wordproblems-scratch-sparse-algo.rounds=2-seed0"; safe as a folder name on any system.
-    """
-    parts = [*choices.values(), *(f"{key}={value}" for key, value in sorted(changes.items()))]
-    name = re.sub(r"[^A-Za-z0-9.=_-]+", "_", "-".join(parts))
-    if len(name) > 150:
-        import hashlib
-
-        name = name[:130] + "-" + hashlib.sha256(name.encode()).hexdigest()[:12]
-    return f"{name}-seed{seed}"
-
-
 def environment() -> dict[str, Any]:
     """Versions, commit and hardware, for `result.json`."""
     import psutil
@@ -236,33 +214,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + ("+changes" if changed.strip() else "")
-
-
-def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that decides the numbers, flattened to dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if key in RUNTIME_KEYS or key in RUNTIME_SECTIONS:
-            continue
-        if isinstance(value, Mapping):
-            flat.update({f"{key}.{inner}": item for inner, item in value.items()})
-        else:
-            flat[key] = value
-    return flat
-
-
-def _refuse_other_configuration(folder: Path, config: dict[str, Any]) -> None:
-    path = folder / "config.yaml"
-    if not path.exists():
-        return
-    there, here = identity(yaml.safe_load(path.read_text())), identity(config)
-    different = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
-    if different:
-        shown = ", ".join(f"{key}={there.get(key)} there, {here.get(key)} asked for" for key in different[:3])
-        raise FolderRefused(
-            f"{folder} belongs to another configuration ({shown}{', ...' if len(different) > 3 else ''}); "
-            "set name=OTHER or remove the folder"
-        )
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -75,6 +75,15 @@ def test_the_prompt_follows_the_model_unless_it_is_chosen():
         (["+extra=3"], "extra"),
         (["prompt.template=hello"], "question"),
         (["engine.memory_share=2"], "memory_share"),
+        (["engine.devices=[0,0]", "engine.replicas=2"], "must name 2 different GPUs"),
+        (["engine.executor=pipes"], "auto, mp, ray"),
+        (["launcher.nodes=2"], "launcher.address=HOST:PORT"),
+        (["launcher.nodes=2", "launcher.address=here"], "HOST:PORT"),
+        (["launcher.nodes=2", "launcher.node_rank=2"], "from 0 to launcher.nodes - 1 = 1"),
+        (["sharding.cpu_offload=true"], "fsdp2, zero2 or zero3"),
+        (["nproc=0"], "nproc=0"),
+        (["gpus=-1"], "gpus=-1"),
+        (["gpu_memory=0"], "gpu_memory=0"),
     ],
 )
 def test_what_cannot_work_is_refused(overrides, words):

@@ -16,6 +16,7 @@ LAYERS = [
         "grading",
         "grading_worker",
         "grading_numbers",
+        "identity",
         "run",
         "store",
         "trackers",

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlreason.errors import UserError
-from rlreason.run import Run, append_line, read_lines, run_name
+from rlreason.identity import run_name
+from rlreason.run import Run, append_line, read_lines
 
 CONFIG = {"seed": 0, "algo": {"name": "ei", "rounds": 2}, "tracker": {"name": "none"}, "runs_dir": "a"}
 

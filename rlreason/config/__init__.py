@@ -23,10 +23,12 @@ from rlreason.config.sections import (
     DataConfig,
     EngineConfig,
     EvalConfig,
+    LauncherConfig,
     ModelConfig,
     PromptConfig,
     ScratchConfig,
     SFTInitConfig,
+    ShardingConfig,
     TaskConfig,
     TrackerConfig,
 )
@@ -41,6 +43,7 @@ __all__ = [
     "ExpertIterationConfig",
     "GRPOConfig",
     "InitConfig",
+    "LauncherConfig",
     "ModelConfig",
     "OnPolicyConfig",
     "OutcomeModelAlgorithmConfig",
@@ -53,6 +56,7 @@ __all__ = [
     "SFTConfig",
     "SFTInitConfig",
     "ScratchConfig",
+    "ShardingConfig",
     "SparseRewardConfig",
     "SupervisedConfig",
     "TaskConfig",
@@ -82,10 +86,17 @@ class ExperimentConfig:
     data: DataConfig
     prompt: PromptConfig
     engine: EngineConfig
+    launcher: LauncherConfig
+    sharding: ShardingConfig
     eval: EvalConfig
     tracker: TrackerConfig
     name: str | None = documented("name of the run folder; null: made from what was asked for")
     study: str | None = documented("name of a study: its runs live together in runs_dir/STUDY")
     runs_dir: str = documented("folder of all run folders")
     seed: int = documented("seed of sampling and training")
+    nproc: int = documented("training processes on each node; with GPUs one per GPU")
     checkpoint_seconds: float = documented("time between resumable checkpoints within a training stage, in seconds")
+    check_memory: bool = documented("refuse what cannot fit into this machine before anything is downloaded")
+    gpus: int | None = documented("task=plan: GPUs of the machine that is planned for; null: this machine's")
+    gpu_memory: float | None = documented("task=plan: memory of each of those GPUs, in GiB; null: this machine's")
+    gpu_hour_price: float | None = documented("task=plan: price of one GPU for an hour; null: no money is shown")

@@ -106,6 +106,12 @@ class EngineConfig:
     memory_share: float = documented("share of the free GPU memory (free RAM on a CPU) that vLLM may take")
     tensor_parallel_size: int = documented("GPUs that share one copy of the model")
     enforce_eager: bool = documented("skip graph capture and compilation: starts sooner, generates slower on a GPU")
+    replicas: int = documented("copies of the model that share the sampling; above 1, each in a process of its own")
+    devices: list[int] | None = documented("GPUs of the engine alone; null: those of training, by turns")
+    executor: str = documented("how vLLM starts the GPUs of one copy: auto, mp (this node) or ray (over nodes)")
+    probe_limit: float = documented(
+        "mean |log-prob of trainer - log-prob of engine| of a fixed text after new weights, in nats, that ends the run"
+    )
 
     def __post_init__(self) -> None:
         one_of("engine.name", self.name, ("auto", "vllm", "transformers"))
@@ -114,6 +120,58 @@ class EngineConfig:
         require(
             self.tensor_parallel_size >= 1,
             f"engine.tensor_parallel_size={self.tensor_parallel_size} must be at least 1",
+        )
+        require(self.replicas >= 1, f"engine.replicas={self.replicas} must be at least 1")
+        one_of("engine.executor", self.executor, ("auto", "mp", "ray"))
+        require(self.probe_limit > 0, f"engine.probe_limit={self.probe_limit} must be above 0")
+        if self.devices is not None:
+            wanted = self.replicas * self.tensor_parallel_size
+            require(
+                len(set(self.devices)) == len(self.devices) == wanted and min(self.devices, default=0) >= 0,
+                f"engine.devices={self.devices} must name {wanted} different GPUs: "
+                "engine.replicas x engine.tensor_parallel_size",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LauncherConfig:
+    """Which processes train together."""
+
+    name: str = documented("single or accelerate")
+    nodes: int = documented("machines that train together; the same command is run on each")
+    node_rank: int = documented("number of this machine among them, from 0")
+    address: str | None = documented("HOST:PORT of machine 0, for more than one")
+
+    def __post_init__(self) -> None:
+        one_of("launcher.name", self.name, ("single", "accelerate"))
+        require(self.nodes >= 1, f"launcher.nodes={self.nodes} must be at least 1")
+        require(
+            0 <= self.node_rank < self.nodes,
+            f"launcher.node_rank={self.node_rank} must be from 0 to launcher.nodes - 1 = {self.nodes - 1}",
+        )
+        host, _, port = (self.address or "").rpartition(":")
+        require(
+            self.address is None or (host != "" and port.isdigit()),
+            f"launcher.address={self.address!r} must be HOST:PORT of machine 0",
+        )
+        require(
+            self.nodes == 1 or self.address is not None,
+            f"launcher.nodes={self.nodes} needs launcher.address=HOST:PORT of machine 0",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardingConfig:
+    """How processes that train together split the model."""
+
+    name: str = documented("none (DDP), fsdp2, zero2 or zero3")
+    cpu_offload: bool = documented("keep what is split in main memory: less GPU memory, more time")
+
+    def __post_init__(self) -> None:
+        one_of("sharding.name", self.name, ("none", "fsdp2", "zero2", "zero3"))
+        require(
+            not (self.cpu_offload and self.name == "none"),
+            "sharding.cpu_offload=true needs sharding=fsdp2, zero2 or zero3",
         )
 
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlreason.errors import UserError
-from rlreason.run import identity, read_lines
+from rlreason.identity import identity
+from rlreason.run import read_lines
 from rlreason.study.plan import Plan, read_plan
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rlreason import engines, store
 from rlreason.config import ExperimentConfig
+from rlreason.identity import RUNTIME_FIELDS
 from rlreason.models.resolve import ResolvedModel
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import Run
@@ -41,7 +42,10 @@ def base_evaluation(config: ExperimentConfig, model: ResolvedModel, checkpoint: 
     """Where the rollouts of the starting checkpoint of this run are kept."""
     deciding = {
         "start": cache_key(config, ("init", "model", "data", "prompt"), model.source),
-        "engine": {**asdict(config.engine), "name": engines.choose(config.engine.name)},
+        "engine": {
+            field: value for field, value in asdict(config.engine).items() if f"engine.{field}" not in RUNTIME_FIELDS
+        }
+        | {"name": engines.choose(config.engine.name)},
         "longest_context": longest_context(config),  # an engine with other limits may round differently
         "temperature": config.eval.temperature,
         "split": config.eval.split,

@@ -32,7 +32,7 @@ for number in (1, 2):
     model.save_pretrained(checkpoints[-1])
     tokenizer.save_pretrained(checkpoints[-1])
 engine_config = EngineConfig(name=engine_name, max_sequences=64, memory_share=0.5, tensor_parallel_size=1,
-                             enforce_eager=True)
+                             enforce_eager=True, replicas=1, devices=None, executor="auto", probe_limit=0.1)
 values = dict(name="tiny", path="x", revision=None, parameters=None, dtype="float32", learning_rate=1e-3,
               orm_learning_rate=1e-4,
               rl_learning_rate=1e-6,
