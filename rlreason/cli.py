@@ -11,7 +11,9 @@ from typing import Any
 
 from rlreason.errors import UserError
 from rlreason.jobs import Outcome, SweepFailed, attempt, config_folder
+from rlreason.processes import LEFT_ALONE, ProcessDied, missed_another, tell
 
+CRASHED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -35,11 +37,16 @@ def main() -> None:
         fail(error.message, error.code)
     except UserError as error:
         fail(str(error))
+    except ProcessDied as error:
+        fail(str(error), CRASHED)
     except Exception as error:
         message = composition_message(error)
-        if message is None:
-            raise
-        fail(message)
+        if message is not None:
+            fail(message)
+        if missed_another(error):
+            fail(f"lost another process: {error}", LEFT_ALONE)
+        tell(f"{type(error).__name__}: {error}")
+        raise
     if failure is not None:
         fail(failure)
 
@@ -72,6 +79,8 @@ def composition_message(error: Exception) -> str | None:
 
 
 def fail(message: str, code: int = USER_ERROR) -> None:
-    """Print one line and exit."""
+    """Print one line, or hand it to the process that started this one, and exit."""
+    if tell(" ".join(message.split())):
+        sys.exit(code)
     print(f"rlreason: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)

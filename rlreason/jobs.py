@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlreason import distributed
 from rlreason.errors import FolderRefused, UserError
 
 NAMED_GROUPS = ("algo", "model", "data", "init", "reward")
@@ -58,7 +59,7 @@ def attempt(composed: Any) -> Outcome:
     folder = run_folder(composed, dict(hydra_config.runtime.choices), list(hydra_config.overrides.task))
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     try:
-        run_job(composed, folder, in_sweep)
+        run_job(composed, folder, in_sweep, list(hydra_config.overrides.task))
         (folder / "failure.txt").unlink(missing_ok=True)
         return Outcome(folder.name)
     except Exception as error:
@@ -81,15 +82,22 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
 
 
-def run_job(composed: Any, folder: Path, in_sweep: bool) -> None:
+def run_job(composed: Any, folder: Path, in_sweep: bool, overrides: list[str]) -> None:
     """One experiment: convert, check, then run its task or show what it ended with."""
     from omegaconf import OmegaConf
     from rich.console import Console
 
+    from rlreason import processes
     from rlreason.compose import from_composed
     from rlreason.placement import take_slot
 
     config = from_composed(composed)
+    processes.check(config)
+    if distributed.size() > 1:
+        processes.prepare()
+        if distributed.rank() > 0:
+            distributed.serve()
+            return
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     if config.task.name == "watch":
         from rlreason.tasks.watch import watch
@@ -104,7 +112,7 @@ def run_job(composed: Any, folder: Path, in_sweep: bool) -> None:
         return
     from rlreason.tasks.display import Display
 
-    beside_others = take_slot()
+    beside_others = take_slot() if distributed.size() == 1 else False
     # The lines of jobs that run side by side would mix; each says how it ended, and task=watch shows the rest.
     display = Display(Console(quiet=True) if beside_others else console)
     if config.task.name == "tiny_base":
@@ -116,12 +124,16 @@ def run_job(composed: Any, folder: Path, in_sweep: bool) -> None:
     finished_earlier = result is not None
     if in_sweep and not beside_others and not finished_earlier:
         console.rule(folder.name)
-    if result is None:
-        if config.task.name == "train":
-            from rlreason.tasks.train import train as task
-        else:
-            from rlreason.tasks.evaluate import evaluate as task
-        result = task(config, plain, folder, display)
+    if result is None and processes.wanted(config):
+        processes.start(config.launcher, config.nproc, overrides)
+        return
+    with distributed.conducting():
+        if result is None:
+            if config.task.name == "train":
+                from rlreason.tasks.train import train as task
+            else:
+                from rlreason.tasks.evaluate import evaluate as task
+            result = task(config, plain, folder, display)
     if in_sweep and (finished_earlier or beside_others):
         Display(console).brief(result, finished_earlier)
         return

@@ -82,11 +82,16 @@ def gpus() -> list[str]:
 
 def confine(slot: int, count: int) -> None:
     """Keep this process to the cores and GPUs of slot number `slot` of `count`."""
+    confine_to_cores(slot, count)
+    mine = share(gpus(), slot, count)
+    if mine:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+
+
+def confine_to_cores(slot: int, count: int) -> None:
+    """Keep this process to the cores of slot number `slot` of `count`."""
     if hasattr(os, "sched_setaffinity"):
         cores = share(sorted(os.sched_getaffinity(0)), slot, count)
         os.sched_setaffinity(0, cores)
         for variable in THREADS:
             os.environ[variable] = str(len(cores))
-    mine = share(gpus(), slot, count)
-    if mine:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)

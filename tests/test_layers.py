@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "rlreason"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"types", "errors"},
-    {"config", "arithmetic"},
+    {"config", "arithmetic", "distributed"},
     {"compose"},
     {
         "steps",
@@ -30,9 +30,10 @@ LAYERS = [
     {"algorithms"},
     {"tasks"},
     {"help"},
-    {"placement", "jobs"},
+    {"placement", "processes", "jobs"},
     {"sweep"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {
@@ -56,6 +57,7 @@ ALGORITHM_EXCEPTIONS = {
     "minibatches",
     "on_policy",
     "on_policy_trainer",
+    "outcome_update",
     "ppo_math",
     "shared_prompts",
 }

@@ -51,15 +51,13 @@ def install(kill: str) -> None:
         module, name = (stages, "supervised_update") if where == "training" else (outcome_model, "outcome_update")
         original_update = getattr(module, name)
 
-        def update(*arguments):
-            progress = arguments[8]
-
+        def update(*arguments, progress):
             def progress_and_die(step, steps, loss):
                 progress(step, steps, loss)
                 if step == int(rest[0]):
                     die()
 
-            return original_update(*arguments[:8], progress_and_die, *arguments[9:])
+            return original_update(*arguments, progress=progress_and_die)
 
         setattr(module, name, update)
     else:

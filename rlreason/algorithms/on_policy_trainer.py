@@ -223,7 +223,7 @@ def collapsed(returns: Sequence[float]) -> bool:
 def trainer_config(config: OnPolicyConfig, loop: Loop, **more: Any) -> TRLConfig:
     """TRL's configuration for ours."""
     return TRLConfig(
-        **common_arguments(config, loop.settings.model, loop.settings.scratch, loop.seed),
+        **common_arguments(config, config.minibatch_size, loop.settings.model, loop.settings.scratch, loop.seed),
         max_completion_length=loop.settings.max_completion_tokens,
         max_steps=config.batches * config.epochs * config.batch_size // config.minibatch_size,
         gradient_accumulation_steps=config.minibatch_size // config.micro_batch_size,

@@ -16,8 +16,11 @@ from rlreason.algorithms.training import (
     Progress,
     Recorder,
     UpdateReport,
+    filler_count,
+    in_one_order,
     last_complete,
     lora,
+    silent,
     trainer_arguments,
     update_report,
 )
@@ -58,10 +61,10 @@ def supervised_update(
     scratch: Path,
     seed: int,
     checkpoint_seconds: float,
-    progress: Progress,
     snapshots: Sequence[Path] = (),
+    progress: Progress = silent,
 ) -> UpdateReport:
-    """Fine-tune the checkpoint at `start` on `examples` and write the result to `output`.
+    """Fine-tune the checkpoint at `start` on `examples` and write the result to `output`, in every process.
 
     Args:
         start: Folder of the checkpoint to start from, with its tokeniser.
@@ -72,8 +75,8 @@ def supervised_update(
         scratch: Folder for resumable checkpoints; an interrupted update continues from the last one in it.
         seed: Decides the order of the sequences and the initialisation of adapters.
         checkpoint_seconds: Time between two resumable checkpoints.
-        progress: Called after each optimizer step with (step, total steps, loss).
         snapshots: Folders for checkpoints on the way, evenly spaced before the end.
+        progress: Called after each optimizer step with (step, total steps, loss).
 
     Returns:
         Steps, tokens and final loss.
@@ -91,7 +94,8 @@ def supervised_update(
         len(snapshots),
         lambda number, model: save_snapshot(model, tokenizer, snapshots[number - 1]),
     )
-    trainer = SFTTrainer(
+    fillers = filler_count(len(examples), config)
+    trainer = in_one_order(SFTTrainer, config.batch_size, len(examples))(
         model=load_for_training(start, model_config),
         args=SFTConfig(
             **trainer_arguments(config, model_config, scratch, seed),
@@ -100,7 +104,7 @@ def supervised_update(
             max_length=None,
             packing=False,
         ),
-        train_dataset=_as_dataset(examples),
+        train_dataset=_as_dataset(examples, fillers, tokenizer.pad_token_id),
         processing_class=tokenizer,
         callbacks=[recorder.callback()],
         peft_config=lora(model_config, "CAUSAL_LM"),
@@ -116,9 +120,11 @@ def supervised_update(
     return report
 
 
-def _as_dataset(examples: Sequence[Example]) -> Dataset:
+def _as_dataset(examples: Sequence[Example], fillers: int, padding: int) -> Dataset:
     from datasets import Dataset
 
     input_ids: list[Any] = [[*example.prompt_ids, *example.completion_ids] for example in examples]
     labels = [example.labels() for example in examples]
+    input_ids += [[padding, padding]] * fillers
+    labels += [[IGNORED, IGNORED]] * fillers
     return Dataset.from_dict({"input_ids": input_ids, "labels": labels, "length": list(map(len, input_ids))})

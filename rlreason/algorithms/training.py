@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlreason import distributed
 from rlreason.config import ModelConfig, OnPolicyConfig, SupervisedConfig
 
 IGNORED = -100
@@ -41,26 +42,80 @@ def trainer_arguments(config: SupervisedConfig, model_config: ModelConfig, scrat
     Sequences are grouped by the dataset's column `length`, so that little padding is computed.
     """
     return {
-        **common_arguments(config, model_config, scratch, seed),
+        **common_arguments(config, config.batch_size, model_config, scratch, seed),
         "num_train_epochs": config.epochs,
-        "gradient_accumulation_steps": config.batch_size // config.micro_batch_size,
+        "gradient_accumulation_steps": accumulation(config.batch_size, config.micro_batch_size),
         "train_sampling_strategy": "group_by_length",
         "length_column_name": "length",
         "logging_steps": 1,
     }
 
 
+def in_one_order(trainer: type, batch_size: int, rows: int) -> type:
+    """A trainer class whose processes see in each optimizer step the sequences that one process would.
+
+    Args:
+        trainer: A class of transformers' Trainer.
+        batch_size: Sequences per optimizer step, over all processes.
+        rows: Of the dataset that are to be learned; those after them only fill the last micro-batches.
+    """
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    class Order(LengthGroupedSampler):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[int]:
+            return iter([*distributed.shared(list(super().__iter__())), *self.fillers])
+
+    class InOneOrder(trainer):  # type: ignore[misc, valid-type]
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            lengths = self.train_dataset[self.args.length_column_name]
+            order = Order(batch_size, lengths=lengths[:rows])
+            order.fillers = range(rows, len(lengths))
+            return order
+
+    return InOneOrder
+
+
+def filler_count(rows: int, config: SupervisedConfig) -> int:
+    """How many rows without loss let every process have as many full micro-batches as the others; 0 for one process."""
+    together = micro_batch(config.batch_size, config.micro_batch_size) * distributed.size()
+    return -rows % together if distributed.size() > 1 else 0
+
+
+def micro_batch(batch_size: int, largest: int) -> int:
+    """Sequences per forward pass of each process: at most `largest`, and such that all have as many passes.
+
+    Args:
+        batch_size: Sequences per optimizer step, over all processes, whose number divides it.
+        largest: As configured.
+    """
+    share = batch_size // distributed.size()
+    return next(count for count in range(min(largest, share), 0, -1) if share % count == 0)
+
+
+def accumulation(batch_size: int, largest: int) -> int:
+    """Forward passes of each process per optimizer step."""
+    return batch_size // (micro_batch(batch_size, largest) * distributed.size())
+
+
 def common_arguments(
-    config: SupervisedConfig | OnPolicyConfig, model_config: ModelConfig, scratch: Path, seed: int
+    config: SupervisedConfig | OnPolicyConfig, batch_size: int, model_config: ModelConfig, scratch: Path, seed: int
 ) -> dict[str, Any]:
-    """Arguments of `transformers.TrainingArguments` that every trainer shares; saving is left to `Recorder`."""
+    """Arguments of `transformers.TrainingArguments` that every trainer shares; saving is left to `Recorder`.
+
+    Args:
+        config: Of the update.
+        batch_size: Sequences per optimizer step, over all processes.
+        model_config: Precision and gradient checkpointing.
+        scratch: Folder of resumable checkpoints.
+        seed: Of the order of the sequences.
+    """
     import torch
 
     from rlreason.models.loading import bfloat16_is_fast
 
     return {
         "output_dir": str(scratch),
-        "per_device_train_batch_size": config.micro_batch_size,
+        "per_device_train_batch_size": micro_batch(batch_size, config.micro_batch_size),
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.schedule if config.schedule != "constant" else "constant_with_warmup",
         "warmup_steps": config.warmup_ratio,
@@ -96,6 +151,10 @@ def last_complete(scratch: Path) -> str | None:
     """The newest resumable checkpoint that was written to its end, if there is one."""
     complete = [marker.parent for marker in scratch.glob(f"checkpoint-*/{COMPLETE}")]
     return str(max(complete, key=lambda folder: int(folder.name.split("-")[1]))) if complete else None
+
+
+def silent(step: int, steps: int, loss: float) -> None:
+    """Progress that nobody sees."""
 
 
 class Recorder:
@@ -137,10 +196,12 @@ class Recorder:
                         recorder.snapshot(number, model)
                 elapsed = time.monotonic() - recorder.last_save
                 possible = state.global_step < state.max_steps and state.global_step % recorder.save_every == 0
-                control.should_save = possible and elapsed >= recorder.checkpoint_seconds
+                control.should_save = possible and distributed.shared(elapsed >= recorder.checkpoint_seconds)
 
             def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+                distributed.wait()
+                if distributed.rank() == 0:
+                    (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
                 recorder.last_save = time.monotonic()
 
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:

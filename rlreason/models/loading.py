@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rlreason import distributed
 from rlreason.config import ModelConfig
 from rlreason.errors import UserError
 
@@ -48,7 +49,9 @@ def load_for_generation(folder: Path, config: ModelConfig) -> Any:
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write weights (safetensors, LoRA merged) and tokeniser to `folder`."""
+    """Write weights (safetensors, LoRA merged) and tokeniser to `folder`; rank 0 of several processes does."""
+    if distributed.rank() > 0:
+        return
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     model.save_pretrained(folder)
@@ -60,6 +63,8 @@ def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:
     import copy
     import shutil
 
+    if distributed.rank() > 0:
+        return
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     save_checkpoint(copy.deepcopy(model) if hasattr(model, "merge_and_unload") else model, tokenizer, partial)

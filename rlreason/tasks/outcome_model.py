@@ -13,8 +13,10 @@ from typing import Any
 
 from rlreason import store
 from rlreason.algorithms import Start
-from rlreason.algorithms.outcome_reward_model import LabelledSolution, outcome_reward_model, outcome_update
+from rlreason.algorithms.outcome_reward_model import outcome_reward_model
+from rlreason.algorithms.outcome_update import LabelledSolution, outcome_update
 from rlreason.config import OutcomeModelConfig
+from rlreason.distributed import together
 from rlreason.engines import SampleRequest
 from rlreason.errors import UserError
 from rlreason.grading import grade
@@ -191,8 +193,17 @@ class ModelStages:
             f"learning from {len(solutions):,} solutions",
             output,
             len(solutions),
-            lambda target, resumable, progress: outcome_update(
-                start, solutions, config, settings.model, target, resumable, seed, settings.checkpoint_seconds, progress
+            lambda target, resumable, progress: together(
+                outcome_update,
+                start,
+                solutions,
+                config,
+                settings.model,
+                target,
+                resumable,
+                seed,
+                settings.checkpoint_seconds,
+                progress=progress,
             ),
         )
         return output

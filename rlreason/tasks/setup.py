@@ -14,6 +14,7 @@ from rlreason.algorithms import Questions, Start
 from rlreason.algorithms.supervised import supervised_update
 from rlreason.config import ExperimentConfig, OutcomeRewardConfig, PPOConfig, ReturnConditionedConfig, SFTInitConfig
 from rlreason.data import evaluation_problems, training_data
+from rlreason.distributed import together
 from rlreason.errors import UserError
 from rlreason.models.memory import check_fits
 from rlreason.models.resolve import ResolvedModel, resolve
@@ -154,7 +155,8 @@ def starting_checkpoint(
             return checkpoint
         partial = cache / ".checkpoint.partial"
         with display.bar(f"init=sft: fine-tuning on {len(examples):,} reference solutions") as bar, run.timed("train"):
-            report = supervised_update(
+            report = together(
+                supervised_update,
                 model.folder,
                 examples,
                 config.init,
@@ -163,7 +165,7 @@ def starting_checkpoint(
                 cache / "training",
                 derived_seed(config.seed, "sft"),
                 config.checkpoint_seconds,
-                lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"),
+                progress=lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"),
             )
         partial.rename(checkpoint)
         shutil.rmtree(cache / "training", ignore_errors=True)

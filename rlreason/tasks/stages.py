@@ -17,6 +17,7 @@ from rlreason.algorithms.supervised import Example, supervised_update
 from rlreason.algorithms.training import UpdateReport
 from rlreason.config import SupervisedConfig
 from rlreason.data.prompts import solution_text
+from rlreason.distributed import together
 from rlreason.errors import UserError
 from rlreason.evaluation.evaluate import PerProblem, intervals, measure
 from rlreason.evaluation.statistics import Interval
@@ -136,7 +137,8 @@ class RunStages:
         def work(output: Path, resumable: Path, progress: Callable[[int, int, float], None]) -> UpdateReport:
             settings = self.generation.config
             seed = derived_seed(settings.seed, stage)
-            report = supervised_update(
+            report = together(
+                supervised_update,
                 start,
                 examples,
                 config,
@@ -145,8 +147,8 @@ class RunStages:
                 resumable,
                 seed,
                 settings.checkpoint_seconds,
-                progress,
                 outputs[:-1],
+                progress=progress,
             )
             if condition is not None:
                 condition.save(output)

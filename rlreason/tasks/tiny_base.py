@@ -169,7 +169,7 @@ def _pretrain(
             console.print(f"{output.name}: step {step} of {steps}, loss {loss:.3f}")
 
     scratch = output.with_name(output.name + "-training")
-    supervised_update(start, examples, config, model_config, output, scratch, seed, float("inf"), progress)
+    supervised_update(start, examples, config, model_config, output, scratch, seed, float("inf"), progress=progress)
     return output
 
 

@@ -11,6 +11,7 @@ from tests_support import composed
 
 from rlreason.algorithms import Start
 from rlreason.algorithms import outcome_reward_model as subject
+from rlreason.algorithms.outcome_update import outcome_loss
 from rlreason.errors import UserError
 from rlreason.rewards.outcome_model import TOKENS_PER_BATCH, batches, outcome_model_reward
 from rlreason.types import GradedRollout, Problem, Rollout, Step
@@ -83,9 +84,9 @@ def test_the_loss_equals_a_float64_loop():
                 written.append(-logprobs[row, position].item())
         loss += weights[row].item() * sum(judged) / len(judged) / 3
         loss += 0.7 * (sum(written) / len(written) if written else 0.0) / 3
-    found = subject.outcome_loss(ScalarHeadOutput(logits, logprobs), labels, weights, learned, 0.7)
+    found = outcome_loss(ScalarHeadOutput(logits, logprobs), labels, weights, learned, 0.7, len(labels))
     assert found.item() == pytest.approx(loss, rel=1e-5)
-    without = subject.outcome_loss(ScalarHeadOutput(logits, None), labels, weights, learned, 0.7)
+    without = outcome_loss(ScalarHeadOutput(logits, None), labels, weights, learned, 0.7, len(labels))
     assert without.item() < found.item()
 
 

@@ -80,7 +80,7 @@ def update(examples, folder, config=CONFIG):
         folder / "scratch",
         0,
         math.inf,
-        lambda *seen: losses.append(seen),
+        progress=lambda *seen: losses.append(seen),
     )
     return report, losses
 
