@@ -70,7 +70,7 @@ def one_trainer(name: str, rollouts: Path, profiled: bool) -> dict[str, float]:
 
     folder = resolve(config.model).folder
     with tempfile.TemporaryDirectory() as scratch:
-        settings = OnlineSettings(Path(scratch), config.model, config.data.max_completion_tokens, 1e9, lambda *_: None)
+        settings = OnlineSettings(Path(scratch), config.model, config.data.max_completion_tokens, 1e9)
         model = load_for_training(folder, config.model)
         loop = Loop(lambda number, model: drawn, model, load_tokenizer(folder), settings, 0, [Clock()])
         if name == "trl":

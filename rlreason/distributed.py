@@ -101,6 +101,18 @@ def wait() -> None:
         barrier(group=_control)
 
 
+def total(value: float) -> float:
+    """The sum of the processes' values, in every process."""
+    if size() == 1:
+        return value
+    import torch
+    from torch.distributed import all_reduce
+
+    tensor = torch.tensor(value, dtype=torch.float64)
+    all_reduce(tensor, group=_control)
+    return float(tensor)
+
+
 def average(tensors: list[torch.Tensor]) -> None:
     """Replace each tensor, in place, by its mean over the processes."""
     if size() == 1:

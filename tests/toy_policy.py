@@ -153,7 +153,7 @@ def loop(
             scored.append(ScoredRollout(rollout, None, False, credits))
         return asked, scored
 
-    settings = OnlineSettings(folder / "scratch", MODEL, tokens, float("inf"), lambda step, steps, loss: None)
+    settings = OnlineSettings(folder / "scratch", MODEL, tokens, float("inf"))
     return Loop(draw, model, tokenizer(), settings, 0, callbacks or [])
 
 

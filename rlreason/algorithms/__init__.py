@@ -72,14 +72,12 @@ class OnlineSettings:
         model: LoRA, precision and gradient checkpointing.
         max_completion_tokens: Limit of a completion.
         checkpoint_seconds: Time between two resumable checkpoints.
-        progress: Called with (step, total steps, loss).
     """
 
     scratch: Path
     model: ModelConfig
     max_completion_tokens: int
     checkpoint_seconds: float
-    progress: Progress
 
 
 class OnlineStages(Protocol):
@@ -94,7 +92,7 @@ class OnlineStages(Protocol):
     ) -> list[ScoredRollout]:
         """Draw and score `samples` completions for every question from the policy that `save` writes to a folder."""
 
-    def train(self, work: Callable[[OnlineSettings], UpdateReport]) -> tuple[str, int]:
+    def train(self, work: Callable[[OnlineSettings, Progress], UpdateReport]) -> tuple[str, int]:
         """Do the work once; why it ended early ("" if it did not), and the batches that it learned from."""
 
     def record(self, batch: int, metrics: Mapping[str, float], samples_seen: int) -> None:

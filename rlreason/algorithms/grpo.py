@@ -7,6 +7,7 @@ wrong solutions (Liu et al. 2025, Dr. GRPO); or minus the mean of the others (Ah
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from rlreason.algorithms import Questions, Stages, Start, Trained
@@ -29,15 +30,16 @@ class GroupTrainer(OnPolicyTrainer):
 
 def grpo(config: GRPOConfig, start: Start, questions: Questions, seed: int, stages: Stages) -> Trained:
     """Train on fresh batches of rollouts; the policy is chosen on the validation questions."""
+    return on_policy(config, start, questions, seed, stages, partial(group_trainer, config))
 
-    def trainer(loop: Loop) -> OnPolicyTrainer:
-        arguments = trainer_config(
-            config,
-            loop,
-            beta=config.kl_coefficient,
-            scale_rewards="group" if config.advantage == "group" else "none",
-            loss_type="dr_grpo" if config.advantage == "dr_grpo" else "dapo",
-        )
-        return GroupTrainer(config, loop, arguments)
 
-    return on_policy(config, start, questions, seed, stages, trainer)
+def group_trainer(config: GRPOConfig, loop: Loop) -> GroupTrainer:
+    """The trainer of a loop."""
+    arguments = trainer_config(
+        config,
+        loop,
+        beta=config.kl_coefficient,
+        scale_rewards="group" if config.advantage == "group" else "none",
+        loss_type="dr_grpo" if config.advantage == "dr_grpo" else "dapo",
+    )
+    return GroupTrainer(config, loop, arguments)

@@ -35,7 +35,7 @@ def arranged(
         tokens = mask[minibatch].sum().clamp(min=1)
         by_length = minibatch[neighbours(prompts[minibatch], lengths[minibatch])]
         for chosen in by_length.split(micro_batch_size):
-            part = {name: value[chosen] if _has_rows(value, rows) else value for name, value in batch.items()}
+            part = {name: value[chosen] if has_rows(value, rows) else value for name, value in batch.items()}
             micro_batches.append({**part, "minibatch_tokens": tokens})
     return micro_batches
 
@@ -46,5 +46,6 @@ def columns(batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, int]:
     return ids, torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1), batch["completion_ids"].shape[1]
 
 
-def _has_rows(value: Any, rows: int) -> bool:
+def has_rows(value: Any, rows: int) -> bool:
+    """Whether a part of a batch is a tensor with one row per rollout."""
     return isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == rows

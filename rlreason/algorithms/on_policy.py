@@ -9,13 +9,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from rlreason import distributed
 from rlreason.algorithms import OnlineSettings, Questions, Stages, Start, Trained
 from rlreason.algorithms.curriculum import Curriculum
-from rlreason.algorithms.training import Recorder, UpdateReport, last_complete
+from rlreason.algorithms.training import Progress, Recorder, UpdateReport, last_complete, silent
 from rlreason.config import OnPolicyConfig
 from rlreason.types import Asked, ScoredRollout
 
 Drawn = tuple[list[Asked], list[ScoredRollout]]
+Draw = Callable[[int, Callable[[Path], None]], Drawn]
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,18 @@ class Loop:
 
 @dataclass
 class Course:
-    """Where training stands: which checkpoints there are, and how good each is.
+    """What the process that conducts adds to training: rollouts, and which checkpoints there are and how good each is.
 
     Args:
         config: Of PPO or GRPO.
         stages: Evaluates.
+        draw: Gives the questions and rollouts of a batch, by its number and what saves the policy.
         accuracies: Validation maj@1 of every checkpoint evaluated so far.
     """
 
     config: OnPolicyConfig
     stages: Stages
+    draw: Draw
     accuracies: dict[Path, float] = field(default_factory=dict)
 
     @cached_property
@@ -86,11 +90,25 @@ def on_policy(
     stages: Stages,
     make_trainer: Callable[[Loop], Any],
 ) -> Trained:
-    """Train on fresh batches, and end with one of the checkpoints that were evaluated, see `chosen`."""
+    """Train on fresh batches, and end with one of the checkpoints that were evaluated, see `chosen`.
+
+    Args:
+        config: Of PPO or GRPO.
+        start: The starting checkpoints.
+        questions: What may be trained on.
+        seed: Of the run.
+        stages: Carries out what is expensive.
+        make_trainer: Makes the trainer of a loop, in every process; must be picklable.
+    """
     first = stages.evaluate(0, start.init, samples_seen=0)
-    course = Course(config, stages, {start.init: first})
-    draw = batches(config, questions, seed, stages)
-    ending, seen = stages.online.train(partial(_train, course, start.init, seed, draw, make_trainer))
+    course = Course(config, stages, batches(config, questions, seed, stages), {start.init: first})
+
+    def work(settings: OnlineSettings, progress: Progress) -> UpdateReport:
+        return distributed.together(
+            on_policy_update, config, start.init, seed, settings, make_trainer, course=course, progress=progress
+        )
+
+    ending, seen = stages.online.train(work)
     course.measure()
     policy = chosen(course.accuracies, stages.online.validation_questions)
     verdict = f"ended in batch {seen} of {config.batches}: {ending}" if ending else f"all {seen} batches are done"
@@ -112,9 +130,7 @@ def chosen(accuracies: Mapping[Path, float], questions: int) -> Path:
     return [folder for folder, accuracy in accuracies.items() if accuracy >= enough][-1]
 
 
-def batches(
-    config: OnPolicyConfig, questions: Questions, seed: int, stages: Stages
-) -> Callable[[int, Callable[[Path], None]], Drawn]:
+def batches(config: OnPolicyConfig, questions: Questions, seed: int, stages: Stages) -> Draw:
     """A function that draws a batch, by its number and what saves the policy of the moment.
 
     The curriculum of a resumed run is told the stored batches first, so that it knows what it knew.
@@ -136,42 +152,56 @@ def batches(
     return draw
 
 
-def _train(
-    course: Course,
+def on_policy_update(
+    config: OnPolicyConfig,
     start: Path,
     seed: int,
-    draw: Callable[[int, Callable[[Path], None]], Drawn],
-    make_trainer: Callable[[Loop], Any],
     settings: OnlineSettings,
+    make_trainer: Callable[[Loop], Any],
+    course: Course | None = None,
+    progress: Progress = silent,
 ) -> UpdateReport:
-    """Train from `start`, or from the last resumable checkpoint."""
+    """Train from `start`, or from the last resumable checkpoint, in every process.
+
+    Args:
+        config: Of PPO or GRPO.
+        start: Folder of the checkpoint to start from.
+        seed: Of minibatches, adapters and the critic.
+        settings: Of the run.
+        make_trainer: Makes the trainer of a loop.
+        course: In the process that conducts; the others receive its rollouts.
+        progress: Called with (step, total steps, loss).
+    """
     from transformers import PrinterCallback, set_seed
 
-    from rlreason.algorithms.on_policy_trainer import Diverged
+    from rlreason.algorithms.divided_trainer import Diverged
     from rlreason.models.loading import free_memory, load_for_training, load_tokenizer, save_snapshot
 
-    config = course.config
-    course.measure()
+    if course is not None:
+        course.measure()
     set_seed(seed)
     tokenizer = load_tokenizer(start)
 
     def save(model: Any, folder: Path) -> None:
         save_snapshot(model, tokenizer, folder)
 
+    def drawn(number: int, model: Any) -> Drawn:
+        mine: Any = None if course is None else course.draw(number, partial(save, model))
+        rollouts: Drawn = distributed.shared(mine)
+        return rollouts
+
     steps = config.epochs * config.batch_size // config.minibatch_size
-    recorder = Recorder(settings.checkpoint_seconds, settings.progress, save_every=steps)
-    watcher = _watcher(
-        steps,
-        lambda batch, model: course.finished(batch, model, save),
-        lambda batch, metrics: course.stages.online.record(batch, metrics, batch * config.batch_size),
-    )
+    recorder = Recorder(settings.checkpoint_seconds, progress, save_every=steps)
+    callbacks = [recorder.callback()]
+    if course is not None:
+        callbacks.insert(0, _watcher(steps, course, save))
     loop = Loop(
-        lambda number, model: draw(number, partial(save, model)),
+        drawn,
         load_for_training(start, settings.model),
         tokenizer,
         settings,
         seed,
-        [watcher, recorder.callback()],
+        callbacks,
     )
     trainer = make_trainer(loop)
     trainer.remove_callback(PrinterCallback)
@@ -188,17 +218,19 @@ def _train(
     return report
 
 
-def _watcher(steps: int, finished: Callable[[int, Any], None], record: Callable[[int, dict[str, float]], None]) -> Any:
-    """A `transformers.TrainerCallback` that reports every batch's metrics and its end."""
+def _watcher(steps: int, course: Course, save: Callable[[Any, Path], None]) -> Any:
+    """A `transformers.TrainerCallback` that tells the course every batch's metrics and its end."""
     from transformers import TrainerCallback
 
     class Watcher(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if state.global_step % steps == 0:
-                finished(state.global_step // steps, model)
+                course.finished(state.global_step // steps, model, save)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs:
-                record(state.global_step // steps, {key: value for key, value in logs.items() if value is not None})
+                batch = state.global_step // steps
+                metrics = {key: value for key, value in logs.items() if value is not None}
+                course.stages.online.record(batch, metrics, batch * course.config.batch_size)
 
     return Watcher()

@@ -16,21 +16,18 @@ from typing import Any, NamedTuple
 import torch
 from datasets import Dataset
 from trl import GRPOConfig as TRLConfig
-from trl import GRPOTrainer
 
+from rlreason import distributed
+from rlreason.algorithms.divided_trainer import Diverged, DividedTrainer
 from rlreason.algorithms.minibatches import arranged, columns
 from rlreason.algorithms.on_policy import Loop
 from rlreason.algorithms.ppo_math import importance_weights, masked_mean
 from rlreason.algorithms.shared_prompts import can_share, neighbours, packed
-from rlreason.algorithms.training import common_arguments, lora
+from rlreason.algorithms.training import accumulation, common_arguments, lora, micro_batch
 from rlreason.config import OnPolicyConfig
 from rlreason.types import ScoredRollout
 
 WINDOW = 10  # batches over which a collapse is judged
-
-
-class Diverged(Exception):
-    """Training cannot go on; the message says why."""
 
 
 class Outputs(NamedTuple):
@@ -48,7 +45,7 @@ class Outputs(NamedTuple):
     values: torch.Tensor | None
 
 
-class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
+class OnPolicyTrainer(DividedTrainer):
     """GRPOTrainer with rollouts from outside.
 
     Args:
@@ -62,7 +59,8 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def __init__(self, settings: Any, loop: Loop, arguments: TRLConfig) -> None:
         self.settings = settings
         self.draw = loop.draw
-        self.micro_batches_per_epoch = settings.batch_size // settings.micro_batch_size
+        self.micro_batch_size = micro_batch(settings.minibatch_size, settings.micro_batch_size)
+        self.micro_batches_per_epoch = settings.batch_size // (self.micro_batch_size * distributed.size())
         self.steps_per_batch = settings.epochs * settings.batch_size // settings.minibatch_size
         self.scored: list[ScoredRollout] = []
         self.old_values: torch.Tensor | None = None
@@ -91,25 +89,29 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         if position % self.micro_batches_per_epoch == 0:
             config = self.settings
             seed = self.args.seed + self.state.global_step  # a resumed run has the same order
-            self._micro_batches = arranged(
-                self._batch, config.minibatch_size, config.micro_batch_size, config.batch_size, seed
-            )
+            micro_batches = arranged(self._batch, config.minibatch_size, self.micro_batch_size, config.batch_size, seed)
+            self._micro_batches = micro_batches[distributed.rank() :: distributed.size()]
         inputs: dict[str, Any] = self._micro_batches[position % self.micro_batches_per_epoch]
         return inputs
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """A batch with log-probs of this trainer, and weights that correct for what the sampler made of them."""
+        """A batch with log-probs of this trainer, and weights that correct for what the sampler made of them.
+
+        Each process computes the log-probs of its share; all then hold the whole batch, so that whatever is reckoned
+        over a batch, or over a minibatch, is what one process would reckon.
+        """
         if collapsed([entry["reward"] for entry in self.state.log_history if "reward" in entry]):
             raise Diverged(
                 f"the policy has collapsed: mean return of the last {WINDOW} batches is below a fifth of the best"
             )
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        mask = batch["completion_mask"] * batch.get("tool_mask", 1)
         if "old_per_token_logps" not in batch:
             with torch.no_grad():
                 batch["old_per_token_logps"], _, _ = self._get_per_token_logps_and_entropies(
                     self.model, *columns(batch)
                 )
+        batch = self.gathered(batch, len(inputs))
+        mask = batch["completion_mask"] * batch.get("tool_mask", 1)
         self.batch_tokens = int(batch["prompt_mask"].sum() + batch["completion_mask"].sum())
         old, sampled = batch["old_per_token_logps"], batch["sampling_per_token_logps"]
         gap = torch.nan_to_num((old - sampled).abs() * mask, nan=0.0)
@@ -143,7 +145,7 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         order = neighbours(prompts, attention_mask[:, -time:].sum(1))
         parts = [
             self.outputs(model, input_ids[rows], attention_mask[rows], time)
-            for rows in order.split(self.settings.micro_batch_size)
+            for rows in order.split(self.micro_batch_size)
         ]
         back = order.argsort()
         return Outputs(*(None if part[0] is None else torch.cat(part)[back] for part in zip(*parts, strict=True)))
@@ -189,16 +191,10 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         """The critic's values; none here."""
         return None
 
-    def compute_loss(self, model: Any, inputs: Any, **keywords: Any) -> torch.Tensor:
-        """The loss, which must be a number."""
-        loss: torch.Tensor = super().compute_loss(model, inputs, **keywords)
-        if not torch.isfinite(loss):
-            raise Diverged("the loss is not finite")
-        return loss
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL's log of a batch, and the tokens (prompts and completions) that were sampled and learned per second."""
         if "loss" in logs:
+            self.average_metrics()
             now = time.perf_counter()
             logs["tokens_per_second"] = self.batch_tokens / (now - self.logged_at)
             self.logged_at = now
@@ -222,12 +218,13 @@ def collapsed(returns: Sequence[float]) -> bool:
 
 def trainer_config(config: OnPolicyConfig, loop: Loop, **more: Any) -> TRLConfig:
     """TRL's configuration for ours."""
+    passes = accumulation(config.minibatch_size, config.micro_batch_size)
     return TRLConfig(
         **common_arguments(config, config.minibatch_size, loop.settings.model, loop.settings.scratch, loop.seed),
         max_completion_length=loop.settings.max_completion_tokens,
         max_steps=config.batches * config.epochs * config.batch_size // config.minibatch_size,
-        gradient_accumulation_steps=config.minibatch_size // config.micro_batch_size,
-        steps_per_generation=config.batch_size // config.micro_batch_size,
+        gradient_accumulation_steps=passes,
+        steps_per_generation=config.batch_size // config.minibatch_size * passes,
         num_iterations=config.epochs,
         num_generations=config.samples,
         temperature=config.temperature,
@@ -247,14 +244,15 @@ def total_return(total_reward: Sequence[float], **_: Any) -> Sequence[float]:
 
 
 def _roll_out(prompts: Sequence[str], trainer: OnPolicyTrainer) -> dict[str, list[Any]]:
-    """TRL's rollout function: the next batch, in the order of its questions."""
+    """TRL's rollout function: this process's share of the next batch, in the order of its questions."""
     asked, trainer.scored = trainer.draw(trainer.batch_number, trainer.accelerator.unwrap_model(trainer.model))
     given = {item.problem.id: len(item.given_ids) for item in asked}
     end = trainer.processing_class.eos_token_id
     columns: dict[str, list[Any]] = {
         name: [] for name in ("prompt_ids", "completion_ids", "logprobs", "env_mask", "total_reward")
     }
-    for item in trainer.scored:
+    first = distributed.rank() * len(prompts)
+    for item in trainer.scored[first : first + len(prompts)]:
         rollout = item.rollout
         ids = list(rollout.completion_ids) or [end]
         columns["prompt_ids"].append(list(rollout.prompt_ids))

@@ -12,12 +12,14 @@ critic's value, advantages are whitened over the batch.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from rlreason import distributed
 from rlreason.algorithms import Questions, Stages, Start, Trained
 from rlreason.algorithms.minibatches import columns
 from rlreason.algorithms.on_policy import Loop, on_policy
@@ -46,17 +48,25 @@ CRITIC_FILE = "critic.safetensors"
 
 def ppo(config: PPOConfig, start: Start, questions: Questions, seed: int, stages: Stages) -> Trained:
     """Train on fresh batches of rollouts; the policy is chosen on the validation questions."""
+    judge = stages.online.outcome_model_files() if config.critic_start == "orm" else None
+    return on_policy(config, start, questions, seed, stages, partial(ppo_trainer, config, start.init, judge))
 
-    def trainer(loop: Loop) -> PPOTrainer:
-        judge = stages.online.outcome_model_files() if config.critic_start == "orm" else None
-        adapters = lora(loop.settings.model, "CAUSAL_LM")
-        critic = new_critic(config.critic, loop.model, start.init, loop.settings.model, adapters, judge)
-        reference = None
-        if config.kl_coefficient > 0 and loop.settings.model.lora_rank == 0:
-            reference = load_for_generation(start.init, loop.settings.model)
-        return PPOTrainer(config, loop, critic, reference)
 
-    return on_policy(config, start, questions, seed, stages, trainer)
+def ppo_trainer(config: PPOConfig, start: Path, judge: tuple[Path, bool] | None, loop: Loop) -> PPOTrainer:
+    """The trainer, with its critic and reference model.
+
+    Args:
+        config: Of PPO.
+        start: Folder of the initial policy.
+        judge: Folder of the outcome reward model that the critic starts from, and whether that reads likelihoods.
+        loop: The policy, and where its rollouts come from.
+    """
+    adapters = lora(loop.settings.model, "CAUSAL_LM")
+    critic = new_critic(config.critic, loop.model, start, loop.settings.model, adapters, judge)
+    reference = None
+    if config.kl_coefficient > 0 and loop.settings.model.lora_rank == 0:
+        reference = load_for_generation(start, loop.settings.model)
+    return PPOTrainer(config, loop, critic, reference)
 
 
 class PPOTrainer(OnPolicyTrainer):
@@ -133,7 +143,8 @@ class PPOTrainer(OnPolicyTrainer):
         value = value_loss(now.values[:, :-1], inputs["old_values"], inputs["returns"], config.value_clip)
         learning = 0.0 if self.warming_up else 1.0
         per_token = learning * policy + config.value_coefficient * value
-        loss: torch.Tensor = (per_token * mask).sum() / inputs["minibatch_tokens"]
+        # Gradients are averaged over processes, and these tokens are those of all of them.
+        loss: torch.Tensor = (per_token * mask).sum() / inputs["minibatch_tokens"] * distributed.size()
 
         with torch.no_grad():
             log_ratio = (now.logprobs - inputs["old_per_token_logps"]) * mask
@@ -172,6 +183,7 @@ class PPOTrainer(OnPolicyTrainer):
             self.critic.zero_grad(set_to_none=True)  # Trainer forgets the gradients of the model alone
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:
+            self.step_kl = distributed.total(self.step_kl)
             torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.settings.max_grad_norm)
             if self.settings.kl_stop is not None and self.step_kl > self.settings.kl_stop:
                 self.epochs_ended = True
@@ -186,9 +198,13 @@ class PPOTrainer(OnPolicyTrainer):
         """Log-probs of the initial policy; shape `(batch, time)`."""
         with torch.no_grad():
             if self.reference is not None:
-                return self.in_chunks(self.reference, *columns(batch)).logprobs
+                return self.divided(self.reference, *columns(batch))
             with self.accelerator.unwrap_model(self.model).disable_adapter():
-                return self.in_chunks(self.model, *columns(batch)).logprobs
+                return self.divided(self.model, *columns(batch))
+
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The weights of policy and critic."""
+        return super().trained() + [weights for weights in self.critic.parameters() if weights.requires_grad]
 
     def create_optimizer(self, *arguments: Any) -> Any:
         """TRL's optimizer, and the critic's weights with their own learning rate."""
@@ -204,6 +220,8 @@ class PPOTrainer(OnPolicyTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        if distributed.rank() > 0:
+            return
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         save_file(self.critic.state_dict(), folder / CRITIC_FILE)
         (folder / STATE_FILE).write_text(json.dumps({"kl_coefficient": self.kl_coefficient}))

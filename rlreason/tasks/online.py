@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlreason.algorithms import OnlineSettings
-from rlreason.algorithms.training import UpdateReport
+from rlreason.algorithms.training import Progress, UpdateReport
 from rlreason.data.prompts import solution_text
 from rlreason.tasks.scoring import reward_function
 from rlreason.types import Asked, ScoredRollout
@@ -61,7 +61,7 @@ class RunOnline:
         generation.engine.release()
         return scored
 
-    def train(self, work: Callable[[OnlineSettings], UpdateReport]) -> tuple[str, int]:
+    def train(self, work: Callable[[OnlineSettings, Progress], UpdateReport]) -> tuple[str, int]:
         """Do `work` once; why it ended early ("" if it did not), and the batches that it learned from."""
         run = self.stages.run
         if STAGE not in run.journal:
@@ -73,8 +73,8 @@ class RunOnline:
                         config.model,
                         config.data.max_completion_tokens,
                         config.checkpoint_seconds,
-                        lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"),
-                    )
+                    ),
+                    lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"),
                 )
             run.commit(
                 STAGE,

@@ -14,9 +14,10 @@ import pytest
 import torch
 from toy_policy import END, GRPO, PPO, QUESTION, WORDS, chances, loop, policy, saved
 
+from rlreason.algorithms.divided_trainer import Diverged
 from rlreason.algorithms.grpo import GroupTrainer
 from rlreason.algorithms.minibatches import arranged, columns
-from rlreason.algorithms.on_policy_trainer import Diverged, collapsed, trainer_config
+from rlreason.algorithms.on_policy_trainer import collapsed, trainer_config
 from rlreason.algorithms.ppo import PPOTrainer
 from rlreason.algorithms.shared_prompts import neighbours
 from rlreason.config import PPOConfig
