@@ -1,0 +1,128 @@
+"""What one process and several must do alike: every kind of update on small models. Run by torchrun, or imported."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import toy_policy
+from tests_support import composed
+
+from rlreason import distributed
+from rlreason.algorithms import OnlineSettings
+from rlreason.algorithms.grpo import group_trainer
+from rlreason.algorithms.on_policy import on_policy_update
+from rlreason.algorithms.outcome_update import LabelledSolution, outcome_update
+from rlreason.algorithms.ppo import ppo_trainer
+from rlreason.algorithms.supervised import Example, supervised_update
+from rlreason.distributed import together
+from rlreason.models.embedded import EMBEDDED_FOLDER
+
+TINY = EMBEDDED_FOLDER / "tiny"
+# 11 sequences in batches of 4: the last optimizer step has 3, so that two processes cannot share it evenly.
+SEQUENCES = [tuple(range(20 + 3 * number, 30 + 5 * number)) for number in range(11)]
+PPO = replace(
+    toy_policy.PPO,
+    batches=2,
+    epochs=2,
+    minibatch_size=16,
+    micro_batch_size=4,
+    gap_limit=10.0,
+    kl_coefficient=0.1,
+    value_clip=0.2,
+    kl_stop=100.0,
+)
+GRPO = replace(toy_policy.GRPO, batches=2, minibatch_size=16, micro_batch_size=8, gap_limit=10.0)
+
+
+def supervised(folder: Path) -> list[float]:
+    config = composed("algo=sft", "algo.epochs=2", "algo.batch_size=4", "algo.micro_batch_size=2")
+    examples = [Example(ids[:3], ids[3:]) for ids in SEQUENCES]
+    losses: list[float] = []
+    arguments = (TINY, examples, config.algo, config.model, folder / "sft", folder / "sft-scratch", 0, math.inf)
+    report = together(supervised_update, *arguments, progress=lambda step, steps, loss: losses.append(loss))
+    return [*losses, report.loss, report.steps, report.tokens]
+
+
+def outcome(folder: Path) -> list[float]:
+    config = composed("algo=orm", "orm.epochs=2", "orm.batch_size=4", "orm.micro_batch_size=2", "orm.language_loss=0.3")
+    solutions = [
+        LabelledSolution(
+            ids[:3], ids[3:], {2: float(number % 2), len(ids) - 4: float(number % 2)}, number % 2 == 1, 1.5
+        )
+        for number, ids in enumerate(SEQUENCES)
+    ]
+    losses: list[float] = []
+    arguments = (TINY, solutions, config.orm, config.model, folder / "orm", folder / "orm-scratch", 0, math.inf)
+    report = together(outcome_update, *arguments, progress=lambda step, steps, loss: losses.append(loss))
+    return [*losses, report.loss, report.steps, report.tokens]
+
+
+class Course:
+    """Gives the same rollouts whatever the policy has become, and keeps its last state and the metrics."""
+
+    def __init__(self, config: Any, start: Path, folder: Path) -> None:
+        self.config = config
+        self.metrics: list[dict[str, float]] = []
+        self.stages = SimpleNamespace(online=SimpleNamespace(record=self.record))
+        self.folder = folder
+        model = toy_policy.policy()
+        self.drawn = toy_policy.loop(folder, model, config, 5, rewards).draw(1, model)
+
+    def measure(self) -> None:
+        """Nothing is evaluated."""
+
+    def draw(self, number: int, save: Any) -> Any:
+        return self.drawn
+
+    def finished(self, batch: int, model: Any, save: Any) -> None:
+        save(model, self.folder)
+
+    def record(self, batch: int, metrics: dict[str, float], seen: int) -> None:
+        self.metrics.append(metrics)
+
+
+def rewards(written: list[int]) -> list[float]:
+    return [0.25 * (token == 3) for token in written[:-1]] + [float(written[0] == 4)]
+
+
+def on_policy(folder: Path, name: str, config: Any, trainer: Any) -> list[float]:
+    start = folder / f"{name}-start"
+    if not start.exists():
+        toy_policy.saved(toy_policy.policy(), start)
+    course = Course(config, start, folder / name)
+    settings = OnlineSettings(folder / f"{name}-scratch", toy_policy.MODEL, 5, math.inf)
+    report = together(on_policy_update, config, start, 0, settings, trainer(start), course=course)
+    # Left out: times, and extremes over micro-batches, of which several processes have other ones.
+    other = ("tokens_per", "step_time", "total_flos", "clip_ratio/high_max", "clip_ratio/low_min")
+    names = sorted(key for key in course.metrics[0] if not key.startswith(other))
+    means = [float(metrics[key]) for metrics in course.metrics for key in names if key in metrics]
+    return [report.loss, report.steps, report.tokens, *means]
+
+
+def cases(folder: Path) -> dict[str, list[float]]:
+    """The losses and counts of every update; the trained weights are in `folder`."""
+    return {
+        "supervised": supervised(folder),
+        "outcome": outcome(folder),
+        "ppo": on_policy(folder, "ppo", PPO, lambda start: partial(ppo_trainer, PPO, start, None)),
+        "grpo": on_policy(folder, "grpo", GRPO, lambda start: partial(group_trainer, GRPO)),
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if distributed.rank() > 0:
+        distributed.serve()
+    else:
+        target = Path(sys.argv[1])
+        with distributed.conducting():
+            found = cases(target)
+        (target / "found.json").write_text(json.dumps(found))
