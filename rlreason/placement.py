@@ -8,18 +8,16 @@ that runs jobs takes a slot for as long as it lives.
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import filelock
 
+from rlreason.shares import confine
+
 VARIABLE = "RLREASON_SLOTS"  # the folder of the slots' lock files
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-Thing = TypeVar("Thing")
 _taken: list[filelock.FileLock] = []
 
 
@@ -55,43 +53,3 @@ def take_slot() -> bool:
         confine(int(name), len(names))
         return True
     return False
-
-
-def share(things: Sequence[Thing], slot: int, count: int) -> list[Thing]:
-    """The part of `things` that belongs to slot number `slot` of `count`; never empty where there are any.
-
-    Slots share things where there are more slots than things.
-    """
-    size = len(things) // count
-    if size == 0:
-        return [things[slot % len(things)]] if things else []
-    return list(things[slot * size : (slot + 1) * size])
-
-
-def gpus() -> list[str]:
-    """The NVIDIA GPUs that this process may use, by number or name."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=30).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [str(number) for number, _ in enumerate(listed.splitlines())]
-
-
-def confine(slot: int, count: int) -> None:
-    """Keep this process to the cores and GPUs of slot number `slot` of `count`."""
-    confine_to_cores(slot, count)
-    mine = share(gpus(), slot, count)
-    if mine:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
-
-
-def confine_to_cores(slot: int, count: int) -> None:
-    """Keep this process to the cores of slot number `slot` of `count`."""
-    if hasattr(os, "sched_setaffinity"):
-        cores = share(sorted(os.sched_getaffinity(0)), slot, count)
-        os.sched_setaffinity(0, cores)
-        for variable in THREADS:
-            os.environ[variable] = str(len(cores))

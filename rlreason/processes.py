@@ -111,7 +111,7 @@ def prepare() -> None:
 
     To be called before torch is imported.
     """
-    from rlreason.placement import confine_to_cores
+    from rlreason.shares import confine_to_cores
 
     if os.environ.get(STARTED_HERE):
         import ctypes

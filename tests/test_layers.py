@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "rlreason"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"types", "errors"},
-    {"config", "arithmetic", "distributed"},
+    {"config", "arithmetic", "distributed", "shares"},
     {"compose"},
     {
         "steps",

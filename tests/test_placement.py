@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from rlreason.placement import VARIABLE, share, slots
+from rlreason.placement import VARIABLE, slots
+from rlreason.shares import share
 
 PROGRAM = """
 import os, sys

@@ -102,8 +102,10 @@ class EngineConfig:
     """What generates."""
 
     name: str = documented("auto (vLLM where installed), vllm or transformers")
-    max_sequences: int = documented("completions generated at the same time")
-    memory_share: float = documented("share of the free GPU memory (free RAM on a CPU) that vLLM may take")
+    max_sequences: int = documented("completions generated at the same time, by each replica")
+    memory_share: float = documented(
+        "share of the free GPU memory (free RAM on a CPU) that vLLM may take, in all replicas"
+    )
     tensor_parallel_size: int = documented("GPUs that share one copy of the model")
     enforce_eager: bool = documented("skip graph capture and compilation: starts sooner, generates slower on a GPU")
     replicas: int = documented("copies of the model that share the sampling; above 1, each in a process of its own")
@@ -125,6 +127,10 @@ class EngineConfig:
         one_of("engine.executor", self.executor, ("auto", "mp", "ray"))
         require(self.probe_limit > 0, f"engine.probe_limit={self.probe_limit} must be above 0")
         if self.devices is not None:
+            require(
+                self.executor != "ray",
+                f"engine.devices={self.devices}: Ray hands out the GPUs of all its nodes; leave one of the two out",
+            )
             wanted = self.replicas * self.tensor_parallel_size
             require(
                 len(set(self.devices)) == len(self.devices) == wanted and min(self.devices, default=0) >= 0,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rlreason.config import EngineConfig, ModelConfig
 from rlreason.errors import UserError
@@ -51,6 +53,11 @@ class SamplingSettings:
     banned_token_ids: tuple[int, ...] = ()
 
 
+# Called before each step of an engine with the number of requests under way; gives those to begin beside them, waiting
+# for some where none is under way, or None to end at once.
+Feed = Callable[[int], Sequence[SampleRequest] | None]
+
+
 class Engine(Protocol):
     """Samples from one checkpoint at a time."""
 
@@ -62,6 +69,14 @@ class Engine(Protocol):
 
     def release(self) -> None:
         """Give memory that training can use back until the next `load`."""
+
+
+@runtime_checkable
+class FedEngine(Protocol):
+    """An engine whose running batch takes new requests at any step."""
+
+    def sample_fed(self, feed: Feed, settings: SamplingSettings) -> Iterator[list[Rollout]]:
+        """Draw what `feed` gives until it gives None, yielding rollouts as they finish, in any order."""
 
 
 def choose(name: str) -> str:
@@ -78,16 +93,58 @@ def choose(name: str) -> str:
     return name
 
 
-def start(config: EngineConfig, model_config: ModelConfig, max_model_tokens: int, seed: int) -> Engine:
+def start(
+    config: EngineConfig,
+    model_config: ModelConfig,
+    max_model_tokens: int,
+    seed: int,
+    report: Callable[[str], None] | None = None,
+) -> Engine:
     """An engine for models of `model_config`, idle until its first `load`.
 
+    It lives in this process, unless there are to be replicas, it has GPUs of its own, or this process trains together
+    with others, whose world the engine would join.
+
     Args:
-        config: Which engine and its limits.
+        config: Which engine, its limits, its replicas and where they run.
         model_config: Precision of the weights.
         max_model_tokens: Longest prompt plus longest completion.
         seed: Seed of the engine itself; every request brings its own.
+        report: Called with one line about each replica that is lost; None: a logged warning.
+
+    Raises:
+        UserError: What is asked for cannot be had on this machine.
     """
-    if choose(config.name) == "vllm":
+    name = choose(config.name)
+    if config.executor == "ray" and importlib.util.find_spec("ray") is None:
+        raise UserError("engine.executor=ray: Ray is not installed; run `pip install 'rlreason[ray]'`")
+    if config.replicas == 1 and config.devices is None and int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        return in_this_process(name, config, model_config, max_model_tokens, seed)
+    if name == "transformers" and config.replicas > 1:
+        raise UserError(
+            f"engine.replicas={config.replicas}: transformers draws a whole batch from one random state, so samples "
+            "would depend on which replica draws them; use engine=vllm or engine.replicas=1"
+        )
+    from rlreason.engines.places import places
+    from rlreason.engines.replicas import Replicas
+    from rlreason.shares import cores, gpus
+
+    visible = gpus()
+    if visible:
+        import torch
+
+        visible = visible if torch.cuda.is_available() else []
+    where = places(config, cores(), visible)
+    alone = [replace(config, replicas=1, devices=None, memory_share=place.memory_share) for place in where]
+    builds = [partial(in_this_process, name, one, model_config, max_model_tokens, seed) for one in alone]
+    return Replicas(builds, where, config.max_sequences if name == "vllm" else None, report)
+
+
+def in_this_process(
+    name: str, config: EngineConfig, model_config: ModelConfig, max_model_tokens: int, seed: int
+) -> Engine:
+    """One copy of the engine `name`, in this process; arguments as those of `start`."""
+    if name == "vllm":
         from rlreason.engines.vllm import VLLMEngine
 
         return VLLMEngine(config, model_config, max_model_tokens, seed)

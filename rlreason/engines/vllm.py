@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.config import EngineConfig, ModelConfig
-from rlreason.engines import SampleRequest, SamplingSettings
+from rlreason.engines import Feed, SampleRequest, SamplingSettings
 from rlreason.engines.untied import untied_view
 from rlreason.errors import UserError
 from rlreason.types import Rollout
@@ -72,26 +72,21 @@ class VLLMEngine:
 
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[list[Rollout]]:
         """Draw all requests, yielding the rollouts that each engine step finishes."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        waiting = [requests]
+        return self.sample_fed(lambda pending: waiting.pop() if waiting else () if pending else None, settings)
 
+    def sample_fed(self, feed: Feed, settings: SamplingSettings) -> Iterator[list[Rollout]]:
+        """Draw what `feed` gives until it gives None, yielding the rollouts that each engine step finishes."""
         engine = self.llm.llm_engine
         pending: dict[str, SampleRequest] = {}
-        for number, request in enumerate(requests):
-            parameters = SamplingParams(
-                temperature=settings.temperature,
-                seed=request.seed if settings.temperature > 0 else None,
-                max_tokens=request.max_tokens or settings.max_tokens,
-                stop=list(settings.stop),
-                stop_token_ids=list(settings.stop_token_ids),
-                logit_bias=dict.fromkeys(settings.banned_token_ids, NEVER) or None,
-                logprobs=0,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
-            engine.add_request(str(number), {"prompt_token_ids": list(request.prompt_ids)}, parameters)
-            pending[str(number)] = request
+        count = 0
         try:
-            while pending:
+            while (new := feed(len(pending))) is not None:
+                for request in new:
+                    prompt = {"prompt_token_ids": list(request.prompt_ids)}
+                    engine.add_request(str(count), prompt, _parameters(request, settings))
+                    pending[str(count)] = request
+                    count += 1
                 finished = [output for output in engine.step() if output.finished]
                 if finished:
                     yield [self._rollout(pending.pop(output.request_id), output) for output in finished]
@@ -152,6 +147,8 @@ class VLLMEngine:
                 trust_remote_code=False,
                 load_format="safetensors",
                 use_tqdm_on_load=False,
+                tensor_parallel_size=self.config.tensor_parallel_size,
+                distributed_executor_backend=None if self.config.executor == "auto" else self.config.executor,
                 **device_arguments,
             )
         except ValueError as error:
@@ -167,7 +164,6 @@ class VLLMEngine:
         free, total = torch.cuda.mem_get_info()
         return {
             "gpu_memory_utilization": self.config.memory_share * free / total,
-            "tensor_parallel_size": self.config.tensor_parallel_size,
             "enforce_eager": self.config.enforce_eager,
             "enable_sleep_mode": True,
         }
@@ -186,6 +182,22 @@ class VLLMEngine:
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(4096, self.max_model_tokens),
         }
+
+
+def _parameters(request: SampleRequest, settings: SamplingSettings) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=settings.temperature,
+        seed=request.seed if settings.temperature > 0 else None,
+        max_tokens=request.max_tokens or settings.max_tokens,
+        stop=list(settings.stop),
+        stop_token_ids=list(settings.stop_token_ids),
+        logit_bias=dict.fromkeys(settings.banned_token_ids, NEVER) or None,
+        logprobs=0,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
 
 
 def _vocabulary_size(checkpoint: Path) -> int:

@@ -1,0 +1,98 @@
+"""Where the replicas of an engine run: cores, GPUs and memory of each, and the environment of its process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rlreason.config import EngineConfig
+from rlreason.errors import UserError
+from rlreason.shares import THREADS, share
+
+# What launchers of distributed training tell each of their processes. An engine that read it would wait for the other
+# processes, or take a part of the machine that is meant for a trainer.
+LAUNCH = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    "GROUP_WORLD_SIZE",
+    "ROLE_RANK",
+    "ROLE_WORLD_SIZE",
+    "ROLE_NAME",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "CROSS_RANK",
+    "CROSS_SIZE",
+)
+LAUNCH_PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "FSDP_", "PMI_", "OMPI_COMM_WORLD_")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one replica runs.
+
+    Args:
+        cores: The cores that it keeps to; empty: all.
+        gpus: The GPUs that it sees, by number or name; None: those that this process sees.
+        memory_share: Share of the free memory there that it may take.
+    """
+
+    cores: tuple[int, ...]
+    gpus: tuple[str, ...] | None
+    memory_share: float
+
+
+def places(config: EngineConfig, cores: Sequence[int], gpus: Sequence[str]) -> list[Place]:
+    """A place for each replica; what replicas share, each has an equal part of.
+
+    Args:
+        config: Replicas, GPUs of each, which GPUs, and the share of memory that they may take together.
+        cores: The cores of this process, divided where there is no GPU.
+        gpus: The GPUs that this process sees; `engine.devices` counts in them.
+
+    Raises:
+        UserError: There are too few GPUs.
+    """
+    count, size = config.replicas, config.tensor_parallel_size
+    if not gpus:
+        if config.devices is not None:
+            raise UserError(f"engine.devices={config.devices}: no GPU is visible here; leave engine.devices out")
+        share_of_each = config.memory_share / count
+        return [Place(tuple(share(cores, number, count)), None, share_of_each) for number in range(count)]
+    if config.executor == "ray":  # Ray hands out the GPUs of all its nodes, each to one copy only
+        return [Place((), None, config.memory_share)] * count
+    if config.devices is not None and max(config.devices) >= len(gpus):
+        raise UserError(
+            f"engine.devices={config.devices}: {len(gpus)} GPUs are visible, numbered from 0 to {len(gpus) - 1}"
+        )
+    if size > len(gpus):
+        raise UserError(
+            f"engine.tensor_parallel_size={size} needs {size} GPUs for one copy of the model and {len(gpus)} are "
+            "visible; lower it, or set engine.executor=ray to use the GPUs of other nodes"
+        )
+    numbers = config.devices or [number % len(gpus) for number in range(count * size)]
+    sharing = Counter(numbers)
+    parts = [numbers[first : first + size] for first in range(0, count * size, size)]
+    return [
+        Place((), tuple(gpus[n] for n in part), config.memory_share / max(sharing[n] for n in part)) for part in parts
+    ]
+
+
+def environment(inherited: Mapping[str, str], place: Place) -> dict[str, str]:
+    """The environment of a replica's process.
+
+    Args:
+        inherited: That of this process.
+        place: Where the replica runs.
+    """
+    own = {
+        name: value for name, value in inherited.items() if name not in LAUNCH and not name.startswith(LAUNCH_PREFIXES)
+    }
+    if place.cores:
+        own |= dict.fromkeys(THREADS, str(len(place.cores)))
+    if place.gpus is not None:
+        own["CUDA_VISIBLE_DEVICES"] = ",".join(place.gpus)
+    return own

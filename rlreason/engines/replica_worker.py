@@ -1,0 +1,209 @@
+"""The process of one replica: it holds an engine and does what the process that started it asks for.
+
+A thread listens while the main thread generates, so that new requests join the running batch between two steps of the
+engine, and so that this process ends when the one that started it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from rlreason.engines import Engine, FedEngine, Feed, SampleRequest, SamplingSettings
+from rlreason.errors import UserError
+from rlreason.types import Rollout
+
+SECONDS_TO_STOP = 10.0
+SET_PARENT_DEATH_SIGNAL = 1  # linux/prctl.h: PR_SET_PDEATHSIG
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The first message: how to make the engine, and the cores to keep to (empty: all)."""
+
+    build: Callable[[], Engine]
+    cores: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call a method of the engine; answered by Done or Failed with the same number."""
+
+    number: int
+    method: str
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Draw the requests of all messages More until End comes; answered by any number of Finished, or Failed."""
+
+    number: int
+    settings: SamplingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """Requests to draw beside those that are under way."""
+
+    requests: Sequence[SampleRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """No more requests; those that are under way are dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A call returned `value`."""
+
+    number: int
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Rollouts of a sampling."""
+
+    number: int
+    rollouts: Sequence[Rollout]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The engine raised an exception.
+
+    Args:
+        number: Of the call or the sampling.
+        message: The exception in one line.
+        mistake: Whether it was a UserError.
+        details: The traceback.
+    """
+
+    number: int
+    message: str
+    mistake: bool
+    details: str
+
+
+Message = Call | Sample | More | End | Stop
+Reply = Done | Finished | Failed
+
+
+def main(descriptor: int, parent: int, from_main_thread: bool) -> None:
+    """Serve until told to stop.
+
+    Args:
+        descriptor: File descriptor of the connection.
+        parent: Process id of the process that started this one.
+        from_main_thread: Whether its main thread did.
+    """
+    if from_main_thread:  # the signal comes when the thread ends that started this process, not the process
+        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != parent:
+            return
+    os.set_inheritable(descriptor, False)
+    connection = Connection(descriptor)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the other side is gone
+        first: Begin = connection.recv()
+        if first.cores:
+            os.sched_setaffinity(0, first.cores)  # before torch counts them
+        Worker(connection, first.build).run()
+
+
+class Worker:
+    """Answers messages, one after the other.
+
+    Args:
+        connection: To the process that started this one.
+        build: Makes the engine; called when it is first needed.
+    """
+
+    def __init__(self, connection: Connection, build: Callable[[], Engine]) -> None:
+        self.connection = connection
+        self._build = build
+        self._engine: Engine | None = None
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._stopped = False
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        while not self._stopped:
+            message = self._inbox.get()
+            if isinstance(message, Stop):
+                return
+            if isinstance(message, Call):
+                with self._failures_reported(message.number):
+                    value = getattr(self._made(), message.method)(*message.arguments)
+                    self.connection.send(Done(message.number, value))
+            elif isinstance(message, Sample):
+                with self._failures_reported(message.number):
+                    for rollouts in continuous(self._made(), self._feed, message.settings):
+                        self.connection.send(Finished(message.number, rollouts))
+            # More and End of a sampling that has failed are left
+
+    def _listen(self) -> None:
+        """Fill the inbox; once there is nothing more to come, see to it that this process ends."""
+        try:
+            while not isinstance(message := self.connection.recv(), Stop):
+                self._inbox.put(message)
+        except (EOFError, ConnectionResetError):
+            pass
+        finally:
+            self._inbox.put(Stop())
+            time.sleep(SECONDS_TO_STOP)
+            os.killpg(0, signal.SIGKILL)  # this process leads a group of its own: see replica_process.py
+
+    def _made(self) -> Engine:
+        if self._engine is None:
+            self._engine = self._build()
+        return self._engine
+
+    def _feed(self, pending: int) -> Sequence[SampleRequest] | None:
+        """The requests that have come since the last step; waits for some where there is nothing else to do."""
+        new: list[SampleRequest] = []
+        while not self._inbox.empty() or (not new and pending == 0):
+            message = self._inbox.get()
+            if not isinstance(message, More):
+                self._stopped = isinstance(message, Stop)
+                return None
+            new += message.requests
+        return new
+
+    @contextlib.contextmanager
+    def _failures_reported(self, number: int) -> Iterator[None]:
+        try:
+            yield
+        except (BrokenPipeError, ConnectionResetError):
+            raise
+        except UserError as error:
+            self.connection.send(Failed(number, str(error), True, ""))
+        except Exception as error:
+            message = " ".join(f"{type(error).__name__}: {error}".split())
+            self.connection.send(Failed(number, message, False, traceback.format_exc()))
+
+
+def continuous(engine: Engine, feed: Feed, settings: SamplingSettings) -> Iterator[list[Rollout]]:
+    """Draw what `feed` gives, in one running batch where the engine can do so, else in one batch after another."""
+    if isinstance(engine, FedEngine):
+        yield from engine.sample_fed(feed, settings)
+        return
+    while (requests := feed(0)) is not None:
+        yield from engine.sample(requests, settings)

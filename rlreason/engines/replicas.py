@@ -1,0 +1,223 @@
+"""Several copies of an engine, each in a process of its own, that share the sampling.
+
+Requests are handed out while replicas have room, and rollouts come back as they finish. The work of a replica that
+dies goes to the others, and it is started again at the next `load`. Every sample arrives once. A single replica is of
+use as well, where an engine must not live in this process: beside distributed training, or on GPUs of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import weakref
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from rlreason.engines import Engine, SampleRequest, SamplingSettings
+from rlreason.engines.places import Place
+from rlreason.engines.replica_process import ReplicaProcess, stop
+from rlreason.engines.replica_worker import Call, Done, End, Failed, Finished, More, Reply, Sample
+from rlreason.engines.spreading import Spread
+from rlreason.errors import UserError
+from rlreason.types import Rollout
+
+SECONDS_BETWEEN_LOOKS = 1.0  # at whether a process lives whose connection says nothing
+
+log = logging.getLogger(__name__)
+
+
+class Replicas:
+    """An engine made of engines; its processes start with the first `load` and end with this object.
+
+    Args:
+        builds: Makes the engine of each replica, in its process; picklable.
+        places: Where each replica runs.
+        max_sequences: Completions that one replica generates at the same time; None: all that it is given.
+        report: Called with one line about each replica that is lost; None: a logged warning.
+    """
+
+    def __init__(
+        self,
+        builds: Sequence[Callable[[], Engine]],
+        places: Sequence[Place],
+        max_sequences: int | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        self._builds = builds
+        self._places = places
+        # A quarter more than are generated, so that the next ones are there when some finish.
+        self._room = math.inf if max_sequences is None else max_sequences + max(1, max_sequences // 4)
+        self._report = report or log.warning
+        self._living: dict[int, ReplicaProcess] = {}
+        self._number = 0
+        self._spread: Spread | None = None
+        self._homes: dict[str, int] = {}
+        self._last_failure: Exception = UserError("no engine replica has been started: call load first")
+        self._finalizer = weakref.finalize(self, _stop_all, self._living)
+
+    @property
+    def processes(self) -> dict[int, int]:
+        """Process id of every living replica."""
+        return {number: replica.process.pid for number, replica in self._living.items()}
+
+    def load(self, checkpoint: Path) -> None:
+        """Make `checkpoint` the policy of all replicas, at the same time; start those that do not run.
+
+        Raises:
+            UserError: A replica cannot load it, or all have died.
+            RuntimeError: All have failed.
+        """
+        self._end_sampling()
+        for number, replica in list(self._living.items()):
+            if not replica.alive():
+                self._lose(number)
+        missing = [number for number in range(len(self._places)) if number not in self._living]
+        for number in missing:
+            self._living[number] = ReplicaProcess(self._builds[number], self._places[number])
+        running = [number for number in self._living if number not in missing]
+        for group in [running, *([number] for number in missing)] if self._share_gpus() else [list(self._living)]:
+            if group:
+                self._call(group, "load", checkpoint)
+
+    def release(self) -> None:
+        """Give memory back, as each engine does."""
+        if self._living:
+            self.call("release")
+
+    def call(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of the engine of every living replica at the same time.
+
+        Args:
+            method: Its name.
+            arguments: Picklable.
+
+        Returns:
+            What each returned.
+
+        Raises:
+            UserError: A replica raised it, or all have died.
+            RuntimeError: All have failed.
+        """
+        self._end_sampling()
+        return self._call(list(self._living), method, *arguments)
+
+    def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[list[Rollout]]:
+        """Draw all requests, yielding rollouts as they finish, in any order.
+
+        Raises:
+            UserError: An engine raised it, or all replicas have died.
+            RuntimeError: All replicas have failed, or another call came before this one had ended.
+        """
+        self._end_sampling()
+        self._number += 1
+        number = self._number
+        spread = self._spread = Spread(
+            [request.problem_id for request in requests], len(self._places), self._room, self._homes
+        )
+        for replica in self._living.values():
+            replica.send(Sample(number, settings))
+        try:
+            while spread.left:
+                self._hand_out(spread, requests)
+                for replica_number, reply in self._replies():
+                    if reply.number != number:
+                        continue  # of a sampling that was broken off
+                    if isinstance(reply, Failed):
+                        raise UserError(reply.message)
+                    if isinstance(reply, Finished):
+                        new = set(spread.arrived(replica_number, [rollout.sample for rollout in reply.rollouts]))
+                        rollouts = [rollout for rollout in reply.rollouts if rollout.sample in new]
+                        # On the way, the sample is the number of the request in this call.
+                        yield [replace(rollout, sample=requests[rollout.sample].sample) for rollout in rollouts]
+                        if self._spread is not spread:
+                            raise RuntimeError("the engine was used for something else while it was sampling")
+        finally:
+            if self._spread is spread:
+                self._end_sampling()
+
+    def close(self) -> None:
+        """End all processes."""
+        self._finalizer()
+
+    def _hand_out(self, spread: Spread, requests: Sequence[SampleRequest]) -> None:
+        if not self._living:
+            raise self._last_failure
+        for number, chosen in spread.hand_out(self._living).items():
+            self._living[number].send(More([replace(requests[i], sample=i) for i in chosen]))
+
+    def _end_sampling(self) -> None:
+        """Let replicas drop what they still generate."""
+        if self._spread is not None:
+            self._spread = None
+            for replica in self._living.values():
+                replica.send(End())
+
+    def _call(self, numbers: Collection[int], method: str, *arguments: Any) -> list[Any]:
+        self._number += 1
+        for number in numbers:
+            self._living[number].send(Call(self._number, method, arguments))
+        values: dict[int, Any] = {}
+        mistakes: dict[int, str] = {}
+        while any(number in self._living for number in numbers if number not in values and number not in mistakes):
+            for number, reply in self._replies():
+                if reply.number == self._number and isinstance(reply, Done):
+                    values[number] = reply.value
+                elif reply.number == self._number and isinstance(reply, Failed):
+                    mistakes[number] = reply.message
+        if mistakes:
+            raise UserError(next(iter(mistakes.values())))
+        if not self._living:
+            raise self._last_failure
+        return [values[number] for number in sorted(values)]
+
+    def _replies(self) -> list[tuple[int, Reply]]:
+        """Wait for replies; replicas that have died or failed are lost."""
+        numbers = {replica.connection: number for number, replica in self._living.items()}
+        ready = wait(list(numbers), SECONDS_BETWEEN_LOOKS)
+        replies: list[tuple[int, Reply]] = []
+        for connection, number in numbers.items():
+            replica = self._living[number]
+            if connection in ready:
+                reply = replica.receive()
+                if reply is None or (isinstance(reply, Failed) and not reply.mistake):
+                    self._lose(number, reply)
+                else:
+                    replies.append((number, reply))
+            elif replica.silent_and_dead():
+                self._lose(number)
+        return replies
+
+    def _lose(self, number: int, failure: Failed | None = None) -> None:
+        """Take a replica out, report it, and let its unfinished requests wait again."""
+        replica = self._living.pop(number)
+        how = replica.end() if failure is None else f"failed ({failure.message})"
+        if failure is not None:
+            replica.end(0.0)
+        unfinished = self._spread.lost(number) if self._spread is not None else 0
+        line = f"engine replica {number + 1} of {len(self._places)} {how}"
+        if self._living and unfinished:
+            self._report(f"{line}; its {unfinished:,} unfinished samples go to the others")
+        elif self._living:
+            self._report(f"{line}; the others go on without it")
+        else:
+            self._report(line)
+        if failure is not None:
+            self._last_failure = RuntimeError(f"no engine replica is left: {line}\n{failure.details}")
+        else:
+            self._last_failure = UserError(
+                f"no engine replica is left: {line}; if memory is short, lower engine.replicas or "
+                "engine.max_sequences; the same command continues"
+            )
+
+    def _share_gpus(self) -> bool:
+        """Whether replicas measure free memory on the same GPU, which must not change meanwhile."""
+        names = [name for place in self._places for name in place.gpus or ()]
+        return len(set(names)) < len(names)
+
+
+def _stop_all(living: dict[int, ReplicaProcess]) -> None:
+    stop(living.values())
+    living.clear()
