@@ -221,6 +221,11 @@ def outcome_update(
             loss = outcome_loss(output, inputs["labels"], inputs["weights"], inputs["learned"], config.language_loss)
             return (loss, output) if return_outputs else loss
 
+        def create_optimizer(self, *_: Any) -> Any:  # Trainer takes none from outside where FSDP splits the model
+            if self.optimizer is None:
+                self.optimizer = _optimizer(self.model, config)
+            return self.optimizer
+
     set_seed(seed)
     model = new_scalar_head_model(start, model_config, config.likelihood, lora(model_config, "CAUSAL_LM"))
     arguments = {**trainer_arguments(config, model_config, scratch, seed), "gradient_checkpointing": False}
@@ -229,7 +234,6 @@ def outcome_update(
         args=TrainingArguments(**arguments, remove_unused_columns=False, label_names=["labels"]),
         train_dataset=_as_dataset(solutions),
         data_collator=_collate,
-        optimizers=(_optimizer(model, config), None),
         callbacks=[Recorder(checkpoint_seconds, progress).callback()],
     )
     trainer.remove_callback(PrinterCallback)

@@ -48,7 +48,15 @@ def load_for_generation(folder: Path, config: ModelConfig) -> Any:
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write weights (safetensors, LoRA merged) and tokeniser to `folder`."""
+    """Write weights (safetensors, LoRA merged) and tokeniser to `folder`.
+
+    Where FSDP2 has split the model, every process has to call it, and process 0 writes.
+    """
+    from rlreason.models.sharding import whole
+
+    model = whole(model)
+    if model is None:
+        return
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     model.save_pretrained(folder)
@@ -60,9 +68,15 @@ def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:
     import copy
     import shutil
 
+    from rlreason.models.sharding import whole
+
+    plain = whole(model)
+    if plain is None:
+        return
+    merges = plain is model and hasattr(model, "merge_and_unload")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    save_checkpoint(copy.deepcopy(model) if hasattr(model, "merge_and_unload") else model, tokenizer, partial)
+    save_checkpoint(copy.deepcopy(plain) if merges else plain, tokenizer, partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
