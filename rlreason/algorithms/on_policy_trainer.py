@@ -23,7 +23,7 @@ from rlreason.algorithms.minibatches import arranged, columns
 from rlreason.algorithms.on_policy import Loop
 from rlreason.algorithms.ppo_math import importance_weights, masked_mean
 from rlreason.algorithms.shared_prompts import can_share, neighbours, packed
-from rlreason.algorithms.training import accumulation, common_arguments, lora, micro_batch
+from rlreason.algorithms.training import NOT_SPLIT, accumulation, common_arguments, lora, micro_batch
 from rlreason.config import OnPolicyConfig
 from rlreason.types import ScoredRollout
 
@@ -220,7 +220,9 @@ def trainer_config(config: OnPolicyConfig, loop: Loop, **more: Any) -> TRLConfig
     """TRL's configuration for ours."""
     passes = accumulation(config.minibatch_size, config.micro_batch_size)
     return TRLConfig(
-        **common_arguments(config, config.minibatch_size, loop.settings.model, loop.settings.scratch, loop.seed),
+        **common_arguments(
+            config, config.minibatch_size, loop.settings.model, loop.settings.scratch, loop.seed, NOT_SPLIT
+        ),
         max_completion_length=loop.settings.max_completion_tokens,
         max_steps=config.batches * config.epochs * config.batch_size // config.minibatch_size,
         gradient_accumulation_steps=passes,

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 from rlreason import distributed
 from rlreason.algorithms.training import (
     IGNORED,
+    NOT_SPLIT,
     Progress,
     Recorder,
     UpdateReport,
     filler_count,
-    in_one_order,
+    for_processes,
     last_complete,
     lora,
     silent,
     trainer_arguments,
     update_report,
 )
-from rlreason.config import ModelConfig, OutcomeModelConfig
+from rlreason.config import ModelConfig, OutcomeModelConfig, ShardingConfig
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +90,7 @@ def outcome_update(
     scratch: Path,
     seed: int,
     checkpoint_seconds: float,
+    sharding: ShardingConfig = NOT_SPLIT,
     progress: Progress = silent,
 ) -> UpdateReport:
     """Train a scalar head and its language model on `solutions`; arguments as for `supervised_update`."""
@@ -96,6 +98,7 @@ def outcome_update(
 
     from rlreason.models.loading import free_memory, load_tokenizer
     from rlreason.models.scalar_head import new_scalar_head_model
+    from rlreason.models.sharding import apply_sharding
 
     class OutcomeTrainer(Trainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: Any, num_items_in_batch: Any = None, **_: Any) -> Any:
@@ -104,23 +107,28 @@ def outcome_update(
             loss = outcome_loss(output, labels, weights, learned, config.language_loss, num_items_in_batch)
             return loss * distributed.size()  # gradients are averaged over processes
 
+        def create_optimizer(self, *_: Any) -> Any:  # Trainer takes none from outside where FSDP splits the model
+            if self.optimizer is None:
+                self.optimizer = _optimizer(self.model, config)
+            return self.optimizer
+
     set_seed(seed)
     model = new_scalar_head_model(start, model_config, config.likelihood, lora(model_config, "CAUSAL_LM"))
-    arguments = {**trainer_arguments(config, model_config, scratch, seed), "gradient_checkpointing": False}
+    arguments = {**trainer_arguments(config, model_config, scratch, seed, sharding), "gradient_checkpointing": False}
+    settings = TrainingArguments(**arguments, remove_unused_columns=False, label_names=["labels"])
     fillers = filler_count(len(solutions), config)
-    trainer = in_one_order(OutcomeTrainer, config.batch_size, len(solutions))(
+    trainer = for_processes(OutcomeTrainer, config.batch_size, len(solutions), sharding)(
         model=model,
-        args=TrainingArguments(**arguments, remove_unused_columns=False, label_names=["labels"]),
+        args=apply_sharding(settings, sharding),
         train_dataset=_as_dataset(solutions, fillers),
         data_collator=_collate,
-        optimizers=(_optimizer(model, config), None),
         callbacks=[Recorder(checkpoint_seconds, progress).callback()],
     )
     trainer.model_accepts_loss_kwargs = True  # `compute_loss` does: it divides by the solutions of the whole step
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_complete(scratch))
+    trainer.model.save(output)
     if distributed.rank() == 0:
-        model.save(output)
         load_tokenizer(start).save_pretrained(output)
     report = update_report(trainer, config, sum(len(item.prompt_ids) + len(item.completion_ids) for item in solutions))
     del trainer, model

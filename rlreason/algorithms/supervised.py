@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from rlreason.algorithms.training import (
     IGNORED,
+    NOT_SPLIT,
     Progress,
     Recorder,
     UpdateReport,
     filler_count,
-    in_one_order,
+    for_processes,
     last_complete,
     lora,
     silent,
     trainer_arguments,
     update_report,
 )
-from rlreason.config import ModelConfig, SupervisedConfig
+from rlreason.config import ModelConfig, ShardingConfig, SupervisedConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -62,6 +63,7 @@ def supervised_update(
     seed: int,
     checkpoint_seconds: float,
     snapshots: Sequence[Path] = (),
+    sharding: ShardingConfig = NOT_SPLIT,
     progress: Progress = silent,
 ) -> UpdateReport:
     """Fine-tune the checkpoint at `start` on `examples` and write the result to `output`, in every process.
@@ -76,6 +78,7 @@ def supervised_update(
         seed: Decides the order of the sequences and the initialisation of adapters.
         checkpoint_seconds: Time between two resumable checkpoints.
         snapshots: Folders for checkpoints on the way, evenly spaced before the end.
+        sharding: How processes split the model.
         progress: Called after each optimizer step with (step, total steps, loss).
 
     Returns:
@@ -85,6 +88,7 @@ def supervised_update(
     from trl import SFTConfig, SFTTrainer
 
     from rlreason.models.loading import free_memory, load_for_training, load_tokenizer, save_checkpoint, save_snapshot
+    from rlreason.models.sharding import apply_sharding
 
     set_seed(seed)
     tokenizer = load_tokenizer(start)
@@ -94,16 +98,17 @@ def supervised_update(
         len(snapshots),
         lambda number, model: save_snapshot(model, tokenizer, snapshots[number - 1]),
     )
+    arguments = SFTConfig(
+        **trainer_arguments(config, model_config, scratch, seed, sharding),
+        completion_only_loss=False,  # the labels already leave the prompt out
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        packing=False,
+    )
     fillers = filler_count(len(examples), config)
-    trainer = in_one_order(SFTTrainer, config.batch_size, len(examples))(
+    trainer = for_processes(SFTTrainer, config.batch_size, len(examples), sharding)(
         model=load_for_training(start, model_config),
-        args=SFTConfig(
-            **trainer_arguments(config, model_config, scratch, seed),
-            completion_only_loss=False,  # the labels already leave the prompt out
-            dataset_kwargs={"skip_prepare_dataset": True},
-            max_length=None,
-            packing=False,
-        ),
+        args=apply_sharding(arguments, sharding),
         train_dataset=_as_dataset(examples, fillers, tokenizer.pad_token_id),
         processing_class=tokenizer,
         callbacks=[recorder.callback()],

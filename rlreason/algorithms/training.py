@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rlreason import distributed
-from rlreason.config import ModelConfig, OnPolicyConfig, SupervisedConfig
+from rlreason.config import ModelConfig, OnPolicyConfig, ShardingConfig, SupervisedConfig
 
 IGNORED = -100
 COMPLETE = "complete"
+NOT_SPLIT = ShardingConfig(name="none", cpu_offload=False)
 
 Progress = Callable[[int, int, float], None]
 
@@ -36,13 +37,15 @@ def update_report(trainer: Any, config: SupervisedConfig, tokens: int) -> Update
     return UpdateReport(trainer.state.global_step, round(config.epochs * tokens), sum(tail) / len(tail))
 
 
-def trainer_arguments(config: SupervisedConfig, model_config: ModelConfig, scratch: Path, seed: int) -> dict[str, Any]:
+def trainer_arguments(
+    config: SupervisedConfig, model_config: ModelConfig, scratch: Path, seed: int, sharding: ShardingConfig
+) -> dict[str, Any]:
     """Arguments of `transformers.TrainingArguments` that follow from the configuration of a supervised update.
 
     Sequences are grouped by the dataset's column `length`, so that little padding is computed.
     """
     return {
-        **common_arguments(config, config.batch_size, model_config, scratch, seed),
+        **common_arguments(config, config.batch_size, model_config, scratch, seed, sharding),
         "num_train_epochs": config.epochs,
         "gradient_accumulation_steps": accumulation(config.batch_size, config.micro_batch_size),
         "train_sampling_strategy": "group_by_length",
@@ -51,28 +54,36 @@ def trainer_arguments(config: SupervisedConfig, model_config: ModelConfig, scrat
     }
 
 
-def in_one_order(trainer: type, batch_size: int, rows: int) -> type:
+def for_processes(trainer: type, batch_size: int, rows: int, sharding: ShardingConfig) -> type:
     """A trainer class whose processes see in each optimizer step the sequences that one process would.
 
     Args:
         trainer: A class of transformers' Trainer.
         batch_size: Sequences per optimizer step, over all processes.
         rows: Of the dataset that are to be learned; those after them only fill the last micro-batches.
+        sharding: How the model must turn out to be split over the processes.
     """
     from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    from rlreason.models.sharding import assert_sharded
 
     class Order(LengthGroupedSampler):  # type: ignore[misc]
         def __iter__(self) -> Iterator[int]:
             return iter([*distributed.shared(list(super().__iter__())), *self.fillers])
 
-    class InOneOrder(trainer):  # type: ignore[misc, valid-type]
+    class ForProcesses(trainer):  # type: ignore[misc, valid-type]
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             lengths = self.train_dataset[self.args.length_column_name]
             order = Order(batch_size, lengths=lengths[:rows])
             order.fillers = range(rows, len(lengths))
             return order
 
-    return InOneOrder
+        def _prepare_for_training(self, *arguments: Any) -> Any:
+            prepared = super()._prepare_for_training(*arguments)
+            assert_sharded(self.model_wrapped, sharding)
+            return prepared
+
+    return ForProcesses
 
 
 def filler_count(rows: int, config: SupervisedConfig) -> int:
@@ -98,7 +109,12 @@ def accumulation(batch_size: int, largest: int) -> int:
 
 
 def common_arguments(
-    config: SupervisedConfig | OnPolicyConfig, batch_size: int, model_config: ModelConfig, scratch: Path, seed: int
+    config: SupervisedConfig | OnPolicyConfig,
+    batch_size: int,
+    model_config: ModelConfig,
+    scratch: Path,
+    seed: int,
+    sharding: ShardingConfig,
 ) -> dict[str, Any]:
     """Arguments of `transformers.TrainingArguments` that every trainer shares; saving is left to `Recorder`.
 
@@ -108,10 +124,12 @@ def common_arguments(
         model_config: Precision and gradient checkpointing.
         scratch: Folder of resumable checkpoints.
         seed: Of the order of the sequences.
+        sharding: How the model is split over the processes; `apply_sharding` settles the rest.
     """
     import torch
 
     from rlreason.models.loading import bfloat16_is_fast
+    from rlreason.models.sharding import sharding_arguments
 
     return {
         "output_dir": str(scratch),
@@ -130,6 +148,7 @@ def common_arguments(
         "disable_tqdm": True,
         "seed": seed,
         "data_seed": seed,
+        **sharding_arguments(sharding),
     }
 
 

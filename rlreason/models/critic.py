@@ -53,6 +53,11 @@ class SeparateCritic(nn.Module):  # type: ignore[misc]
         self.model = model
         self.probability = probability
 
+    @property
+    def _no_split_modules(self) -> Any:
+        """Classes of the layers that FSDP takes as units, as models of transformers say it."""
+        return self.model._no_split_modules
+
     def forward(self, states: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Values of states.
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlreason import distributed
 from rlreason.config import ModelConfig
 from rlreason.errors import UserError
 
@@ -49,8 +48,14 @@ def load_for_generation(folder: Path, config: ModelConfig) -> Any:
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write weights (safetensors, LoRA merged) and tokeniser to `folder`; rank 0 of several processes does."""
-    if distributed.rank() > 0:
+    """Write weights (safetensors, LoRA merged) and tokeniser to `folder`.
+
+    Of several processes, which all have to call it where the model is split over them, rank 0 writes.
+    """
+    from rlreason.models.sharding import whole
+
+    model = whole(model)
+    if model is None:
         return
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
@@ -63,11 +68,15 @@ def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:
     import copy
     import shutil
 
-    if distributed.rank() > 0:
+    from rlreason.models.sharding import whole
+
+    plain = whole(model)
+    if plain is None:
         return
+    merges = plain is model and hasattr(model, "merge_and_unload")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    save_checkpoint(copy.deepcopy(model) if hasattr(model, "merge_and_unload") else model, tokenizer, partial)
+    save_checkpoint(copy.deepcopy(plain) if merges else plain, tokenizer, partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

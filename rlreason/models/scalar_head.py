@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from rlreason.config import ModelConfig
+from rlreason.models.sharding import full_weights, whole
 
 HEAD_FILE = "scalar_head.safetensors"
 LOWEST_LOGPROB = -10.0  # nats; below, a token is simply impossible, and the head stays in its range
@@ -61,6 +62,11 @@ class ScalarHeadModel(nn.Module):  # type: ignore[misc]
             nn.init.normal_(self.head.weight, std=0.02)
         self.register_state_dict_post_hook(_drop_shared_output_layer)
 
+    @property
+    def _no_split_modules(self) -> Any:
+        """Classes of the layers that FSDP takes as units, as models of transformers say it."""
+        return self.language_model._no_split_modules
+
     def forward(self, input_ids: torch.Tensor, completion_starts: torch.Tensor) -> ScalarHeadOutput:
         """One logit per token.
 
@@ -77,18 +83,22 @@ class ScalarHeadModel(nn.Module):  # type: ignore[misc]
         if logprobs is not None:
             features = torch.cat([features, likelihood_features(logprobs, completion_starts)], dim=-1)
         with torch.autocast(features.device.type, enabled=False):
-            logits: torch.Tensor = self.head(features).squeeze(-1)
+            # FSDP2 may hand out its weights in bfloat16.
+            weight, bias = self.head.weight.float(), self.head.bias.float()
+            logits: torch.Tensor = nn.functional.linear(features, weight, bias).squeeze(-1)
         return ScalarHeadOutput(logits, logprobs)
 
     def save(self, folder: Path) -> None:
-        """Write weights (safetensors, LoRA merged) to `folder`."""
+        """Write weights (safetensors, LoRA merged) to `folder`; where they are split, every process has to call it."""
         from safetensors.torch import save_file
 
-        model = self.language_model
+        model, head = whole(self.language_model), full_weights(self.head)
+        if model is None:
+            return
         if hasattr(model, "merge_and_unload"):
             model = model.merge_and_unload()
         model.save_pretrained(folder)
-        save_file(self.head.state_dict(), folder / HEAD_FILE)
+        save_file(head, folder / HEAD_FILE)
 
 
 def completion_logprobs(logits: torch.Tensor, input_ids: torch.Tensor, completion_starts: torch.Tensor) -> torch.Tensor:
@@ -159,7 +169,10 @@ def _drop_shared_output_layer(module: Any, state: dict[str, Any], prefix: str, _
     """Keep one of two names of the same matrix: safetensors refuses tensors that share memory."""
     seen: dict[int, str] = {}
     for name in [name for name in state if name.startswith(prefix)]:
-        pointer = state[name].data_ptr()
+        held = state[name].to_local() if hasattr(state[name], "to_local") else state[name]
+        pointer = held.data_ptr()
+        if pointer == 0:
+            continue  # on the meta device, or an empty part of a split weight
         if pointer in seen and state[name].shape == state[seen[pointer]].shape:
             del state[name]
         else:

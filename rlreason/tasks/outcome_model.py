@@ -203,6 +203,7 @@ class ModelStages:
                 resumable,
                 seed,
                 settings.checkpoint_seconds,
+                settings.sharding,
                 progress=progress,
             ),
         )

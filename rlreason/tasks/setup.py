@@ -165,6 +165,8 @@ def starting_checkpoint(
                 cache / "training",
                 derived_seed(config.seed, "sft"),
                 config.checkpoint_seconds,
+                (),
+                config.sharding,
                 progress=lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"),
             )
         partial.rename(checkpoint)

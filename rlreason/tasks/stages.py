@@ -148,6 +148,7 @@ class RunStages:
                 seed,
                 settings.checkpoint_seconds,
                 outputs[:-1],
+                settings.sharding,
                 progress=progress,
             )
             if condition is not None:

@@ -1,0 +1,203 @@
+"""Trains with one process and with two: `python sharded_training.py FOLDER`; test_sharding.py reads it.
+
+Everything heavy is imported once, before the processes are forked.
+"""
+
+import json
+import os
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from tests_support import composed
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from transformers import Trainer, TrainingArguments, set_seed
+from trl import SFTConfig, SFTTrainer
+
+from rlreason.config import ShardingConfig
+from rlreason.models.critic import SeparateCritic
+from rlreason.models.loading import load_for_training, load_tokenizer, save_checkpoint, save_snapshot
+from rlreason.models.resolve import resolve
+from rlreason.models.scalar_head import ScalarHeadModel
+from rlreason.models.sharding import apply_sharding, assert_sharded, full_weights, sharding_arguments
+
+STEPS, BATCH = 4, 4
+CONFIG = composed().model
+START = resolve(CONFIG).folder
+
+
+def sequences() -> Dataset:
+    """Random tokens of equal length, so that the mean over a batch is the mean over its halves."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(10, 400, (STEPS * BATCH, 24), generator=generator).tolist()
+    return Dataset.from_dict({"input_ids": ids, "labels": ids, "length": [24] * len(ids)})
+
+
+def arguments(kind: type, output: Path, sharding: ShardingConfig, **more: Any) -> Any:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    common = {
+        "output_dir": str(output),
+        "per_device_train_batch_size": BATCH // 2 // processes,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "constant",
+        "max_steps": STEPS,
+        "max_grad_norm": 1.0,
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": 0,
+        "data_seed": 0,
+    }
+    return apply_sharding(kind(**{**common, **sharding_arguments(sharding), **more}), sharding)
+
+
+def described(trainer: Any, sharding: ShardingConfig) -> dict[str, Any]:
+    """What the trained model is made of, and how training went."""
+    model = trainer.model_wrapped
+    assert_sharded(model, sharding)
+    units = [type(module).__name__ for module in model.modules() if isinstance(module, FSDPModule)]
+    return {
+        "fsdp": isinstance(model, FSDPModule),
+        "units": units,
+        "weights": sum(weights.numel() for weights in model.parameters()),
+        "held": sum(
+            (weights.to_local() if isinstance(weights, DTensor) else weights).numel() for weights in model.parameters()
+        ),
+        "split": all(isinstance(weights, DTensor) for weights in model.parameters()),
+        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        "norms": [entry["grad_norm"] for entry in trainer.state.log_history if "loss" in entry],
+    }
+
+
+def policy(folder: Path, sharding: ShardingConfig, resume: bool) -> dict[str, Any]:
+    set_seed(0)
+    extra = {"completion_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
+    saving = {"save_strategy": "steps", "save_steps": STEPS // 2}
+    trainer = SFTTrainer(
+        model=load_for_training(START, CONFIG),
+        args=arguments(SFTConfig, folder / "policy-scratch", sharding, **extra, **saving),
+        train_dataset=sequences(),
+        processing_class=load_tokenizer(START),
+    )
+    trainer.train(resume_from_checkpoint=str(folder / f"policy-scratch/checkpoint-{STEPS // 2}") if resume else None)
+    save_checkpoint(trainer.model, load_tokenizer(START), folder / ("resumed" if resume else "policy"))
+    return described(trainer, sharding)
+
+
+def low_rank(folder: Path, sharding: ShardingConfig) -> dict[str, Any]:
+    """LoRA, activations recomputed, weights gathered in bfloat16."""
+    set_seed(0)
+    extra = {"completion_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
+    trainer = SFTTrainer(
+        model=load_for_training(START, CONFIG),
+        args=arguments(SFTConfig, folder / "lora", sharding, **extra, bf16=True, gradient_checkpointing=True),
+        train_dataset=sequences(),
+        processing_class=load_tokenizer(START),
+        peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    trainer.train()
+    save_snapshot(trainer.model, load_tokenizer(START), folder / "snapshot")
+    save_checkpoint(trainer.model, load_tokenizer(START), folder / "merged")
+    return described(trainer, sharding)
+
+
+class Judging(Trainer):
+    """Every sequence is called right; the loss is that of all tokens."""
+
+    groups: Any = None
+
+    def create_optimizer(self, *_: Any) -> Any:
+        self.optimizer = torch.optim.AdamW(self.groups)
+        return self.optimizer
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        ids = inputs["input_ids"]
+        if isinstance(self.accelerator.unwrap_model(model), SeparateCritic):
+            states = torch.zeros(len(ids), 13, 1)
+            logits = model(states, ids, torch.ones_like(ids))
+        else:
+            logits = model(ids, torch.full((len(ids),), 4)).logits
+        return nn.functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+
+
+def judge(folder: Path, sharding: ShardingConfig, critic: bool) -> dict[str, Any]:
+    """An outcome reward model, with a learning rate of its own for the head; or a critic, in bfloat16."""
+    set_seed(0)
+    model = ScalarHeadModel(load_for_training(START, CONFIG), likelihood=not critic)
+    trained = SeparateCritic(model, probability=False) if critic else model
+    groups = [
+        {"params": list(model.language_model.parameters()), "lr": 1e-3},
+        {"params": list(model.head.parameters()), "lr": 1e-2},
+    ]
+    trainer = Judging(
+        model=trained,
+        args=arguments(
+            TrainingArguments, folder / f"judge-{critic}", sharding, remove_unused_columns=False, bf16=critic
+        ),
+        train_dataset=sequences().remove_columns(["length"]),
+        data_collator=lambda rows: {
+            name: torch.tensor([row[name] for row in rows]) for name in ("input_ids", "labels")
+        },
+    )
+    trainer.groups = groups
+    trainer.train()
+    model.save(folder / ("critic" if critic else "judge"))
+    found = described(trainer, sharding)
+    weights = full_weights(model)
+    return {**found, "norm": sum(float(value.double().square().sum()) for value in weights.values())}
+
+
+def work(folder: Path, sharding: ShardingConfig) -> None:
+    torch.set_num_threads(1)
+    found = {
+        "policy": policy(folder, sharding, resume=False),
+        "resumed": policy(folder, sharding, resume=True),
+        "judge": judge(folder, sharding, critic=False),
+        "critic": judge(folder, sharding, critic=True),
+        "lora": low_rank(folder, sharding),
+    }
+    (folder / f"found-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(found))
+
+
+def processes(folder: Path, number: int, sharding: ShardingConfig) -> None:
+    """Run `work` in as many processes, and wait for them."""
+    folder.mkdir(parents=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    children = []
+    for rank in range(number):
+        child = os.fork()
+        if child == 0:
+            if number > 1:
+                os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+                os.environ.update(WORLD_SIZE=str(number), LOCAL_WORLD_SIZE=str(number))
+                os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+            try:
+                work(folder, sharding)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    codes = [os.waitpid(child, 0)[1] for child in children]
+    if any(codes):
+        raise SystemExit(f"processes ended with {codes}")
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    processes(target / "one", 1, ShardingConfig(name="none", cpu_offload=False))
+    processes(target / "two", 2, ShardingConfig(name="fsdp2", cpu_offload=False))
