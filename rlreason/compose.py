@@ -19,6 +19,7 @@ from rlreason.config import (
     GRPOConfig,
     LauncherConfig,
     ModelConfig,
+    OnPolicyConfig,
     OutcomeModelAlgorithmConfig,
     OutcomeModelConfig,
     OutcomeRewardConfig,
@@ -164,6 +165,11 @@ def _check_together(config: ExperimentConfig) -> None:
     require(
         not (config.init.name == "sft" and config.data.name == "svamp"),
         "init=sft needs worked solutions, which svamp does not have; use init=scratch, or an SFT model",
+    )
+    require(
+        config.sharding.name == "none" or not isinstance(config.algo, OnPolicyConfig),
+        f"algo={config.algo.name} does not split its policy yet: use sharding=none, with model.lora_rank=16 where all "
+        "weights do not fit",
     )
     require(
         config.task.name != "evaluate" or config.eval.orm != "train",

@@ -22,12 +22,16 @@ from rlreason.algorithms.on_policy import on_policy_update
 from rlreason.algorithms.outcome_update import LabelledSolution, outcome_update
 from rlreason.algorithms.ppo import ppo_trainer
 from rlreason.algorithms.supervised import Example, supervised_update
+from rlreason.algorithms.training import NOT_SPLIT
+from rlreason.config import ShardingConfig
 from rlreason.distributed import together
+from rlreason.models import loading
 from rlreason.models.embedded import EMBEDDED_FOLDER
 
 TINY = EMBEDDED_FOLDER / "tiny"
 # 11 sequences in batches of 4: the last optimizer step has 3, so that two processes cannot share it evenly.
 SEQUENCES = [tuple(range(20 + 3 * number, 30 + 5 * number)) for number in range(11)]
+FSDP2 = ShardingConfig(name="fsdp2", cpu_offload=False)
 PPO = replace(
     toy_policy.PPO,
     batches=2,
@@ -42,16 +46,18 @@ PPO = replace(
 GRPO = replace(toy_policy.GRPO, batches=2, minibatch_size=16, micro_batch_size=8, gap_limit=10.0)
 
 
-def supervised(folder: Path) -> list[float]:
+def supervised(folder: Path, sharding: ShardingConfig) -> list[float]:
     config = composed("algo=sft", "algo.epochs=2", "algo.batch_size=4", "algo.micro_batch_size=2")
     examples = [Example(ids[:3], ids[3:]) for ids in SEQUENCES]
     losses: list[float] = []
-    arguments = (TINY, examples, config.algo, config.model, folder / "sft", folder / "sft-scratch", 0, math.inf)
+    output = folder / f"sft-{sharding.name}"
+    scratch = output.with_suffix(".scratch")
+    arguments = (TINY, examples, config.algo, config.model, output, scratch, 0, math.inf, (), sharding)
     report = together(supervised_update, *arguments, progress=lambda step, steps, loss: losses.append(loss))
     return [*losses, report.loss, report.steps, report.tokens]
 
 
-def outcome(folder: Path) -> list[float]:
+def outcome(folder: Path, sharding: ShardingConfig) -> list[float]:
     config = composed("algo=orm", "orm.epochs=2", "orm.batch_size=4", "orm.micro_batch_size=2", "orm.language_loss=0.3")
     solutions = [
         LabelledSolution(
@@ -60,7 +66,9 @@ def outcome(folder: Path) -> list[float]:
         for number, ids in enumerate(SEQUENCES)
     ]
     losses: list[float] = []
-    arguments = (TINY, solutions, config.orm, config.model, folder / "orm", folder / "orm-scratch", 0, math.inf)
+    output = folder / f"orm-{sharding.name}"
+    scratch = output.with_suffix(".scratch")
+    arguments = (TINY, solutions, config.orm, config.model, output, scratch, 0, math.inf, sharding)
     report = together(outcome_update, *arguments, progress=lambda step, steps, loss: losses.append(loss))
     return [*losses, report.loss, report.steps, report.tokens]
 
@@ -109,16 +117,21 @@ def on_policy(folder: Path, name: str, config: Any, trainer: Any) -> list[float]
 
 def cases(folder: Path) -> dict[str, list[float]]:
     """The losses and counts of every update; the trained weights are in `folder`."""
+    torch.set_num_threads(1)
+    split = {}
+    if distributed.size() > 1:
+        split = {"sharded supervised": supervised(folder, FSDP2), "sharded outcome": outcome(folder, FSDP2)}
     return {
-        "supervised": supervised(folder),
-        "outcome": outcome(folder),
+        **split,
+        "supervised": supervised(folder, NOT_SPLIT),
+        "outcome": outcome(folder, NOT_SPLIT),
         "ppo": on_policy(folder, "ppo", PPO, lambda start: partial(ppo_trainer, PPO, start, None)),
         "grpo": on_policy(folder, "grpo", GRPO, lambda start: partial(group_trainer, GRPO)),
     }
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    loading.bfloat16_is_fast = lambda: False  # its rounding would hide what is compared
     if distributed.rank() > 0:
         distributed.serve()
     else:

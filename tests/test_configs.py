@@ -81,6 +81,7 @@ def test_the_prompt_follows_the_model_unless_it_is_chosen():
         (["launcher.nodes=2", "launcher.address=here"], "HOST:PORT"),
         (["launcher.nodes=2", "launcher.node_rank=2"], "from 0 to launcher.nodes - 1 = 1"),
         (["sharding.cpu_offload=true"], "fsdp2, zero2 or zero3"),
+        (["sharding=fsdp2", "algo=ppo"], "model.lora_rank=16"),
         (["nproc=0"], "nproc=0"),
         (["gpus=-1"], "gpus=-1"),
         (["gpu_memory=0"], "gpu_memory=0"),

@@ -108,8 +108,7 @@ def outcome_update(
             return loss * distributed.size()  # gradients are averaged over processes
 
         def create_optimizer(self, *_: Any) -> Any:  # Trainer takes none from outside where FSDP splits the model
-            if self.optimizer is None:
-                self.optimizer = _optimizer(self.model, config)
+            self.optimizer: Any = getattr(self, "optimizer", None) or _optimizer(self.model, config)
             return self.optimizer
 
     set_seed(seed)
