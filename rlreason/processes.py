@@ -38,8 +38,17 @@ def check(config: ExperimentConfig) -> None:
         UserError: They cannot share its batches, do not train, or nobody starts them.
     """
     count = config.nproc * config.launcher.nodes if "RANK" not in os.environ else distributed.size()
+    require(
+        count > 1 or config.sharding.name == "none" or config.task.name != "train",
+        f"sharding={config.sharding.name} splits the model over processes and there is one; set launcher=accelerate "
+        "nproc=2 or more, or sharding=none",
+    )
     if count == 1:
         return
+    if config.sharding.name.startswith("zero"):
+        from rlreason.models.sharding import require_deepspeed
+
+        require_deepspeed(config.sharding)
     require(config.task.name == "train", f"task={config.task.name} is done by one process; leave nproc out")
     require(
         distributed.size() > 1 or wanted(config),

@@ -1,0 +1,96 @@
+"""A run in two processes ends with what one process counts; it survives the death of one, and leaves none behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from tests_support import JUDGE, LABORATORY, UPDATE, journal, rollout_counts
+
+pytestmark = pytest.mark.engine
+
+COMMAND = [
+    *LABORATORY,
+    *UPDATE,
+    *JUDGE,
+    "algo=rcrl",
+    "init=sft",
+    "init.batch_size=2",
+    "init.micro_batch_size=1",
+    "checkpoint_seconds=0",
+    "name=run",
+]
+TWO = ["launcher=accelerate", "nproc=2"]
+
+
+def started(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "rlreason", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def of_rank(command, rank):
+    """The process of a rank, once it is there."""
+    for child in psutil.Process(command.pid).children(recursive=True):
+        if child.environ().get("RANK") == str(rank) and "rlreason" in " ".join(child.cmdline()):
+            return child
+    return None
+
+
+def test_one_of_two_processes_is_killed_and_the_same_command_completes_the_run(rlreason, tmp_path):
+    command = started(tmp_path, *COMMAND, *TWO)
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.glob("runs/cache/sft-*/training/checkpoint-*/complete")):
+        assert command.poll() is None, command.stdout.read()[-4000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    family = psutil.Process(command.pid).children(recursive=True)
+    os.kill(of_rank(command, 1).pid, signal.SIGKILL)
+    output, _ = command.communicate(timeout=120)
+    assert command.returncode == 1, output[-4000:]
+    (line,) = [line for line in output.splitlines() if line.startswith("rlreason:")]
+    assert "process 1 of 2 was killed by SIGKILL" in line and "the same command continues" in line
+    assert "Traceback" not in output
+    _, alive = psutil.wait_procs(family, timeout=15)
+    assert not alive
+
+    resumed = started(tmp_path, *COMMAND, *TWO)
+    output, _ = resumed.communicate(timeout=600)
+    assert resumed.returncode == 0, output[-4000:]
+    two = tmp_path / "runs/run"
+
+    (tmp_path / "alone").mkdir()
+    rlreason(tmp_path / "alone", *COMMAND).check()
+    one = tmp_path / "alone/runs/run"
+    assert rollout_counts(two) == rollout_counts(one)
+    results = [json.loads((run / "result.json").read_text()) for run in (one, two)]
+    assert results[0]["rollouts"] == results[1]["rollouts"]
+    assert [record["stage"] for record in journal(two)] == [record["stage"] for record in journal(one)]
+    (here,), (there,) = ([item for item in journal(run) if item["stage"] == "sft"] for run in (one, two))
+    assert there["steps"] == here["steps"]
+    assert there["loss"] == pytest.approx(here["loss"], abs=0.02)  # two threads round otherwise in bfloat16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([*TWO, "algo.batch_size=5", "algo.micro_batch_size=5"], "algo.batch_size=4 or 6"),
+        (["nproc=2"], "launcher=accelerate"),
+        (["sharding=fsdp2"], "there is one"),
+        ([*TWO, "task=evaluate"], "leave nproc out"),
+        ([*TWO, "sharding=zero3", "tracker=none"], "DeepSpeed"),
+    ],
+)
+def test_what_processes_cannot_do_is_one_line(cold_rlreason, tmp_path, arguments, words):
+    done = cold_rlreason(tmp_path, *arguments)
+    assert done.code == 2, done.output
+    assert words in done.output
+    assert len(done.output.strip().splitlines()) == 1
