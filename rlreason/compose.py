@@ -16,6 +16,7 @@ from rlreason.config import (
     EvalConfig,
     ExperimentConfig,
     ExpertIterationConfig,
+    ExportConfig,
     GRPOConfig,
     LauncherConfig,
     ModelConfig,
@@ -37,7 +38,10 @@ from rlreason.config import (
 from rlreason.errors import UserError
 
 SECTIONS: dict[str, dict[str, type]] = {
-    "task": dict.fromkeys(("train", "evaluate", "report", "watch", "tiny_base"), TaskConfig),
+    "task": {
+        **dict.fromkeys(("train", "evaluate", "report", "watch", "tiny_base"), TaskConfig),
+        "export": ExportConfig,
+    },
     "algo": {
         "sft": SFTConfig,
         "ei": ExpertIterationConfig,

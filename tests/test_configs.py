@@ -83,6 +83,9 @@ def test_the_prompt_follows_the_model_unless_it_is_chosen():
         (["sharding.cpu_offload=true"], "fsdp2, zero2 or zero3"),
         (["nproc=0"], "nproc=0"),
         (["gpus=-1"], "gpus=-1"),
+        (["task=export", "task.precision=int8"], "auto, float32, bfloat16"),
+        (["task=export", "task.precision=bfloat16", "task.adapter=true"], "an adapter is written as it was trained"),
+        (["task=export", "task.checkpoint=../x"], "name of a checkpoint"),
         (["gpu_memory=0"], "gpu_memory=0"),
     ],
 )
