@@ -201,7 +201,7 @@ def describe(
     from rlreason.study.model_card import Exported
 
     condition = condition_of(source.checkpoint)
-    as_tokens = source.result["config"]["algo"].get("tags_as") == "tokens"
+    as_tokens = condition is not None and len(condition.good) == len(condition.bad) == 1
     # The prompt is text, and gets its first token from the tokeniser again when it is read; a chat prompt keeps it.
     first = tokenizer.bos_token_id
     prompt = list(example[0])
