@@ -78,6 +78,13 @@ TOP_LEVEL = (
 RESERVED_FOLDERS = ("cache", "sweeps")
 
 
+def register_resolvers() -> None:
+    """Teach OmegaConf `${full_or_lora:RANK,FULL,LORA}`: one value where all weights are trained, one for adapters."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("full_or_lora", lambda rank, full, lora: lora if rank else full, replace=True)
+
+
 def from_composed(composed: Any) -> ExperimentConfig:
     """Convert what Hydra composed to the typed configuration.
 
@@ -93,6 +100,7 @@ def from_composed(composed: Any) -> ExperimentConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    register_resolvers()
     try:
         plain: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:

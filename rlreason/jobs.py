@@ -144,7 +144,7 @@ def run_folder(config: Any, choices: dict[str, str], overrides: list[str]) -> Pa
     named = {group: choices[group] for group in NAMED_GROUPS}
     if config.task.name == "evaluate":
         named = {"task": "evaluate", "model": choices["model"], "data": choices["data"]}
-    unnamed = {*named, *RUNTIME_KEYS, *RUNTIME_FIELDS, "seed"}
+    unnamed = {*named, *RUNTIME_KEYS, *RUNTIME_FIELDS, "seed", "hardware"}
     changes: dict[str, str] = {}
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
