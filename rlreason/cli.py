@@ -55,6 +55,9 @@ def compose_and_run() -> str | None:
     """Let Hydra compose and run one job, or every combination of a sweep; what went wrong in a single job."""
     import hydra
 
+    from rlreason.compose import register_resolvers
+
+    register_resolvers()  # `--cfg job --resolve` is answered by Hydra alone
     outcomes: list[Outcome] = []
 
     def job(composed: Any) -> Outcome:

@@ -16,6 +16,7 @@ from rlreason.config import (
     EvalConfig,
     ExperimentConfig,
     ExpertIterationConfig,
+    ExportConfig,
     GRPOConfig,
     LauncherConfig,
     ModelConfig,
@@ -38,7 +39,10 @@ from rlreason.config import (
 from rlreason.errors import UserError
 
 SECTIONS: dict[str, dict[str, type]] = {
-    "task": dict.fromkeys(("train", "evaluate", "report", "watch", "tiny_base"), TaskConfig),
+    "task": {
+        **dict.fromkeys(("train", "evaluate", "report", "watch", "tiny_base"), TaskConfig),
+        "export": ExportConfig,
+    },
     "algo": {
         "sft": SFTConfig,
         "ei": ExpertIterationConfig,
@@ -75,6 +79,13 @@ TOP_LEVEL = (
 RESERVED_FOLDERS = ("cache", "sweeps")
 
 
+def register_resolvers() -> None:
+    """Teach OmegaConf `${full_or_lora:RANK,FULL,LORA}`: one value where all weights are trained, one for adapters."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("full_or_lora", lambda rank, full, lora: lora if rank else full, replace=True)
+
+
 def from_composed(composed: Any) -> ExperimentConfig:
     """Convert what Hydra composed to the typed configuration.
 
@@ -90,6 +101,7 @@ def from_composed(composed: Any) -> ExperimentConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    register_resolvers()
     try:
         plain: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:

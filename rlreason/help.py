@@ -36,6 +36,7 @@ GROUP_NOTES = {
     "sharding": "how they split the model",
     "eval": "what is measured",
     "tracker": "where metrics go besides the run folder",
+    "hardware": "presets of processes, sharding and engines for GPUs",
     "experiment": "presets that set several groups at once",
 }
 BUILT_IN = {"hydra/launcher": ("basic", "joblib")}  # choices that Hydra and its plugins bring

@@ -110,6 +110,11 @@ def run_job(composed: Any, folder: Path, in_sweep: bool, overrides: list[str]) -
 
         report(config, config_folder(), console)
         return
+    if config.task.name == "export":
+        from rlreason.tasks.export import export
+
+        export(config, folder, config_folder(), console)
+        return
     from rlreason.tasks.display import Display
 
     beside_others = take_slot() if distributed.size() == 1 else False
@@ -151,13 +156,13 @@ def run_folder(config: Any, choices: dict[str, str], overrides: list[str]) -> Pa
     named = {group: choices[group] for group in NAMED_GROUPS}
     if config.task.name == "evaluate":
         named = {"task": "evaluate", "model": choices["model"], "data": choices["data"]}
-    unnamed = {*named, *RUNTIME_KEYS, *RUNTIME_FIELDS, "seed", "task"}
+    unnamed = {*named, *RUNTIME_KEYS, *RUNTIME_FIELDS, "seed", "hardware"}
     changes: dict[str, str] = {}
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
         if key == "experiment" and value == config.study:
             continue  # the study's folder says it
-        if key not in unnamed and key.split(".")[0] not in RUNTIME_SECTIONS:
+        if key not in unnamed and key.split(".")[0] not in (*RUNTIME_SECTIONS, "task"):
             changes[key] = Path(value).name if "/" in value else value
     return parent / run_name(named, changes, config.seed)
 

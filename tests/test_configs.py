@@ -15,6 +15,7 @@ CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF /
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_shipped_choice_composes(choice):
     extra = [f"{choice.split('=')[0]}.path=/some/folder"] if choice.endswith("=local") else []
+    extra += ["launcher.address=node0:29500"] if choice.endswith("2nodes") else []
     config = composed(choice, *extra)
     group, _, name = choice.partition("=")
     if group in ("task", "algo", "reward", "orm", "init", "data", "model"):
@@ -40,6 +41,58 @@ def test_every_field_is_documented():
 def test_the_prompt_follows_the_model_unless_it_is_chosen():
     assert composed("model=smollm2-135m").prompt.name == "chat"
     assert composed("model=smollm2-135m", "prompt=plain").prompt.name == "plain"
+
+
+ADAPTERS = "model.lora_rank=16"
+ROOM = {  # hardware: whether all weights of 7B fit besides adapters
+    "gpu80x1": [(ADAPTERS,)],
+    "gpu80x8": [(), (ADAPTERS,)],
+    "gpu80x8-2nodes": [("launcher.address=node0:29500",), ("launcher.address=node0:29500", ADAPTERS)],
+}
+
+
+@pytest.mark.parametrize("model", ["llama7b", "llama13b"])
+@pytest.mark.parametrize("algorithm", ["sft", "ei", "rcrl", "orm", "ppo", "grpo"])
+@pytest.mark.parametrize(("hardware", "extra"), [(name, extra) for name, kinds in ROOM.items() for extra in kinds])
+def test_the_papers_sizes_train_on_every_hardware(hardware, extra, algorithm, model):
+    config = composed(f"hardware={hardware}", f"model={model}", f"algo={algorithm}", "data=gsm8k", "init=sft", *extra)
+    processes = config.nproc * config.launcher.nodes
+    assert processes == {"gpu80x1": 1, "gpu80x8": 8, "gpu80x8-2nodes": 16}[hardware]
+    assert config.engine.replicas * config.engine.tensor_parallel_size == processes
+    assert (config.launcher.name, config.sharding.name) == (
+        ("accelerate", "fsdp2") if processes > 1 else ("single", "none")
+    )
+    for update in (config.algo, config.init, config.orm):
+        size = getattr(update, "minibatch_size", None) or getattr(update, "batch_size", None)
+        if size is not None:
+            assert size % (processes * update.micro_batch_size) == 0
+    # float32 weights, gradients and two moments, split over the processes; adapters are small.
+    held = (2 if ADAPTERS in extra else 16 / processes) * config.model.parameters
+    assert held < 0.5 * 80e9  # the rest is for activations
+
+
+@pytest.mark.parametrize("experiment", ["paper-ei-7b", "paper-ei-13b", "paper-ppo-7b"])
+@pytest.mark.parametrize("hardware", ROOM)
+def test_the_papers_experiments_combine_with_hardware(experiment, hardware):
+    extra = ["launcher.address=node0:29500"] if hardware.endswith("2nodes") else []
+    config = composed(f"experiment={experiment}", f"hardware={hardware}", *extra)
+    size = getattr(config.algo, "minibatch_size", None) or config.algo.batch_size
+    assert size % (config.nproc * config.launcher.nodes * config.algo.micro_batch_size) == 0
+
+
+def test_single_choices_win_over_the_hardware():
+    config = composed("hardware=gpu80x8", "sharding=zero3", "nproc=4", "engine.replicas=4", "model.micro_batch_size=2")
+    assert (config.sharding.name, config.nproc, config.engine.replicas) == ("zero3", 4, 4)
+    assert config.algo.micro_batch_size == 2
+
+
+@pytest.mark.parametrize("model", ["llama7b", "llama13b", "qwen2.5-0.5b"])
+def test_adapters_learn_ten_times_as_fast(model):
+    whole, adapters = composed(f"model={model}"), composed(f"model={model}", ADAPTERS)
+    for rate in ("learning_rate", "orm_learning_rate", "rl_learning_rate"):
+        assert getattr(adapters.model, rate) == pytest.approx(10 * getattr(whole.model, rate))
+    assert adapters.algo.learning_rate == adapters.model.learning_rate == 2e-4
+    assert composed(f"model={model}", ADAPTERS, "model.learning_rate=1e-3").algo.learning_rate == 1e-3
 
 
 @pytest.mark.parametrize(
@@ -84,6 +137,9 @@ def test_the_prompt_follows_the_model_unless_it_is_chosen():
         (["sharding=fsdp2", "algo=ppo"], "model.lora_rank=16"),
         (["nproc=0"], "nproc=0"),
         (["gpus=-1"], "gpus=-1"),
+        (["task=export", "task.precision=int8"], "auto, float32, bfloat16"),
+        (["task=export", "task.precision=bfloat16", "task.adapter=true"], "an adapter is written as it was trained"),
+        (["task=export", "task.checkpoint=../x"], "name of a checkpoint"),
         (["gpu_memory=0"], "gpu_memory=0"),
     ],
 )

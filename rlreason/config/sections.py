@@ -11,7 +11,31 @@ from rlreason.config.base import SupervisedConfig, documented, one_of, require
 class TaskConfig:
     """What to do."""
 
-    name: str = documented("train, evaluate, report or watch (a study), tiny_base (make the embedded models again)")
+    name: str = documented(
+        "train, evaluate, report or watch (a study), export, tiny_base (make the embedded models again)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(TaskConfig):
+    """Which checkpoint becomes a folder for others, and in which form."""
+
+    run: str | None = documented("folder of a finished run; null: the run that the rest of the command describes")
+    to: str | None = documented("folder to write; null: `export`, or `export-adapter`, in the run's folder")
+    checkpoint: str | None = documented("name of a checkpoint of the run; null: the policy that the run stands by")
+    adapter: bool = documented("the LoRA adapter alone, for use on the base model, instead of merged weights")
+    precision: str = documented("precision of the weights: auto (as in the checkpoint), float32 or bfloat16")
+
+    def __post_init__(self) -> None:
+        one_of("task.precision", self.precision, ("auto", "float32", "bfloat16"))
+        require(
+            not self.adapter or self.precision == "auto",
+            f"task.precision={self.precision} is for merged weights; an adapter is written as it was trained",
+        )
+        require(
+            self.checkpoint is None or ("/" not in self.checkpoint and self.checkpoint.strip(".") != ""),
+            f"task.checkpoint={self.checkpoint!r} must be the name of a checkpoint of the run, such as round-1",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

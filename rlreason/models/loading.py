@@ -9,6 +9,8 @@ from typing import Any
 from rlreason.config import ModelConfig
 from rlreason.errors import UserError
 
+ADAPTER = "adapter"  # folder of the LoRA adapters inside a checkpoint, whose own weights have them merged
+
 
 def bfloat16_is_fast() -> bool:
     """Whether this machine multiplies bfloat16 in hardware (CUDA since Ampere, CPUs with AVX-512 BF16 or AMX)."""
@@ -48,7 +50,7 @@ def load_for_generation(folder: Path, config: ModelConfig) -> Any:
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write weights (safetensors, LoRA merged) and tokeniser to `folder`.
+    """Write weights (safetensors, LoRA merged) and tokeniser to `folder`, and LoRA adapters to `folder`/adapter too.
 
     Of several processes, which all have to call it where the model is split over them, rank 0 writes.
     """
@@ -58,9 +60,16 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
     if model is None:
         return
     if hasattr(model, "merge_and_unload"):
+        save_adapter(model, folder / ADAPTER)
         model = model.merge_and_unload()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Write the LoRA adapters of a model to `folder`, without the card that PEFT makes up for them."""
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
 
 
 def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:

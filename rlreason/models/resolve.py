@@ -9,6 +9,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlreason.config import ModelConfig
 from rlreason.errors import UserError
@@ -22,6 +23,7 @@ HUB_TIMEOUT_SECONDS = 5.0
 # `model*` leaves out the second copy of the weights that some repositories carry (consolidated.safetensors).
 HUB_FILES = ["*.json", "model*.safetensors", "tokenizer.model", "*.txt", "*.jinja"]
 TOKENIZER_FILES = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
+REFUSED = (401, 403)  # of the Hub: no valid login; or one without access to a gated model
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 
 
@@ -110,10 +112,7 @@ def _hub(name: str, revision: str | None) -> ResolvedModel:
             f"model.path={name} is neither a folder here nor a Hub name (owner/model); check the spelling"
         ) from error
     except GatedRepoError as error:
-        raise UserError(
-            f"model.path={name} is gated: ask for access at its page on the Hub, log in with `hf auth login`, "
-            "and run again, or use a copy with model.path=FOLDER"
-        ) from error
+        raise UserError(_no_access(name, error)) from error
     except RepositoryNotFoundError as error:
         raise UserError(
             f"model.path={name} is neither a folder here nor a model on the Hub; check the spelling, "
@@ -122,6 +121,8 @@ def _hub(name: str, revision: str | None) -> ResolvedModel:
     except RevisionNotFoundError as error:
         raise UserError(f"model.revision={revision} does not exist for {name}; give a branch, tag or commit") from error
     except (OSError, _http_error()) as error:
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in REFUSED:
+            raise UserError(_no_access(name, error)) from error
         status = f" ({error.response.status_code})" if isinstance(error, HfHubHTTPError) else ""
         problem = (
             f"model.path={name}: the Hub cannot be reached{status} and its cache here has no complete copy; "
@@ -130,6 +131,17 @@ def _hub(name: str, revision: str | None) -> ResolvedModel:
         if name != smollm2_wheel.HUB_NAME or revision is not None:
             raise UserError(problem) from error
         return _instead_of_hub(problem)
+
+
+def _no_access(name: str, error: Any) -> str:
+    from huggingface_hub import constants, get_token
+
+    logged_in = get_token() is not None
+    mend = "give a token that may read it (`hf auth login`)" if logged_in else "log in with `hf auth login`"
+    return (
+        f"model.path={name} is not open to you ({error.response.status_code}): ask for access at "
+        f"{constants.ENDPOINT}/{name}, {mend}, and run again, or use a copy with model.path=FOLDER"
+    )
 
 
 def _download(name: str, revision: str | None) -> ResolvedModel:

@@ -21,7 +21,13 @@ PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_./][\w./:@+-]*", re
 
 def command(arm: Arm, study: str, compose: Compose) -> str:
     """One line that makes all runs of an arm, with every setting that is not the default of its choices."""
-    config = arm.runs[0].result["config"]
+    seeds = ",".join(map(str, sorted(arm.seeds)))
+    start = ["rlreason", *(["-m"] if len(arm.seeds) > 1 else []), f"study={study}"]
+    return " ".join(map(shlex.quote, [*start, *settings(arm.runs[0].result["config"], compose), f"seed={seeds}"]))
+
+
+def settings(config: Mapping[str, Any], compose: Compose) -> list[str]:
+    """The overrides that compose `config`, but for its seed and its study: choices, then what is not their default."""
     standard = compose(())
     choices = [f"{group}={config[group]['name']}" for group in ALWAYS_NAMED]
     for group in NAMED_IF_CHANGED:
@@ -37,9 +43,7 @@ def command(arm: Arm, study: str, compose: Compose) -> str:
             for key, value in here.items()
             if key in there and key not in LEFT_OUT and there[key] != value
         ]
-    seeds = ",".join(map(str, sorted(arm.seeds)))
-    words = ["rlreason", *(["-m"] if len(arm.seeds) > 1 else []), f"study={study}", *choices, *changes, f"seed={seeds}"]
-    return " ".join(map(shlex.quote, words))
+    return [*choices, *changes]
 
 
 def hydra_value(value: Any) -> str:

@@ -214,7 +214,8 @@ def network_error() -> Exception:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (http_error(hub_errors.GatedRepoError), "hf auth login"),
+        (http_error(hub_errors.GatedRepoError), "is not open to you (403)"),
+        (http_error(hub_errors.HfHubHTTPError, 401), "is not open to you (401)"),
         (http_error(hub_errors.RepositoryNotFoundError, 404), "neither a folder here nor a model on the Hub"),
         (http_error(hub_errors.RevisionNotFoundError, 404), "model.revision=v1 does not exist"),
         (http_error(hub_errors.HfHubHTTPError, 503), "cannot be reached (503)"),
@@ -229,6 +230,24 @@ def test_hub_errors(error: Exception, message: str, tmp_path: Path, monkeypatch:
     cached = write_model(tmp_path / COMMIT)
     fake_hub(monkeypatch, error, cached)
     assert resolve(model_config("owner/model", "v1")).folder == cached
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("kind", [hub_errors.GatedRepoError, hub_errors.HfHubHTTPError])
+@pytest.mark.parametrize(("token", "advice"), [(None, "log in with `hf"), ("hf_secret", "a token that may read it")])
+def test_gated_weights_come_with_the_way_to_them(kind, status, token, advice, tmp_path, monkeypatch) -> None:
+    """The Hub describes a gated model to everyone, and refuses only its files."""
+    fake_hub(monkeypatch, write_model(tmp_path))
+
+    def refuses(*_: Any, **__: Any) -> str:
+        raise http_error(kind, status)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuses)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: token)
+    for name in ("meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-13b-hf"):
+        message = refusal(name)
+        assert f"/{name}, " in message and f"({status})" in message and advice in message
+        assert "hf auth login" in message and "model.path=FOLDER" in message and "hf_secret" not in message
 
 
 def test_a_connection_lost_during_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

