@@ -222,8 +222,7 @@ def outcome_update(
             return (loss, output) if return_outputs else loss
 
         def create_optimizer(self, *_: Any) -> Any:  # Trainer takes none from outside where FSDP splits the model
-            if self.optimizer is None:
-                self.optimizer = _optimizer(self.model, config)
+            self.optimizer: Any = self.optimizer or _optimizer(self.model, config)
             return self.optimizer
 
     set_seed(seed)

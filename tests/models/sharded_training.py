@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from tests_support import composed
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
@@ -26,7 +27,6 @@ from rlreason.models.loading import load_for_training, load_tokenizer, save_chec
 from rlreason.models.resolve import resolve
 from rlreason.models.scalar_head import ScalarHeadModel
 from rlreason.models.sharding import apply_sharding, assert_sharded, full_weights, sharding_arguments
-from tests_support import composed
 
 STEPS, BATCH = 4, 4
 CONFIG = composed().model

@@ -263,7 +263,7 @@ def test_saved_policies_load_into_plain_models(trained, what):
 @pytest.mark.engine
 @pytest.mark.parametrize("what", ["judge", "critic"])
 def test_saved_judges_and_critics_load_into_plain_models(trained, what):
-    folder, one, (first, _) = trained
+    folder, _, (first, _) = trained
     ids = torch.arange(20, 50).unsqueeze(0)
     one_model, two_model = (
         load_scalar_head_model(folder / number / what, likelihood=what == "judge") for number in ("one", "two")
