@@ -114,9 +114,14 @@ class Load:
 
         engine = TransformersEngine(self.config.engine, self.config.model)
         engine.load(self.model.folder)
+        return self.engine_speed(engine, self.problems)
+
+    def engine_speed(self, engine: Any, problems: list[Any]) -> float:
+        """Completion tokens per second of one of our engines, K samples of each problem."""
         requests = [
             SampleRequest(problem.id, sample, sample, self.prompts[problem.id].token_ids)
-            for problem in self.problems
+            for problem in problems
+            if problem.id in self.prompts
             for sample in range(self.samples)
         ]
         settings = SamplingSettings(1.0, self.config.data.max_completion_tokens, tuple(self.config.prompt.stop))
@@ -144,18 +149,18 @@ def sampling(console: Console, title: str, load: Load) -> None:
     console.print(table)
 
 
-def whole_run(console: Console, title: str, overrides: list[str]) -> None:
+def finished(overrides: list[str]) -> dict[str, Any]:
+    """The `result.json` of a whole run, made in a temporary folder by a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-c",
-            "from rlreason.cli import main; main()",
-            "tracker=none",
-            "name=run",
-            *overrides,
-        ]
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        result = json.loads((Path(folder) / "runs/run/result.json").read_text())
+        program = "from rlreason.cli import main; main()"
+        own = ["tracker=none", "name=run", f"runs_dir={folder}"]
+        subprocess.run([sys.executable, "-c", program, *own, *overrides], check=True, stdout=subprocess.DEVNULL)
+        result: dict[str, Any] = json.loads((Path(folder) / "run/result.json").read_text())
+    return result
+
+
+def whole_run(console: Console, title: str, overrides: list[str]) -> None:
+    result = finished(overrides)
     seconds = result["seconds"]
     rest = seconds["total"] - sum(seconds[kind] for kind in ENGINE_AND_TRAINER)
     table = Table(title=title, title_justify="left")

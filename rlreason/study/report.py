@@ -18,6 +18,7 @@ from rlreason.study.commands import Compose, command
 from rlreason.study.drawn import Drawn, draw_all
 from rlreason.study.examples import Example, examples
 from rlreason.study.folders import Study, StudyRun
+from rlreason.study.measurements import FOLDER, hardware_text, read_measurements
 from rlreason.study.measures import whole_table
 from rlreason.study.published import Published, published_beside
 from rlreason.study.readings import Reading, readings
@@ -83,7 +84,8 @@ def write_report(study: Study, compose: Compose) -> Report:
     arms = [arm for comparison in found for arm in comparison.arms]
     read, troubles = readings(arms)
     table = whole_table(found, read, study.judged)
-    left_out = [*study.troubles, *notes, *troubles]
+    measurements, unread = read_measurements(study.folder / FOLDER, study.folder.parent / FOLDER)
+    left_out = [*study.troubles, *notes, *troubles, *unread]
     sections = [_section(study, comparison, table, read, compose, left_out) for comparison in found]
     _write_figures(study.folder / "figures", sections)
     write_atomically(study.folder / "results.csv", table.to_csv(index=False))
@@ -96,6 +98,7 @@ def write_report(study: Study, compose: Compose) -> Report:
         "sections": sections,
         "judges": judge_table(table),
         "planned": "\n".join(study.commands),
+        "measurements": measurements,
         "made_with": made_with(study.runs + study.judged),
         "several": len(sections) > 1,
     }
@@ -128,12 +131,8 @@ def made_with(runs: Sequence[StudyRun]) -> list[tuple[str, str, str, int]]:
     for run in runs:
         result = run.result
         versions = ", ".join(f"{name} {version}" for name, version in result.get("versions", {}).items())
-        hardware = result.get("hardware", {})
-        gpus = Counter(hardware.get("gpus", ()))
-        parts = [f"{number} x {name}" for name, number in gpus.items()]
-        parts += [f"{hardware.get('cpus', '?')} CPUs ({hardware.get('machine', '?')})"]
-        parts += [f"{hardware.get('memory_gib', '?')} GiB"]
-        found[versions, result.get("commit") or "unknown (not a git checkout)", ", ".join(parts)] += 1
+        commit = result.get("commit") or "unknown (not a git checkout)"
+        found[versions, commit, hardware_text(result.get("hardware", {}))] += 1
     return [(*facts, number) for facts, number in found.most_common()]
 
 
