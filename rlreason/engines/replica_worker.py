@@ -6,11 +6,13 @@ engine, and so that this process ends when the one that started it does.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -107,7 +109,7 @@ Reply = Done | Finished | Failed
 
 
 def main(descriptor: int, parent: int, from_main_thread: bool) -> None:
-    """Serve until told to stop.
+    """Serve until told to stop, then end this process.
 
     Args:
         descriptor: File descriptor of the connection.
@@ -125,6 +127,10 @@ def main(descriptor: int, parent: int, from_main_thread: bool) -> None:
         if first.cores:
             os.sched_setaffinity(0, first.cores)  # before torch counts them
         Worker(connection, first.build).run()
+    # Whatever the engine has started ends here. Taking the interpreter apart as well, with torch in it, costs seconds.
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 class Worker:
