@@ -116,8 +116,9 @@ def main(descriptor: int, parent: int, from_main_thread: bool) -> None:
         parent: Process id of the process that started this one.
         from_main_thread: Whether its main thread did.
     """
+    signal.signal(signal.SIGTERM, _kill_group)
     if from_main_thread:  # the signal comes when the thread ends that started this process, not the process
-        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
         if os.getppid() != parent:
             return
     os.set_inheritable(descriptor, False)
@@ -131,6 +132,11 @@ def main(descriptor: int, parent: int, from_main_thread: bool) -> None:
     atexit._run_exitfuncs()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _kill_group(*_: object) -> None:
+    """End this process and what the engine has started; it leads a group of its own (replica_process.py)."""
+    os.killpg(0, signal.SIGKILL)
 
 
 class Worker:
@@ -170,12 +176,10 @@ class Worker:
         try:
             while not isinstance(message := self.connection.recv(), Stop):
                 self._inbox.put(message)
-        except (EOFError, ConnectionResetError):
-            pass
-        finally:
-            self._inbox.put(Stop())
+            self._inbox.put(message)
             time.sleep(SECONDS_TO_STOP)
-            os.killpg(0, signal.SIGKILL)  # this process leads a group of its own: see replica_process.py
+        finally:  # without a message to stop, the other side is gone
+            _kill_group()
 
     def _made(self) -> Engine:
         if self._engine is None:
