@@ -6,11 +6,13 @@ engine, and so that this process ends when the one that started it does.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -107,15 +109,16 @@ Reply = Done | Finished | Failed
 
 
 def main(descriptor: int, parent: int, from_main_thread: bool) -> None:
-    """Serve until told to stop.
+    """Serve until told to stop, then end this process.
 
     Args:
         descriptor: File descriptor of the connection.
         parent: Process id of the process that started this one.
         from_main_thread: Whether its main thread did.
     """
+    signal.signal(signal.SIGTERM, _kill_group)
     if from_main_thread:  # the signal comes when the thread ends that started this process, not the process
-        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
         if os.getppid() != parent:
             return
     os.set_inheritable(descriptor, False)
@@ -125,6 +128,15 @@ def main(descriptor: int, parent: int, from_main_thread: bool) -> None:
         if first.cores:
             os.sched_setaffinity(0, first.cores)  # before torch counts them
         Worker(connection, first.build).run()
+    # Whatever the engine has started ends here. Taking the interpreter apart as well, with torch in it, costs seconds.
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _kill_group(*_: object) -> None:
+    """End this process and what the engine has started; it leads a group of its own (replica_process.py)."""
+    os.killpg(0, signal.SIGKILL)
 
 
 class Worker:
@@ -164,12 +176,10 @@ class Worker:
         try:
             while not isinstance(message := self.connection.recv(), Stop):
                 self._inbox.put(message)
-        except (EOFError, ConnectionResetError):
-            pass
-        finally:
-            self._inbox.put(Stop())
+            self._inbox.put(message)
             time.sleep(SECONDS_TO_STOP)
-            os.killpg(0, signal.SIGKILL)  # this process leads a group of its own: see replica_process.py
+        finally:  # without a message to stop, the other side is gone
+            _kill_group()
 
     def _made(self) -> Engine:
         if self._engine is None:

@@ -16,6 +16,7 @@ import filelock
 
 from rlreason.config import ExperimentConfig
 from rlreason.data.prompts import build_prompts
+from rlreason.engines.places import check_heads
 from rlreason.errors import UserError
 from rlreason.models.resolve import ResolvedModel
 from rlreason.run import environment
@@ -71,9 +72,15 @@ def longest_context(config: ExperimentConfig) -> int:
     return data.max_prompt_tokens + data.max_completion_tokens * (2 if config.algo.name == "rcrl" else 1)
 
 
-def check_context(config: ExperimentConfig, folder: Path) -> None:
-    """Raise a UserError when the longest context has more tokens than the model in `folder` has positions."""
+def check_shape(config: ExperimentConfig, folder: Path) -> None:
+    """Refuse what does not go with the shape of the model in `folder`.
+
+    Raises:
+        UserError: The longest context has more tokens than the model has positions, or its heads cannot be divided
+            between `engine.tensor_parallel_size` GPUs.
+    """
     shape = json.loads((folder / "config.json").read_text())
+    check_heads(shape, config.engine.tensor_parallel_size)
     positions = shape.get("text_config", shape).get("max_position_embeddings")
     longest = longest_context(config)
     if positions is not None and longest > positions:

@@ -11,7 +11,7 @@ from rlreason.data import evaluation_problems, training_data
 from rlreason.models.memory import check_fits
 from rlreason.models.resolve import resolve
 from rlreason.run import Run
-from rlreason.tasks.common import check_context, fit_prompts, quiet_libraries, write_result
+from rlreason.tasks.common import check_shape, fit_prompts, quiet_libraries, write_result
 from rlreason.tasks.display import Display
 from rlreason.tasks.generation import Generation, SharedEngine
 from rlreason.tasks.outcome_model import given_model, refuse_seen_questions
@@ -28,7 +28,7 @@ def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Pat
     measured = evaluation_problems(config.data, config.eval.split)
     examples = training_data(config.data).train if config.prompt.examples else ()
     model = resolve(config.model)
-    check_context(config, model.folder)
+    check_shape(config, model.folder)
     run = Run(folder, plain_config)
     try:
         display.record = run.event

@@ -37,7 +37,11 @@ class SharedEngine:
         if self._engine is None:
             with run.timed("start"):
                 self._engine = engines.start(
-                    self._config.engine, self._config.model, longest_context(self._config), self._config.seed
+                    self._config.engine,
+                    self._config.model,
+                    longest_context(self._config),
+                    self._config.seed,
+                    display.line,
                 )
                 with display.status("starting the engine"):
                     self._engine.load(policy)

@@ -21,7 +21,7 @@ from rlreason.models.resolve import ResolvedModel, resolve
 from rlreason.rewards.dense import lacks_results
 from rlreason.run import Run
 from rlreason.tasks.base_evaluation import base_evaluation
-from rlreason.tasks.common import alone_in, cache_key, check_context, fit_prompts, quiet_libraries
+from rlreason.tasks.common import alone_in, cache_key, check_shape, fit_prompts, quiet_libraries
 from rlreason.tasks.display import Display
 from rlreason.tasks.generation import Generation, SharedEngine, derived_seed
 from rlreason.tasks.outcome_model import given_model, outcome_model, refuse_seen_questions
@@ -62,7 +62,7 @@ def prepared(
     measured = evaluation_problems(config.data, config.eval.split)
     elsewhere = evaluation_problems(config.data, "ood") if config.eval.ood else ()
     model = resolve(config.model)
-    check_context(config, model.folder)
+    check_shape(config, model.folder)
     run = Run(folder, plain_config)
     try:
         display.record = run.event
