@@ -102,6 +102,11 @@ def run_job(composed: Any, folder: Path, in_sweep: bool) -> None:
 
         report(config, config_folder(), console)
         return
+    if config.task.name == "plan":
+        from rlreason.tasks.plan import plan
+
+        plan(config, console)
+        return
     from rlreason.tasks.display import Display
 
     beside_others = take_slot()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlreason.config import ExperimentConfig
+from rlreason.data import GENERATED_TEST_SIZE, GENERATED_TRAIN_SIZE
 
 TEMPLATE = 8  # tokens of "Question: ", "Answer:" and line ends
 CHAT = 30  # tokens of a chat template and its instruction
@@ -84,8 +85,8 @@ def lengths(config: ExperimentConfig) -> Lengths:
 def question_counts(config: ExperimentConfig) -> tuple[int, int, int]:
     """Training, validation and measured questions of an experiment."""
     facts, data = FACTS[config.data.name], config.data
-    training = facts.training - data.validation_size if facts.training else 1500
+    training = facts.training - data.validation_size if facts.training else GENERATED_TRAIN_SIZE
     training = training if data.train_size is None else data.train_size
-    test = data.test_size or facts.test or 400
+    test = data.test_size or facts.test or GENERATED_TEST_SIZE
     measured = data.validation_size if config.eval.split == "validation" else test
     return max(1, training), data.validation_size, measured
