@@ -116,7 +116,7 @@ def measured(setting: Setting, folder: Path) -> dict[str, float]:
 
 
 def update(setting: Setting, folder: Path) -> Any:
-    """A function that runs the supervised update of a setting on a random model, saved in bfloat16 as published ones."""
+    """A function that runs the supervised update of a setting on a random model, saved in bfloat16 as most are."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -180,7 +180,7 @@ def resident() -> float:
 
 
 def in_own_process(setting: Setting) -> dict[str, float]:
-    """`measured` in a process that has trained a model of a few thousand parameters before, so that all is imported."""
+    """`measured` in a process of its own, in which a very small model was trained before, so that all is imported."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     command = [sys.executable, "-m", "bench.memory", json.dumps(asdict(setting))]
     output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout

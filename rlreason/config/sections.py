@@ -11,7 +11,9 @@ from rlreason.config.base import SupervisedConfig, documented, one_of, require
 class TaskConfig:
     """What to do."""
 
-    name: str = documented("train, evaluate, plan, report or watch (a study), tiny_base (make the embedded models again)")
+    name: str = documented(
+        "train, evaluate, plan, report or watch (a study), tiny_base (make the embedded models again)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

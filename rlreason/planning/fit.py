@@ -39,7 +39,9 @@ class Shortage:
         kinds = self.phase.device if self.where == "GPU memory" else self.phase.host
         parts = sorted(((amount, kind) for kind, amount in kinds.items() if amount >= GIB / 20), reverse=True)
         listed = ", ".join(f"{kind} {_gib(amount)}" for amount, kind in parts)
-        return f"about {_gib(self.needed)} GiB of {self.where} for {self.phase.name}" + (f" ({listed})" if listed else "")
+        return f"about {_gib(self.needed)} GiB of {self.where} for {self.phase.name}" + (
+            f" ({listed})" if listed else ""
+        )
 
 
 def shortages(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> list[Shortage]:
@@ -48,7 +50,10 @@ def shortages(config: ExperimentConfig, shape: ModelShape, machine: Hardware) ->
     for phase in phases(config, shape, machine):
         if phase.device and phase.device_bytes > machine.gpu_memory:
             found.append(Shortage(phase, "GPU memory", phase.device_bytes, machine.gpu_memory))
-        elif phase.engine_limit is not None and phase.device["engine"] + phase.device["KV cache"] > phase.engine_limit * 1.001:
+        elif (
+            phase.engine_limit is not None
+            and phase.device["engine"] + phase.device["KV cache"] > phase.engine_limit * 1.001
+        ):
             needed = phase.device["engine"] + phase.device["KV cache"]
             found.append(Shortage(phase, "GPU memory", needed, phase.engine_limit))
         if machine.memory is not None and phase.host_bytes > machine.memory:
@@ -80,7 +85,11 @@ def check_fits(config: ExperimentConfig) -> None:
 
 def refusal(config: ExperimentConfig, shape: ModelShape, machine: Hardware, shortage: Shortage) -> str:
     """One line: what is needed, what is there, what to change."""
-    place = f"each GPU has {_gib(shortage.there)}" if shortage.where == "GPU memory" else f"there are {_gib(shortage.there)}"
+    place = (
+        f"each GPU has {_gib(shortage.there)}"
+        if shortage.where == "GPU memory"
+        else f"there are {_gib(shortage.there)}"
+    )
     if shortage.where == "GPU memory" and shortage.there < machine.gpu_memory:
         place = f"engine.memory_share={config.engine.memory_share} of a GPU is {_gib(shortage.there)}"
     change = nearest_change(config, shape, machine)
@@ -153,7 +162,10 @@ def _changes(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> 
             yield f"engine.memory_share={share}", lambda now, share=share: _engine(now, memory_share=share)
     for split in (2, 4, 8):
         if config.engine.tensor_parallel_size < split <= machine.gpus and shape.heads % split == 0:
-            yield f"engine.tensor_parallel_size={split}", lambda now, split=split: _engine(now, tensor_parallel_size=split)
+            yield (
+                f"engine.tensor_parallel_size={split}",
+                lambda now, split=split: _engine(now, tensor_parallel_size=split),
+            )
     if not machine.gpus and config.engine.max_sequences > 16:
         yield "engine.max_sequences=16", lambda now: _engine(now, max_sequences=16)
     if per_node > 1 and config.sharding.name == "none":

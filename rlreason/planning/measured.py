@@ -72,7 +72,12 @@ def comparison_line(plan: Mapping[str, Mapping[str, list[float | None]]]) -> str
     """The comparison in one line."""
 
     def pair(values: list[float | None], unit: str) -> str:
-        return " -> ".join("?" if value is None else f"{value:,.3g}" if value < 100 else f"{value:,.0f}" for value in values) + unit
+        return (
+            " -> ".join(
+                "?" if value is None else f"{value:,.3g}" if value < 100 else f"{value:,.0f}" for value in values
+            )
+            + unit
+        )
 
     parts = [
         f"{kind} {pair(item['memory_gib'], ' GiB')}, {pair(item['seconds'], ' s')}, {pair(item['tokens'], ' tokens')}"

@@ -24,8 +24,8 @@ VOCABULARY_CHUNK = 32768
 CHUNK_FORWARD, CHUNK_BACKWARD = 12, 29
 # log_softmax of whole logits with a gradient: its input, scaled input, output and their gradients, 4 bytes each.
 ON_POLICY_LOGITS = 16
-# The same behind a bfloat16 output layer, as in the outcome reward model.
-OUTCOME_LOGITS = 18
+# In the outcome reward model: bfloat16 logits, their float32 copy and its log_softmax.
+OUTCOME_LOGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,8 @@ def moments(shape: ModelShape, step: TrainingStep) -> Mapping[str, Kinds]:
     of_weights = 0 if step.rank else (6 if step.mixed else 4)
     recomputed, recopied = (layer, one_copy) if step.checkpointing else (0.0, copies)
     again = not step.rank and (shape.tied or step.accumulation > 1)
+    if step.loss == "on-policy" and step.checkpointing:
+        forward = 0.0  # autocast ends before the output layer, and its copies with it
     table = 4.0 * shape.embedding * again  # the gradient of the embedding is dense, and added to what is there
 
     def moment(gradients: float, copies: float, activations: float, logits: float) -> Kinds:

@@ -78,7 +78,7 @@ def phases(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> li
 def training_steps(
     config: ExperimentConfig, shape: ModelShape, machine: Hardware
 ) -> Iterator[tuple[str, list[tuple[str, TrainingStep]]]]:
-    """The kinds of training of an experiment: a name, and the models that a step trains together, each with its role."""
+    """The kinds of training of an experiment: a name, and the models that a step trains together with their roles."""
     size = lengths(config)
     completion = max(size.longest_completion, size.reference)
     if isinstance(config.init, SFTInitConfig):
@@ -214,7 +214,11 @@ def _placed(
             host |= {"engine": engine, "KV cache": cpu_cache(config, wanted, machine) * config.engine.replicas}
         return Phase(name, {}, host)
     loading = sum(4.0 if step.rank == 0 else 2.0 for _, step in steps) * shape.parameters * config.nproc
-    host = {"libraries": LIBRARIES * config.nproc, "loading": loading, "engine": 0.0 if config.engine.devices else engine}
+    host = {
+        "libraries": LIBRARIES * config.nproc,
+        "loading": loading,
+        "engine": 0.0 if config.engine.devices else engine,
+    }
     if config.sharding.cpu_offload:
         host["offloaded"] = sum(sum(states(shape, step).values()) for _, step in steps) * config.nproc
     return Phase(name, kinds, host)

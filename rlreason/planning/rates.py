@@ -133,7 +133,9 @@ def rate(
     there = [run for run in runs if kind in run.rates and bool(run.gpu_name) == bool(machine.gpus)]
     if machine.gpus:
         wanted = gpu_kind(machine.gpu_name)
-        there = [run for run in there if run.gpu_name == machine.gpu_name or (wanted and gpu_kind(run.gpu_name) == wanted)]
+        there = [
+            run for run in there if run.gpu_name == machine.gpu_name or (wanted and gpu_kind(run.gpu_name) == wanted)
+        ]
     own = [run for run in there if run.model == path]
     device = machine.gpu_name or "GPU" if machine.gpus else "core"
     if own:

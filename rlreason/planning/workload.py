@@ -66,9 +66,7 @@ def workload(config: ExperimentConfig) -> list[Work]:
             asked * algo.samples * (number if algo.aggregate else 1) + training * algo.join_references
             for number in range(1, algo.rounds + 1)
         ]
-        found.append(
-            _learning("EI training", algo, sum(learned), size.prompt + size.completion, at_most=True)
-        )
+        found.append(_learning("EI training", algo, sum(learned), size.prompt + size.completion, at_most=True))
     elif isinstance(algo, ReturnConditionedConfig):
         asked = min(algo.questions or training, training)
         if algo.rollouts is None:
@@ -99,7 +97,9 @@ def _drawn(phase: str, samples: int, size: Lengths, prompts: int, at_most: bool 
 
 def _learning(phase: str, config: SupervisedConfig, sequences: int, tokens: float, at_most: bool = False) -> Work:
     passes = config.epochs * sequences
-    return Work(phase, "train", round(passes), passes * tokens, steps=-(-round(passes) // config.batch_size), at_most=at_most)
+    return Work(
+        phase, "train", round(passes), passes * tokens, steps=-(-round(passes) // config.batch_size), at_most=at_most
+    )
 
 
 def _evaluations(config: ExperimentConfig, size: Lengths) -> Work:

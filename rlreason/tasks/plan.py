@@ -57,7 +57,11 @@ def memory_table(phases: Sequence[Phase], where: str, made: Plan) -> Table:
     there = made.machine.gpu_memory if where == "device" else made.machine.memory
     size = f" of {there / GIB:.0f}" if there else ""
     title = f"peak memory of the fullest GPU, GiB{size}" if where == "device" else f"main memory of a node, GiB{size}"
-    kinds = [kind for kind in dict.fromkeys((*HOST_KINDS[:1], *KINDS, *HOST_KINDS)) if any(kind in getattr(item, where) for item in phases)]
+    kinds = [
+        kind
+        for kind in dict.fromkeys((*HOST_KINDS[:1], *KINDS, *HOST_KINDS))
+        if any(kind in getattr(item, where) for item in phases)
+    ]
     table = new_table(title, "kind", *(phase.name for phase in phases))
     for kind in kinds:
         amounts = [getattr(phase, where).get(kind, 0.0) for phase in phases]
@@ -134,7 +138,9 @@ def closing_lines(config: ExperimentConfig, made: Plan) -> list[str]:
     if made.change:
         found.append(f"nearest change that fits: {made.change}")
     elif made.short:
-        found.append("no change of micro-batch, checkpointing, sharding, engine or LoRA fits; a larger machine is needed")
+        found.append(
+            "no change of micro-batch, checkpointing, sharding, engine or LoRA fits; a larger machine is needed"
+        )
     else:
         found.append("everything fits")
     return found

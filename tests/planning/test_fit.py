@@ -34,7 +34,7 @@ def refusal(config: ExperimentConfig) -> str:
 def test_a_model_that_does_not_fit_is_refused_with_a_change_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
     on(monkeypatch, GPU)
     message = refusal(composed("model=llama13b", "data=gsm8k"))
-    assert message.startswith("model=llama13b needs about 225 GiB of GPU memory for EI training (optimizer 97, ")
+    assert message.startswith("model=llama13b needs about 223 GiB of GPU memory for EI training (optimizer 97, ")
     assert "each GPU has 80 (1 GPU of 80 GiB (NVIDIA A100-SXM4-80GB))" in message
     assert message.endswith("model.lora_rank=16 would fit; check_memory=false tries it all the same")
     check_fits(composed("model=llama13b", "data=gsm8k", "model.lora_rank=16"))

@@ -27,7 +27,9 @@ def test_the_sentence_that_the_project_was_asked_for(tmp_path: Path, cold_rlreas
                   "assumed: 35% of H100 SXM's 989 TFLOP/s", "at 2.5 a GPU-hour", "everything fits"):  # fmt: skip
         assert shown in output
     assert not (tmp_path / "runs").exists()
-    output = cold_rlreason(tmp_path, "task=plan", "gpus=1", "gpu_memory=80", "model=llama7b", "data=gsm8k").check().output
+    output = (
+        cold_rlreason(tmp_path, "task=plan", "gpus=1", "gpu_memory=80", "model=llama7b", "data=gsm8k").check().output
+    )
     assert "does not fit: about 119 GiB of GPU memory for EI training" in output
     assert "nearest change that fits: model.lora_rank=16" in output
 
@@ -43,18 +45,22 @@ def test_planning_imports_nothing_heavy() -> None:
 
 
 def test_batch_arithmetic() -> None:
-    ppo = batch_arithmetic(composed("algo=ppo", "nproc=2", "launcher=accelerate", "init=sft", "init.micro_batch_size=16"))
+    ppo = batch_arithmetic(
+        composed("algo=ppo", "nproc=2", "launcher=accelerate", "init=sft", "init.micro_batch_size=16")
+    )
     # 64 questions x 4 samples, minibatches of 128 = 2 processes x 64 x 1; SFT 64 = 2 x 16 x 2.
     assert [(item.rollouts, item.steps_per_rollouts, item.accumulation) for item in ppo] == [(256, 2, 1), (0, 0, 2)]
     with pytest.raises(UserError, match=r"algo\.minibatch_size=128; nearest that do: algo\.minibatch_size=192, "):
         batch_arithmetic(composed("algo=ppo", "nproc=3", "launcher=accelerate"))
-    with pytest.raises(UserError, match="4 processes with 64 sequences each do not divide algo.batch_size=64; nearest "
-                       "that do: algo.batch_size=256, algo.micro_batch_size=16, 1 processes"):  # fmt: skip
+    with pytest.raises(UserError, match=r"4 processes with 64 sequences each do not divide algo.batch_size=64; nearest "
+                       r"that do: algo\.batch_size=256, algo\.micro_batch_size=16, 1 processes"):  # fmt: skip
         batch_arithmetic(composed("nproc=4", "launcher=accelerate"))
 
 
 def test_samples_and_tokens_by_hand() -> None:
-    config = composed("data=gsm8k", "model=llama7b", "algo.rounds=2", "algo.samples=4", "algo.questions=1000", "eval.k=16")
+    config = composed(
+        "data=gsm8k", "model=llama7b", "algo.rounds=2", "algo.samples=4", "algo.questions=1000", "eval.k=16"
+    )
     size = lengths(config)
     # Four examples of question, solution and template before a question with its own.
     assert size.prompt == pytest.approx(4 * (60.2 + 124.4 + 8) + 60.2 + 8)
@@ -117,5 +123,5 @@ def test_planned_beside_measured() -> None:
 def test_what_cannot_be_planned() -> None:
     with pytest.raises(UserError, match="the size of model=local is unknown"):
         make_plan(composed("model=local", "model.path=some/where", "gpus=1", "gpu_memory=80"))
-    with pytest.raises(UserError, match="nproc x launcher.nodes = 4 needs as many GPUs, but there are 2"):
+    with pytest.raises(UserError, match=r"nproc x launcher.nodes = 4 needs as many GPUs, but there are 2"):
         make_plan(composed("gpus=2", "gpu_memory=80", "nproc=4", "launcher=accelerate", "model.micro_batch_size=4"))
