@@ -40,7 +40,7 @@ from rlreason.errors import UserError
 
 SECTIONS: dict[str, dict[str, type]] = {
     "task": {
-        **dict.fromkeys(("train", "evaluate", "report", "watch", "tiny_base"), TaskConfig),
+        **dict.fromkeys(("train", "evaluate", "plan", "report", "watch", "tiny_base"), TaskConfig),
         "export": ExportConfig,
     },
     "algo": {
@@ -74,6 +74,7 @@ TOP_LEVEL = (
     "check_memory",
     "gpus",
     "gpu_memory",
+    "gpu_name",
     "gpu_hour_price",
 )
 RESERVED_FOLDERS = ("cache", "sweeps")
@@ -142,6 +143,8 @@ def _check_top_level(values: dict[str, Any]) -> None:
     require(isinstance(check, bool), f"check_memory={check!r} must be true or false")
     gpus = values["gpus"]
     require(gpus is None or (isinstance(gpus, int) and gpus >= 0), f"gpus={gpus!r} must be a whole number from 0")
+    kind = values["gpu_name"]
+    require(kind is None or isinstance(kind, str), f"gpu_name={kind!r} must be text, such as h100")
     for key in ("gpu_memory", "gpu_hour_price"):
         amount = values[key]
         require(amount is None or (isinstance(amount, int | float) and amount > 0), f"{key}={amount!r} must be above 0")

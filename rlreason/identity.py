@@ -21,6 +21,7 @@ RUNTIME_KEYS = (
     "check_memory",
     "gpus",
     "gpu_memory",
+    "gpu_name",
     "gpu_hour_price",
 )
 RUNTIME_SECTIONS = ("tracker", "launcher", "sharding")

@@ -9,10 +9,15 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlreason import distributed
 from rlreason.errors import FolderRefused, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rlreason.config import ExperimentConfig
 
 NAMED_GROUPS = ("algo", "model", "data", "init", "reward")
 DISK_TROUBLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
@@ -99,32 +104,14 @@ def run_job(composed: Any, folder: Path, in_sweep: bool, overrides: list[str]) -
             distributed.serve()
             return
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
-    if config.task.name == "watch":
-        from rlreason.tasks.watch import watch
-
-        watch(config)
-        return
     console = Console() if sys.stdout.isatty() else Console(width=120)
-    if config.task.name == "report":
-        from rlreason.tasks.report import report
-
-        report(config, config_folder(), console)
-        return
-    if config.task.name == "export":
-        from rlreason.tasks.export import export
-
-        export(config, folder, config_folder(), console)
+    if done_without_a_run(config, folder, console):
         return
     from rlreason.tasks.display import Display
 
     beside_others = take_slot() if distributed.size() == 1 else False
     # The lines of jobs that run side by side would mix; each says how it ended, and task=watch shows the rest.
     display = Display(Console(quiet=True) if beside_others else console)
-    if config.task.name == "tiny_base":
-        from rlreason.tasks import tiny_base
-
-        tiny_base.run(config, display.console)
-        return
     result = finished_result(folder, plain)
     finished_earlier = result is not None
     if in_sweep and not beside_others and not finished_earlier:
@@ -144,6 +131,33 @@ def run_job(composed: Any, folder: Path, in_sweep: bool, overrides: list[str]) -
         return
     display.table(result)
     display.closing(result, folder)
+
+
+def done_without_a_run(config: ExperimentConfig, folder: Path, console: Console) -> bool:
+    """Do a task that makes no run of its own; whether it was one."""
+    if config.task.name == "watch":
+        from rlreason.tasks.watch import watch
+
+        watch(config)
+    elif config.task.name == "plan":
+        from rlreason.tasks.plan import plan
+
+        plan(config, console)
+    elif config.task.name == "report":
+        from rlreason.tasks.report import report
+
+        report(config, config_folder(), console)
+    elif config.task.name == "export":
+        from rlreason.tasks.export import export
+
+        export(config, folder, config_folder(), console)
+    elif config.task.name == "tiny_base":
+        from rlreason.tasks import tiny_base
+
+        tiny_base.run(config, console)
+    else:
+        return False
+    return True
 
 
 def run_folder(config: Any, choices: dict[str, str], overrides: list[str]) -> Path:

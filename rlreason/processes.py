@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlreason import distributed
-from rlreason.config import ExperimentConfig, LauncherConfig, OnPolicyConfig, SupervisedConfig, require
+from rlreason.config import ExperimentConfig, LauncherConfig, require
 from rlreason.errors import UserError
+from rlreason.planning.batches import batch_arithmetic
 
 STARTED_HERE = "RLREASON_STARTED"  # in the environment of processes that `start` started
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
@@ -54,19 +55,7 @@ def check(config: ExperimentConfig) -> None:
         distributed.size() > 1 or wanted(config),
         f"nproc={config.nproc} needs launcher=accelerate, which starts the processes, or torchrun",
     )
-    for section, update in {"algo": config.algo, "init": config.init, "orm": config.orm}.items():
-        if isinstance(update, SupervisedConfig):
-            _check_batch(f"{section}.batch_size", update.batch_size, count)
-        elif isinstance(update, OnPolicyConfig):
-            _check_batch(f"{section}.minibatch_size", update.minibatch_size, count)
-
-
-def _check_batch(name: str, batch: int, count: int) -> None:
-    nearest = [below for below in (batch // count * count,) if below] + [(batch // count + 1) * count]
-    require(
-        batch % count == 0,
-        f"{count} processes do not divide {name}={batch}; use {name}={' or '.join(map(str, nearest))}",
-    )
+    batch_arithmetic(config, count)
 
 
 def start(config: LauncherConfig, processes: int, overrides: Sequence[str]) -> None:

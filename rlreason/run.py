@@ -20,6 +20,7 @@ from typing import Any
 import filelock
 import yaml
 
+from rlreason import peaks
 from rlreason.errors import FolderRefused, UserError
 from rlreason.identity import refuse_other_configuration
 
@@ -74,6 +75,7 @@ class Run:
             ) from None
         self.journal = {record["stage"]: record for record in read_lines(folder / "journal.jsonl")}
         self._pending: dict[str, float] = {}
+        self._peaks: dict[str, dict[str, float]] = {}
         self._clocks: list[tuple[str, float]] = []
         self._since = time.monotonic()
 
@@ -102,9 +104,12 @@ class Run:
             self._restart_clock()
 
     def _stop_clock(self) -> None:
-        """Count the time of the innermost block until now."""
+        """Count the time of the innermost block until now, and the memory that it held at most."""
+        most = peaks.take()
         if self._clocks:
             kind, since = self._clocks[-1]
+            there = self._peaks.setdefault(kind, {})
+            there.update({place: max(amount, there.get(place, 0.0)) for place, amount in most.items()})
             self._pending[kind] = self._pending.get(kind, 0.0) + time.monotonic() - since
             self._restart_clock()
 
@@ -123,8 +128,8 @@ class Run:
         self._stop_clock()
         now = time.monotonic()
         seconds = {**self._pending, "total": now - self._since}
-        self._pending, self._since = {}, now
-        record = {"stage": stage, "seconds": seconds, "tokens": dict(tokens or {}), **facts}
+        record = {"stage": stage, "seconds": seconds, "tokens": dict(tokens or {}), "peaks": self._peaks, **facts}
+        self._pending, self._since, self._peaks = {}, now, {}
         append_line(self.folder / "journal.jsonl", record)
         self.journal[stage] = record
         return record
@@ -146,6 +151,15 @@ class Run:
             for kind, amount in record[cost].items():
                 sums[kind] = sums.get(kind, 0) + amount
         return sums
+
+    def peaks(self) -> dict[str, dict[str, float]]:
+        """The most memory that any finished stage held, in bytes, by kind of work and place (host, device)."""
+        most: dict[str, dict[str, float]] = {}
+        for record in self.journal.values():
+            for kind, places in record.get("peaks", {}).items():
+                for place, amount in places.items():
+                    most.setdefault(kind, {})[place] = max(amount, most.get(kind, {}).get(place, 0.0))
+        return most
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write `result.json`; from now on the same command prints it."""

@@ -1,4 +1,4 @@
-"""How processes that run side by side on one machine divide its cores and GPUs."""
+"""How processes that run side by side divide the cores and GPUs of a machine, and those that train together a batch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,18 @@ def share(things: Sequence[Thing], slot: int, count: int) -> list[Thing]:
     if size == 0:
         return [things[slot % len(things)]] if things else []
     return list(things[slot * size : (slot + 1) * size])
+
+
+def micro_batch(batch_size: int, largest: int, processes: int) -> int:
+    """Sequences per forward pass of each process: at most `largest`, and such that all have as many passes.
+
+    Args:
+        batch_size: Sequences per optimizer step, over all processes, whose number divides it.
+        largest: As configured.
+        processes: How many train together.
+    """
+    part = batch_size // processes
+    return next(count for count in range(min(largest, part), 0, -1) if part % count == 0)
 
 
 def cores() -> list[int]:

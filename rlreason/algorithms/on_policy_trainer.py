@@ -23,8 +23,9 @@ from rlreason.algorithms.minibatches import arranged, columns
 from rlreason.algorithms.on_policy import Loop
 from rlreason.algorithms.ppo_math import importance_weights, masked_mean
 from rlreason.algorithms.shared_prompts import can_share, neighbours, packed
-from rlreason.algorithms.training import NOT_SPLIT, accumulation, common_arguments, lora, micro_batch
+from rlreason.algorithms.training import NOT_SPLIT, accumulation, common_arguments, lora
 from rlreason.config import OnPolicyConfig
+from rlreason.shares import micro_batch
 from rlreason.types import ScoredRollout
 
 WINDOW = 10  # batches over which a collapse is judged
@@ -59,7 +60,7 @@ class OnPolicyTrainer(DividedTrainer):
     def __init__(self, settings: Any, loop: Loop, arguments: TRLConfig) -> None:
         self.settings = settings
         self.draw = loop.draw
-        self.micro_batch_size = micro_batch(settings.minibatch_size, settings.micro_batch_size)
+        self.micro_batch_size = micro_batch(settings.minibatch_size, settings.micro_batch_size, distributed.size())
         self.micro_batches_per_epoch = settings.batch_size // (self.micro_batch_size * distributed.size())
         self.steps_per_batch = settings.epochs * settings.batch_size // settings.minibatch_size
         self.scored: list[ScoredRollout] = []

@@ -10,6 +10,7 @@ from typing import Any
 
 from rlreason import distributed
 from rlreason.config import ModelConfig, OnPolicyConfig, ShardingConfig, SupervisedConfig
+from rlreason.shares import micro_batch
 
 IGNORED = -100
 COMPLETE = "complete"
@@ -88,24 +89,13 @@ def for_processes(trainer: type, batch_size: int, rows: int, sharding: ShardingC
 
 def filler_count(rows: int, config: SupervisedConfig) -> int:
     """How many rows without loss let every process have as many full micro-batches as the others; 0 for one process."""
-    together = micro_batch(config.batch_size, config.micro_batch_size) * distributed.size()
+    together = micro_batch(config.batch_size, config.micro_batch_size, distributed.size()) * distributed.size()
     return -rows % together if distributed.size() > 1 else 0
-
-
-def micro_batch(batch_size: int, largest: int) -> int:
-    """Sequences per forward pass of each process: at most `largest`, and such that all have as many passes.
-
-    Args:
-        batch_size: Sequences per optimizer step, over all processes, whose number divides it.
-        largest: As configured.
-    """
-    share = batch_size // distributed.size()
-    return next(count for count in range(min(largest, share), 0, -1) if share % count == 0)
 
 
 def accumulation(batch_size: int, largest: int) -> int:
     """Forward passes of each process per optimizer step."""
-    return batch_size // (micro_batch(batch_size, largest) * distributed.size())
+    return batch_size // (micro_batch(batch_size, largest, distributed.size()) * distributed.size())
 
 
 def common_arguments(
@@ -133,7 +123,7 @@ def common_arguments(
 
     return {
         "output_dir": str(scratch),
-        "per_device_train_batch_size": micro_batch(batch_size, config.micro_batch_size),
+        "per_device_train_batch_size": micro_batch(batch_size, config.micro_batch_size, distributed.size()),
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.schedule if config.schedule != "constant" else "constant_with_warmup",
         "warmup_steps": config.warmup_ratio,

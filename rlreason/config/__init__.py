@@ -101,4 +101,7 @@ class ExperimentConfig:
     check_memory: bool = documented("refuse what cannot fit into this machine before anything is downloaded")
     gpus: int | None = documented("task=plan: GPUs of the machine that is planned for; null: this machine's")
     gpu_memory: float | None = documented("task=plan: memory of each of those GPUs, in GiB; null: this machine's")
+    gpu_name: str | None = documented(
+        "task=plan: kind of those GPUs, for the hours where nothing was measured: h200, h100, a100, l40s, a10g or 4090"
+    )
     gpu_hour_price: float | None = documented("task=plan: price of one GPU for an hour; null: no money is shown")

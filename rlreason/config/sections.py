@@ -12,7 +12,7 @@ class TaskConfig:
     """What to do."""
 
     name: str = documented(
-        "train, evaluate, report or watch (a study), export, tiny_base (make the embedded models again)"
+        "train, evaluate, plan, report or watch (a study), export, tiny_base (make the embedded models again)"
     )
 
 

@@ -102,4 +102,4 @@ def new_critic(
         return SeparateCritic(load_scalar_head_model(*judge).train(), probability=True)
     model = new_scalar_head_model(start, config, likelihood=False, adapters=adapters)
     nn.init.zeros_(model.head.weight)
-    return SeparateCritic(model, probability=False)
+    return SeparateCritic(model.train(), probability=False)  # transformers checkpoints gradients in this mode only

@@ -19,6 +19,7 @@ from rlreason.data.prompts import build_prompts
 from rlreason.engines.places import check_heads
 from rlreason.errors import UserError
 from rlreason.models.resolve import ResolvedModel
+from rlreason.planning.measured import planned_and_measured
 from rlreason.run import environment
 from rlreason.tasks.display import Display, plain_list
 from rlreason.types import Problem, Prompt
@@ -141,6 +142,8 @@ def write_result(stages: RunStages, model: ResolvedModel, too_long: Sequence[str
         "seconds": {kind: round(seconds.get(kind, 0.0), 3) for kind in KINDS},
         "tokens": {kind: int(tokens.get(kind, 0)) for kind in ("sample", "train", "evaluate")},
     }
+    cached = {stage for stage in ("sft", "orm") if run.journal.get(stage, {}).get("cached")}
+    result["plan"] = planned_and_measured(stages.generation.config, seconds, result["tokens"], run.peaks(), cached)
     final = stages.evaluations[-1]["metrics"]
     stages.tracker.finish({f"final/{metric}": values["value"] for metric, values in final.items()})
     run.finish(result)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rlreason.evaluation.statistics import Interval
+from rlreason.planning.measured import comparison_line
 
 DIFFERENCE = "difference [95 % interval]"
 
@@ -151,6 +152,8 @@ class Display:
         seconds = result["seconds"]
         parts = ", ".join(f"{kind} {amount:.0f}" for kind, amount in seconds.items() if kind != "total")
         self.line(f"{seconds['total']:.0f} s in all ({parts}); {sum(result['tokens'].values()):,} tokens")
+        if result.get("plan"):
+            self.line(comparison_line(result["plan"]))
         self.line(f"everything is in {folder}")
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from rlreason import trackers
 from rlreason.config import ExperimentConfig
 from rlreason.data import evaluation_problems, training_data
-from rlreason.models.memory import check_fits
 from rlreason.models.resolve import resolve
+from rlreason.planning.fit import check_fits
 from rlreason.run import Run
 from rlreason.tasks.common import check_shape, fit_prompts, quiet_libraries, write_result
 from rlreason.tasks.display import Display
@@ -24,7 +24,7 @@ def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Pat
     Raises:
         UserError: Data, model, memory or run folder do not allow it; the message says what to do.
     """
-    check_fits(config.model, training=False, devices=config.engine.tensor_parallel_size)
+    check_fits(config)
     measured = evaluation_problems(config.data, config.eval.split)
     examples = training_data(config.data).train if config.prompt.examples else ()
     model = resolve(config.model)

@@ -16,8 +16,8 @@ from rlreason.config import ExperimentConfig, OutcomeRewardConfig, PPOConfig, Re
 from rlreason.data import evaluation_problems, training_data
 from rlreason.distributed import together
 from rlreason.errors import UserError
-from rlreason.models.memory import check_fits
 from rlreason.models.resolve import ResolvedModel, resolve
+from rlreason.planning.fit import check_fits
 from rlreason.rewards.dense import lacks_results
 from rlreason.run import Run
 from rlreason.tasks.base_evaluation import base_evaluation
@@ -57,7 +57,7 @@ def prepared(
     Raises:
         UserError: Data, model, memory or run folder do not allow it; the message says what to do.
     """
-    check_fits(config.model, training=True)
+    check_fits(config)
     data = training_data(config.data)
     measured = evaluation_problems(config.data, config.eval.split)
     elsewhere = evaluation_problems(config.data, "ood") if config.eval.ood else ()

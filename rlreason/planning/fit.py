@@ -1,0 +1,220 @@
+"""What does not fit into a machine, and the nearest change of the configuration that does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from rlreason.config import ExperimentConfig, OnPolicyConfig, SupervisedConfig
+from rlreason.errors import UserError
+from rlreason.planning.batches import batch_arithmetic, processes
+from rlreason.planning.hardware import GIB, Hardware, hardware, this_machine
+from rlreason.planning.phases import Phase, phases
+from rlreason.planning.shape import ModelShape, model_shape
+
+SUGGESTED_RANK = 16
+SECTIONS = ("algo", "init", "orm")
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A phase that does not fit.
+
+    Args:
+        phase: Which.
+        where: "GPU memory" or "memory".
+        needed: Bytes, on the fullest GPU or of a node.
+        there: Bytes.
+    """
+
+    phase: Phase
+    where: str
+    needed: float
+    there: float
+
+    def words(self) -> str:
+        """What is needed of what, in order of size."""
+        kinds = self.phase.device if self.where == "GPU memory" else self.phase.host
+        parts = sorted(((amount, kind) for kind, amount in kinds.items() if amount >= GIB / 20), reverse=True)
+        listed = ", ".join(f"{kind} {_gib(amount)}" for amount, kind in parts)
+        return f"about {_gib(self.needed)} GiB of {self.where} for {self.phase.name}" + (
+            f" ({listed})" if listed else ""
+        )
+
+
+def shortages(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> list[Shortage]:
+    """The phases that do not fit, the one that lacks most first."""
+    found = []
+    for phase in phases(config, shape, machine):
+        if phase.device and phase.device_bytes > machine.gpu_memory:
+            found.append(Shortage(phase, "GPU memory", phase.device_bytes, machine.gpu_memory))
+        elif (
+            phase.engine_limit is not None
+            and phase.device["engine"] + phase.device["KV cache"] > phase.engine_limit * 1.001
+        ):
+            needed = phase.device["engine"] + phase.device["KV cache"]
+            found.append(Shortage(phase, "GPU memory", needed, phase.engine_limit))
+        if machine.memory is not None and phase.host_bytes > machine.memory:
+            found.append(Shortage(phase, "memory", phase.host_bytes, machine.memory))
+    return sorted(found, key=lambda shortage: shortage.there / shortage.needed)
+
+
+def check_fits(config: ExperimentConfig) -> None:
+    """Refuse an experiment that this machine cannot hold, before anything is downloaded.
+
+    Args:
+        config: The experiment; a model of unknown size passes, and so does everything with `check_memory=false`.
+
+    Raises:
+        UserError: Processes do not divide a batch, a layer cannot be split as asked, or memory is too small; the
+            message says how much is needed, how much is there, and the nearest change that fits.
+    """
+    if config.task.name != "evaluate":
+        batch_arithmetic(config)
+    shape = model_shape(config.model) if config.check_memory else None
+    if shape is None:
+        return
+    check_splits(config, shape)
+    machine = this_machine()
+    found = shortages(config, shape, machine)
+    if found:
+        raise UserError(refusal(config, shape, machine, found[0]))
+
+
+def refusal(config: ExperimentConfig, shape: ModelShape, machine: Hardware, shortage: Shortage) -> str:
+    """One line: what is needed, what is there, what to change."""
+    place = (
+        f"each GPU has {_gib(shortage.there)}"
+        if shortage.where == "GPU memory"
+        else f"there are {_gib(shortage.there)}"
+    )
+    if shortage.where == "GPU memory" and shortage.there < machine.gpu_memory:
+        place = f"engine.memory_share={config.engine.memory_share} of a GPU is {_gib(shortage.there)}"
+    change = nearest_change(config, shape, machine)
+    advice = f"{change} would fit" if change else "a smaller model or a larger machine is needed"
+    return (
+        f"model={config.model.name} needs {shortage.words()}, but {place} ({machine.words()}); {advice}; "
+        "check_memory=false tries it all the same"
+    )
+
+
+def check_splits(config: ExperimentConfig, shape: ModelShape) -> None:
+    """Raise a UserError when the engine cannot split the attention heads over so many GPUs."""
+    split = config.engine.tensor_parallel_size
+    if shape.guessed or shape.heads % split == 0:
+        return
+    possible = [number for number in range(1, shape.heads + 1) if shape.heads % number == 0]
+    raise UserError(
+        f"engine.tensor_parallel_size={split} does not divide the {shape.heads} attention heads of "
+        f"model={config.model.name}; choose from: {', '.join(map(str, possible))}"
+    )
+
+
+def check_devices(config: ExperimentConfig, machine: Hardware) -> None:
+    """Raise a UserError when training or sampling asks for more GPUs than there are."""
+    if machine.gpus == 0:
+        return
+    wanted = {
+        "nproc x launcher.nodes": processes(config),
+        "engine.replicas x engine.tensor_parallel_size": config.engine.replicas * config.engine.tensor_parallel_size,
+    }
+    for what, count in wanted.items():
+        if count > machine.gpus:
+            raise UserError(f"{what} = {count} needs as many GPUs, but there are {machine.gpus}; lower it")
+
+
+def nearest_change(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> str | None:
+    """The smallest change of the command line after which everything fits, in its own words; None without one.
+
+    Tried are one change, then two, three and four together, those first that cost least.
+    """
+    steps = list(_changes(config, shape, machine))
+    for count in range(1, 5):
+        for chosen in combinations(steps, count):
+            keys = [name.split("=")[0] for name, _ in chosen]
+            if len(set(keys)) < count:
+                continue
+            changed = config
+            try:
+                for _, change in chosen:
+                    changed = change(changed)
+                batch_arithmetic(changed)
+            except UserError:
+                continue
+            if not shortages(changed, shape, machine):
+                return " ".join(name for name, _ in chosen)
+    return None
+
+
+def _changes(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> Iterator[tuple[str, Any]]:
+    """Single changes: how they are written on the command line, and what they do to a configuration."""
+    per_node = max(1, machine.gpus // config.launcher.nodes)
+    if config.model.gradient_checkpointing is False:
+        yield "model.gradient_checkpointing=true", lambda now: _model(now, gradient_checkpointing=True)
+    micro = getattr(config.algo, "micro_batch_size", config.model.micro_batch_size)
+    for size in sorted({max(1, micro // 4), 1} - {micro}, reverse=True):
+        key = "model" if micro == config.model.micro_batch_size else "algo"
+        yield f"{key}.micro_batch_size={size}", lambda now, size=size: _micro_batch(now, size)
+    for share in (0.7, 0.9, 0.3):
+        if machine.gpus and share != config.engine.memory_share:
+            yield f"engine.memory_share={share}", lambda now, share=share: _engine(now, memory_share=share)
+    for split in (2, 4, 8):
+        if config.engine.tensor_parallel_size < split <= machine.gpus and shape.heads % split == 0:
+            yield (
+                f"engine.tensor_parallel_size={split}",
+                lambda now, split=split: _engine(now, tensor_parallel_size=split),
+            )
+    if not machine.gpus and config.engine.max_sequences > 16:
+        yield "engine.max_sequences=16", lambda now: _engine(now, max_sequences=16)
+    if per_node > 1 and config.sharding.name == "none":
+        for count in sorted({config.nproc, per_node} - {1}):
+            words = f"sharding=fsdp2{'' if count == config.nproc else f' launcher=accelerate nproc={count}'}"
+            yield words, lambda now, count=count: _sharded(now, count)
+    elif per_node > config.nproc:
+        yield f"nproc={per_node}", lambda now: replace(now, nproc=per_node)
+    if config.sharding.name != "none" and not config.sharding.cpu_offload:
+        yield "sharding.cpu_offload=true", lambda now: replace(now, sharding=replace(now.sharding, cpu_offload=True))
+    if config.model.lora_rank == 0:
+        yield f"model.lora_rank={SUGGESTED_RANK}", lambda now: _model(now, lora_rank=SUGGESTED_RANK)
+    if config.model.dtype == "float32":
+        yield "model.dtype=auto", lambda now: _model(now, dtype="auto")
+
+
+def _model(config: ExperimentConfig, **changes: Any) -> ExperimentConfig:
+    return replace(config, model=replace(config.model, **changes))
+
+
+def _engine(config: ExperimentConfig, **changes: Any) -> ExperimentConfig:
+    return replace(config, engine=replace(config.engine, **changes))
+
+
+def _sharded(config: ExperimentConfig, count: int) -> ExperimentConfig:
+    return replace(config, nproc=count, sharding=replace(config.sharding, name="fsdp2"))
+
+
+def _micro_batch(config: ExperimentConfig, size: int) -> ExperimentConfig:
+    changed: dict[str, Any] = {"model": replace(config.model, micro_batch_size=size)}
+    for section in SECTIONS:
+        there: Any = getattr(config, section)
+        if isinstance(there, SupervisedConfig | OnPolicyConfig):
+            changed[section] = replace(there, micro_batch_size=min(size, there.micro_batch_size))
+    return replace(config, **changed)
+
+
+def planned_machine(config: ExperimentConfig) -> Hardware:
+    """The hardware that is planned for.
+
+    Raises:
+        UserError: GPUs are stated without their memory.
+    """
+    machine = hardware(config)
+    if machine.gpus and machine.gpu_memory == 0:
+        raise UserError("gpu_memory is not known: say it in GiB, e.g. gpus=8 gpu_memory=80, or gpu_name=h100")
+    return machine
+
+
+def _gib(amount: float) -> str:
+    gib = amount / GIB
+    return f"{gib:.0f}" if gib >= 10 else f"{gib:.1f}"

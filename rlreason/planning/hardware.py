@@ -1,0 +1,115 @@
+"""The machine that a plan is for: as stated, or this one, read without importing torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlreason.config import ExperimentConfig
+
+GIB = 2**30
+# Kinds before Ampere multiply float16 in hardware, not bfloat16.
+WITHOUT_BFLOAT16 = ("V100", "T4", "P100", "P40", "P4", "K80", "RTX 20", "GTX", "TITAN", "Quadro RTX")
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """GPUs, or a CPU alone.
+
+    Args:
+        gpus: GPUs on all nodes; 0: a CPU trains and samples.
+        gpu_memory: Bytes of each.
+        gpu_name: Their kind, as nvidia-smi or the user names it; "" where unknown.
+        memory: Bytes of main memory that a process may use; None where the machine is not this one.
+        cores: Of the CPU.
+        fast_bfloat16: Whether bfloat16 is multiplied in hardware.
+        stated: Whether the user described it.
+    """
+
+    gpus: int
+    gpu_memory: float
+    gpu_name: str
+    memory: float | None
+    cores: int
+    fast_bfloat16: bool
+    stated: bool
+
+    def words(self) -> str:
+        """The hardware, to be read after "for"."""
+        if self.gpus:
+            kind = f" ({self.gpu_name})" if self.gpu_name else ""
+            return f"{self.gpus} GPU{'s' if self.gpus > 1 else ''} of {self.gpu_memory / GIB:.0f} GiB{kind}"
+        memory = f" and {self.memory / GIB:.0f} GiB of RAM" if self.memory else ""
+        return f"no GPU{memory}, {self.cores} core{'s' if self.cores > 1 else ''}"
+
+
+def hardware(config: ExperimentConfig) -> Hardware:
+    """The hardware that the configuration states, and this machine's for what it does not."""
+    if config.gpus is None and config.gpu_memory is None and config.gpu_name is None:
+        return this_machine()
+    if config.gpus == 0:
+        here = this_machine()
+        return Hardware(0, 0.0, "", here.memory, here.cores, here.fast_bfloat16 or here.gpus > 0, stated=False)
+    from rlreason.planning.rates import gpu_kind
+
+    here = this_machine()
+    name = config.gpu_name or ("" if config.gpu_memory else here.gpu_name)
+    kind = gpu_kind(name)
+    memory = config.gpu_memory * GIB if config.gpu_memory else here.gpu_memory or (kind.memory * GIB if kind else 0.0)
+    if config.gpu_name and kind and not config.gpu_memory:
+        memory = kind.memory * GIB
+    return Hardware(config.gpus or max(1, here.gpus), memory, name, None, here.cores, _fast(name), stated=True)
+
+
+def this_machine() -> Hardware:
+    """The GPUs that this process may use, or its CPU."""
+    names, memories = _visible_gpus()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = main_memory()
+    if names:
+        return Hardware(len(names), min(memories), names[0], memory, cores, all(map(_fast, names)), stated=False)
+    return Hardware(0, 0.0, "", memory, cores, _cpu_has_bfloat16(), stated=False)
+
+
+def main_memory() -> float:
+    """RAM that this process may use, in bytes: a container's limit where it has one."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
+    return float(min(total, int(text)) if text.isdigit() else total)
+
+
+def _visible_gpus() -> tuple[list[str], list[float]]:
+    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        listed = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError):
+        return [], []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    wanted = None if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
+    names, memories = [], []
+    for line in listed.splitlines():
+        index, identity, name, memory = (part.strip() for part in line.split(",", 3))
+        if wanted is None or index in wanted or identity in wanted:
+            names.append(name)
+            memories.append(float(memory) * 2**20)
+    return names, memories
+
+
+def _fast(name: str) -> bool:
+    return not any(old in name for old in WITHOUT_BFLOAT16)
+
+
+def _cpu_has_bfloat16() -> bool:
+    """What `loading.bfloat16_is_fast` asks of torch, read from the processor's flags."""
+    information = Path("/proc/cpuinfo")
+    if platform.machine() not in ("x86_64", "AMD64") or not information.is_file():
+        return False
+    text = information.read_text(encoding="utf-8", errors="replace")
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
+    return "avx512_bf16" in flags or "amx_tile" in flags

@@ -1,0 +1,90 @@
+"""What a run took beside what was planned for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from rlreason.config import ExperimentConfig
+from rlreason.planning.hardware import GIB, this_machine
+from rlreason.planning.phases import phases
+from rlreason.planning.plan import times
+from rlreason.planning.shape import model_shape
+from rlreason.planning.workload import workload
+
+KINDS = ("sample", "train", "evaluate")
+CACHED = {"sft": ("SFT (init)",), "orm": ("ORM sampling", "ORM continuations", "ORM training")}
+
+
+def planned_and_measured(
+    config: ExperimentConfig,
+    seconds: Mapping[str, float],
+    tokens: Mapping[str, float],
+    peaks: Mapping[str, Mapping[str, float]],
+    cached: Collection[str],
+) -> dict[str, Any] | None:
+    """Memory, seconds and tokens by kind of work, each as planned and as measured.
+
+    Args:
+        config: Of the run.
+        seconds: Measured, by kind.
+        tokens: Measured, by kind.
+        peaks: Measured peak memory in bytes, by kind and place (host, device).
+        cached: Stages that were taken from a cache: sft, orm.
+
+    Returns:
+        For each kind that was done, `{"memory_gib": [planned, measured], "seconds": [...], "tokens": [...]}`; a planned
+        figure that is not known is None. None for a model of unknown size.
+    """
+    shape = model_shape(config.model)
+    if shape is None:
+        return None
+    machine = this_machine()
+    left_out = {phase for stage in cached for phase in CACHED.get(stage, ())}
+    expected = [item for item in times(config, shape, machine, workload(config)) if item.work.phase not in left_out]
+    place = "device" if machine.gpus else "host"
+    memory: dict[str, float] = {}
+    for phase in phases(config, shape, machine):
+        kind = "sample" if phase.cached_tokens is not None else "train"
+        amount = phase.device_bytes if machine.gpus else phase.host_bytes
+        if phase.name != "ORM scoring":
+            memory[kind] = max(memory.get(kind, 0.0), amount)
+    memory["evaluate"] = memory["sample"]
+    found = {}
+    for kind in KINDS:
+        if not tokens.get(kind):
+            continue
+        own = [item for item in expected if item.work.kind == kind]
+        hours = [item.hours for item in own if item.hours is not None]
+        measured = peaks.get(kind, {}).get(place)
+        found[kind] = {
+            "memory_gib": [
+                _rounded(memory[kind] / GIB) if kind in memory else None,
+                _rounded(measured / GIB) if measured else None,
+            ],
+            "seconds": [_rounded(3600 * sum(hours)) if hours else None, _rounded(seconds.get(kind, 0.0))],
+            "tokens": [round(sum(item.work.tokens for item in own)), int(tokens[kind])],
+        }
+    return found
+
+
+def comparison_line(plan: Mapping[str, Mapping[str, list[float | None]]]) -> str:
+    """The comparison in one line."""
+
+    def pair(values: list[float | None], unit: str) -> str:
+        return (
+            " -> ".join(
+                "?" if value is None else f"{value:,.3g}" if value < 100 else f"{value:,.0f}" for value in values
+            )
+            + unit
+        )
+
+    parts = [
+        f"{kind} {pair(item['memory_gib'], ' GiB')}, {pair(item['seconds'], ' s')}, {pair(item['tokens'], ' tokens')}"
+        for kind, item in plan.items()
+    ]
+    return f"planned -> measured: {'; '.join(parts)}"
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -1,0 +1,137 @@
+"""The whole plan of an experiment, as numbers: what `task=plan` shows and what a run is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlreason.config import ExperimentConfig
+from rlreason.errors import UserError
+from rlreason.planning.batches import BatchArithmetic, batch_arithmetic, processes
+from rlreason.planning.fit import Shortage, check_devices, check_splits, nearest_change, planned_machine, shortages
+from rlreason.planning.hardware import Hardware
+from rlreason.planning.lengths import lengths
+from rlreason.planning.phases import Phase, phases, sampling
+from rlreason.planning.rates import (
+    ASSUMED_PREFILL,
+    FinishedRun,
+    Rate,
+    assumed_sampling,
+    assumed_training,
+    finished_runs,
+    gpu_kind,
+    rate,
+)
+from rlreason.planning.shape import ModelShape, model_shape
+from rlreason.planning.storage import storage
+from rlreason.planning.workload import Work, workload
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """How long one phase takes: hours (None where nothing is known) and where the figure comes from."""
+
+    work: Work
+    hours: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an experiment will take.
+
+    Args:
+        shape: Of its model.
+        machine: That it is planned for.
+        batches: The arithmetic of its batches.
+        phases: Memory.
+        disk: Bytes by purpose.
+        times: Work and hours.
+        short: What does not fit.
+        change: The nearest change that fits, where something does not.
+    """
+
+    shape: ModelShape
+    machine: Hardware
+    batches: list[BatchArithmetic]
+    phases: list[Phase]
+    disk: dict[str, float]
+    times: list[Time]
+    short: list[Shortage]
+    change: str | None
+
+    @property
+    def hours(self) -> float | None:
+        """In all; None where one phase is not known."""
+        known = [time.hours for time in self.times if time.hours is not None]
+        return sum(known) if len(known) == len(self.times) else None
+
+
+def make_plan(config: ExperimentConfig, machine: Hardware | None = None) -> Plan:
+    """The plan of an experiment.
+
+    Args:
+        config: The experiment.
+        machine: Where it runs; None: as the configuration states.
+
+    Raises:
+        UserError: The model's size is unknown, processes do not divide a batch, or there are too few GPUs.
+    """
+    shape = model_shape(config.model)
+    if shape is None:
+        raise UserError(
+            f"the size of model={config.model.name} is unknown; give model.parameters=NUMBER or a local folder"
+        )
+    machine = machine or planned_machine(config)
+    check_splits(config, shape)
+    check_devices(config, machine)
+    work = workload(config)
+    short = shortages(config, shape, machine)
+    return Plan(
+        shape,
+        machine,
+        batch_arithmetic(config),
+        phases(config, shape, machine),
+        storage(config, shape, work),
+        times(config, shape, machine, work),
+        short,
+        nearest_change(config, shape, machine) if short else None,
+    )
+
+
+def times(config: ExperimentConfig, shape: ModelShape, machine: Hardware, work: list[Work]) -> list[Time]:
+    """Hours of every phase, by the rates of the user's finished runs where there are any."""
+    runs = list(finished_runs(Path(config.runs_dir)))
+    rates = {kind: _rate(kind, config, shape, machine, runs) for kind in ("sample", "train", "evaluate")}
+    return [_time(item, rates[item.kind], config, shape, machine) for item in work]
+
+
+def _rate(
+    kind: str, config: ExperimentConfig, shape: ModelShape, machine: Hardware, runs: list[FinishedRun]
+) -> Rate | None:
+    gpu, assumed = gpu_kind(machine.gpu_name), None
+    if gpu is not None and kind == "train":
+        assumed = assumed_training(shape, gpu, config.model.gradient_checkpointing)
+    elif gpu is not None:
+        size, split = lengths(config), config.engine.tensor_parallel_size
+        cached = sampling(config, shape, machine, {}).cached_tokens or 0.0
+        # The samples of a question share the keys and values of their prompt.
+        each = size.completion + size.prompt / getattr(config.algo, "samples", 1)
+        at_once = max(1, min(config.engine.max_sequences, int(cached / each)))
+        assumed = assumed_sampling(shape, gpu, at_once, size.prompt + size.completion / 2, split)
+    return rate(kind, config.model.path, shape, machine, runs, assumed)
+
+
+def _time(work: Work, rate: Rate | None, config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> Time:
+    if rate is None:
+        return Time(work, None, "unknown: no finished run on such a GPU; gpu_name=h100 (or another kind) assumes")
+    devices = machine.cores
+    if machine.gpus:
+        engine = config.engine.replicas * config.engine.tensor_parallel_size
+        devices = processes(config) if work.kind == "train" else engine
+    seconds = work.tokens / rate.tokens / devices
+    gpu = gpu_kind(machine.gpu_name)
+    if not rate.measured and gpu is not None:
+        prompts = work.prompts * lengths(config).prompt * 2 * shape.parameters
+        seconds += prompts / (ASSUMED_PREFILL * gpu.operations) / devices
+    return Time(work, seconds / 3600, rate.source)

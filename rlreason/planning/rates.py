@@ -1,0 +1,193 @@
+"""Tokens per second: from the user's finished runs, else from measurements of ours, else from published peaks.
+
+A rate is for one GPU, or one core of a CPU. What was measured on a model of another size is scaled by the number of
+parameters. Where nothing like it was measured, published peak figures are taken times an assumed share, and said to be
+an assumption.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlreason.config import ModelConfig
+from rlreason.planning.hardware import Hardware
+from rlreason.planning.shape import ModelShape, model_shape
+
+# Shares of the peaks that are assumed, not measured: of arithmetic in training and in reading prompts, of memory
+# bandwidth in decoding.
+ASSUMED_TRAINING = 0.35
+ASSUMED_PREFILL = 0.4
+ASSUMED_DECODING = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class GPUKind:
+    """Published peaks of a GPU: dense bfloat16 (float16) operations per second, bytes per second, GiB of memory."""
+
+    name: str
+    operations: float
+    bandwidth: float
+    memory: float
+
+
+# From NVIDIA's data sheets; dense, without sparsity.
+GPUS = {
+    "h200": GPUKind("H200 SXM", 989e12, 4.8e12, 141),
+    "h100": GPUKind("H100 SXM", 989e12, 3.35e12, 80),
+    "a100": GPUKind("A100 80GB SXM", 312e12, 2.039e12, 80),
+    "l40s": GPUKind("L40S", 362e12, 0.864e12, 48),
+    "a10g": GPUKind("A10G", 70e12, 0.6e12, 24),
+    "4090": GPUKind("RTX 4090", 165e12, 1.008e12, 24),
+}
+
+# (kind, parameters, tokens per second and core, what): with `make bench` on a Zen 5 server core (docs/log.md).
+MEASURED = (
+    ("sample", 0.92e6, 9359 / 2, "the tiny model on two Zen 5 cores"),
+    ("sample", 134.5e6, 1039 / 2, "SmolLM2-135M on two Zen 5 cores"),
+    ("train", 0.92e6, 10700.0, "the tiny model on one Zen 5 core"),
+    ("train", 134.5e6, 229 / 2, "SmolLM2-135M on two Zen 5 cores"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Tokens per second of one GPU or core, and where the figure comes from."""
+
+    tokens: float
+    source: str
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """What a finished run says about speed: tokens per second and GPU (or core) by kind."""
+
+    name: str
+    model: str
+    parameters: float
+    gpu_name: str
+    machine: str
+    rates: dict[str, float]
+
+
+def gpu_kind(name: str) -> GPUKind | None:
+    """The published peaks of a GPU by any of its names."""
+    plain = name.lower().replace(" ", "").replace("-", "")
+    return next((kind for key, kind in GPUS.items() if key in plain), None)
+
+
+def finished_runs(runs_dir: Path) -> Iterator[FinishedRun]:
+    """Every finished run below a folder that says what it took."""
+    for path in sorted(runs_dir.glob("**/result.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            config, hardware = result["config"], result["hardware"]
+            model = config["model"]
+            shape = model_shape(ModelConfig(**{key: model[key] for key in ModelConfig.__dataclass_fields__}))
+            devices = _devices(config, hardware)
+            rates = {
+                kind: tokens / result["seconds"][kind] / devices[kind]
+                for kind, tokens in result["tokens"].items()
+                if tokens > 0 and result["seconds"].get(kind, 0) > 0
+            }
+            if shape is not None and rates:
+                gpus = hardware["gpus"]
+                yield FinishedRun(
+                    result["name"], model["path"], shape.parameters, gpus[0] if gpus else "", hardware["machine"], rates
+                )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # of another version, or half copied: one figure fewer
+
+
+def _devices(config: dict[str, object], hardware: dict[str, object]) -> dict[str, int]:
+    """GPUs (or cores) that each kind of work had."""
+    if not hardware["gpus"]:
+        cores = int(hardware["cpus"])  # type: ignore[call-overload]
+        return {"sample": cores, "train": cores, "evaluate": cores}
+    engine: dict[str, int] = config["engine"]  # type: ignore[assignment]
+    sampling = engine["tensor_parallel_size"] * engine.get("replicas", 1)
+    launcher: dict[str, int] = config.get("launcher", {})  # type: ignore[assignment]
+    training = int(config.get("nproc", 1)) * launcher.get("nodes", 1)  # type: ignore[call-overload]
+    return {"sample": sampling, "train": training, "evaluate": sampling}
+
+
+def rate(
+    kind: str, path: str, shape: ModelShape, machine: Hardware, runs: list[FinishedRun], assumed: Rate | None
+) -> Rate | None:
+    """The rate of one kind of work on one GPU or core.
+
+    Args:
+        kind: sample, train or evaluate.
+        path: Of the model, to find its own runs.
+        shape: Of the model.
+        machine: Where it will run.
+        runs: The user's finished runs.
+        assumed: What to say where nothing was measured.
+
+    Returns:
+        The rate, or None where nothing is known.
+    """
+    there = [run for run in runs if kind in run.rates and bool(run.gpu_name) == bool(machine.gpus)]
+    if machine.gpus:
+        wanted = gpu_kind(machine.gpu_name)
+        there = [
+            run for run in there if run.gpu_name == machine.gpu_name or (wanted and gpu_kind(run.gpu_name) == wanted)
+        ]
+    own = [run for run in there if run.model == path]
+    device = machine.gpu_name or "GPU" if machine.gpus else "core"
+    if own:
+        values = [run.rates[kind] for run in own]
+        return Rate(_median(values), f"{_count(own)} of this model on the same kind of {device}", True)
+    if there:
+        nearest = min(there, key=lambda run: abs(run.parameters - shape.parameters)).parameters
+        same = [run for run in there if run.parameters == nearest]
+        value = _median([run.rates[kind] for run in same]) * nearest / shape.parameters
+        return Rate(value, f"{_count(same)} of a model of {_millions(nearest)}, scaled by parameters", True)
+    if machine.gpus == 0:
+        lookup = "train" if kind == "train" else "sample"
+        rows = [row for row in MEASURED if row[0] == lookup]
+        _, parameters, value, what = min(rows, key=lambda row: abs(row[1] - shape.parameters))
+        scale = 1.0 if abs(parameters / shape.parameters - 1) < 0.05 else parameters / shape.parameters
+        return Rate(value * scale, f"measured with {what}{'' if scale == 1.0 else ', scaled by parameters'}", True)
+    return assumed
+
+
+def assumed_training(shape: ModelShape, kind: GPUKind, checkpointing: bool) -> Rate:
+    """6 operations per parameter and token, 8 where activations are computed twice."""
+    operations = (8 if checkpointing else 6) * shape.parameters
+    source = f"assumed: {ASSUMED_TRAINING:.0%} of {kind.name}'s {kind.operations / 1e12:.0f} TFLOP/s"
+    return Rate(ASSUMED_TRAINING * kind.operations / operations, source, False)
+
+
+def assumed_sampling(shape: ModelShape, kind: GPUKind, sequences: int, context: float, tensor_parallel: int) -> Rate:
+    """Decoding reads the weights once a step and every sequence's keys and values, all from memory.
+
+    Args:
+        shape: Of the model, in bfloat16.
+        kind: Of the GPU.
+        sequences: Decoded at once.
+        context: Mean tokens that each has behind it.
+        tensor_parallel: GPUs that share the weights.
+    """
+    read = 2 * shape.parameters + sequences * context * shape.cache_bytes(2)
+    from_memory = ASSUMED_DECODING * kind.bandwidth * sequences / read
+    from_arithmetic = ASSUMED_PREFILL * kind.operations / (2 * shape.parameters)
+    source = f"assumed: {ASSUMED_DECODING:.0%} of {kind.name}'s {kind.bandwidth / 1e12:.1f} TB/s, {sequences} at once"
+    return Rate(min(from_memory, from_arithmetic), source, False)
+
+
+def _median(values: list[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def _count(runs: list[FinishedRun]) -> str:
+    return f"{len(runs)} finished run{'s' if len(runs) > 1 else ''}"
+
+
+def _millions(parameters: float) -> str:
+    return f"{parameters / 1e9:.1f} billion" if parameters >= 1e9 else f"{parameters / 1e6:.1f} million parameters"

@@ -1,0 +1,192 @@
+"""The shape of a language model, and how many parameters that makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from rlreason.config import ModelConfig
+from rlreason.errors import UserError
+from rlreason.models.embedded import EMBEDDED_FOLDER
+
+# Where nothing is known but a parameter count: Llama 2's width per layer and its blocks of 12 width^2 parameters.
+WIDTH_PER_LAYER = 128
+SQUARES_PER_BLOCK = 12
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """A decoder as Llama is built: attention with a query, key, value and output map, a gated MLP, two norms a layer.
+
+    Args:
+        hidden_size: Width of the residual stream.
+        layers: Blocks.
+        heads: Attention heads.
+        key_value_heads: Heads of keys and values, shared by several query heads where fewer.
+        intermediate_size: Width of the MLP.
+        vocabulary_size: Rows of the embedding.
+        tied: Whether the output layer is the embedding.
+        head_size: Width of a head; 0: hidden_size / heads.
+        biased: Whether the query, key and value maps have biases, as in Qwen2.
+        counted: Parameters counted in the weights themselves; None: by the arithmetic here.
+        guessed: Whether only the parameter count is known, and the rest follows Llama 2's proportions.
+    """
+
+    hidden_size: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    intermediate_size: int
+    vocabulary_size: int
+    tied: bool
+    head_size: int = 0
+    biased: bool = False
+    counted: int | None = None
+    guessed: bool = False
+
+    @property
+    def query_width(self) -> int:
+        """Numbers in the queries of one token."""
+        return self.heads * (self.head_size or self.hidden_size // self.heads)
+
+    @property
+    def key_width(self) -> int:
+        """Numbers in the keys of one token; as many in its values."""
+        return self.key_value_heads * (self.head_size or self.hidden_size // self.heads)
+
+    @property
+    def layer_maps(self) -> tuple[tuple[int, int], ...]:
+        """Inputs and outputs of the linear maps of one layer."""
+        hidden, inner = self.hidden_size, self.intermediate_size
+        attention = (
+            (hidden, self.query_width),
+            (hidden, self.key_width),
+            (hidden, self.key_width),
+            (self.query_width, hidden),
+        )
+        return (*attention, (hidden, inner), (hidden, inner), (inner, hidden))
+
+    @property
+    def layer_weights(self) -> int:
+        """Parameters of the linear maps of one layer, without biases."""
+        return sum(map(prod, self.layer_maps))
+
+    @property
+    def embedding(self) -> int:
+        """Parameters of the embedding; as many in an output layer of its own."""
+        return self.vocabulary_size * self.hidden_size
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, a tied matrix once."""
+        if self.counted is not None:
+            return self.counted
+        biases = (self.query_width + 2 * self.key_width) * self.biased
+        layer = self.layer_weights + biases + 2 * self.hidden_size
+        return self.layers * layer + self.hidden_size + self.embedding * (1 if self.tied else 2)
+
+    def adapters(self, rank: int) -> int:
+        """Parameters of LoRA adapters of `rank` on all linear maps but the output layer, as peft's all-linear puts."""
+        return rank * self.layers * sum(inputs + outputs for inputs, outputs in self.layer_maps)
+
+    def cache_bytes(self, size: int) -> int:
+        """Bytes of keys and values that one token of one sequence takes, at `size` bytes a number."""
+        return 2 * self.layers * self.key_width * size
+
+
+# As published in the config.json of each repository; the parameter counts are asserted in tests/planning.
+KNOWN = {
+    "meta-llama/Llama-2-7b-hf": ModelShape(4096, 32, 32, 32, 11008, 32000, tied=False),
+    "meta-llama/Llama-2-13b-hf": ModelShape(5120, 40, 40, 40, 13824, 32000, tied=False),
+    "Qwen/Qwen2.5-0.5B": ModelShape(896, 24, 14, 2, 4864, 151936, tied=True, biased=True),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": ModelShape(576, 30, 9, 3, 1536, 49152, tied=True),
+}
+
+
+def model_shape(config: ModelConfig) -> ModelShape | None:
+    """The shape of a model, without reading weights or the network.
+
+    A local folder's (or embedded model's) own `config.json` and weights are believed first, then what is known of a Hub
+    name, then `parameters`.
+
+    Args:
+        config: Says where the model is.
+
+    Returns:
+        The shape, or None when nothing is known.
+
+    Raises:
+        UserError: Local weights are broken.
+    """
+    folder = local_folder(config)
+    files = sorted(folder.glob("model*.safetensors"))
+    counted = sum(map(_count_in_header, files)) if files else None
+    if (folder / "config.json").is_file():
+        found = read_shape(json.loads((folder / "config.json").read_text(encoding="utf-8")), counted)
+        if found is not None:
+            return found
+    if counted is not None:
+        return guessed_shape(counted)
+    if config.path in KNOWN:
+        return KNOWN[config.path]
+    return None if config.parameters is None else guessed_shape(config.parameters)
+
+
+def local_folder(config: ModelConfig) -> Path:
+    """The folder that a path stands for; one that does not exist for a Hub name."""
+    if config.path.startswith("embedded:"):
+        return EMBEDDED_FOLDER / config.path.removeprefix("embedded:")
+    return Path(config.path).expanduser()
+
+
+def read_shape(values: Mapping[str, Any], counted: int | None) -> ModelShape | None:
+    """The shape in a `config.json`; None where that describes something else than a decoder."""
+    text = values.get("text_config", values)
+    try:
+        return ModelShape(
+            hidden_size=text["hidden_size"],
+            layers=text["num_hidden_layers"],
+            heads=text["num_attention_heads"],
+            key_value_heads=text.get("num_key_value_heads") or text["num_attention_heads"],
+            intermediate_size=text["intermediate_size"],
+            vocabulary_size=text["vocab_size"],
+            tied=bool(values.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
+            head_size=text.get("head_dim") or 0,
+            biased=bool(text.get("attention_bias", values.get("model_type") == "qwen2")),
+            counted=counted,
+        )
+    except KeyError:
+        return None
+
+
+def guessed_shape(parameters: float) -> ModelShape:
+    """A decoder of so many parameters with the proportions of Llama 2 (width / layers = 128) and its vocabulary."""
+    width = float((WIDTH_PER_LAYER * parameters / SQUARES_PER_BLOCK) ** (1 / 3))
+    heads = max(1, round(width / 128))
+    hidden = max(heads, round(width / heads) * heads)
+    return ModelShape(
+        hidden_size=hidden,
+        layers=max(1, round(width / WIDTH_PER_LAYER)),
+        heads=heads,
+        key_value_heads=heads,
+        intermediate_size=round(8 * hidden / 3),
+        vocabulary_size=min(32000, max(256, int(parameters / hidden / 4))),
+        tied=False,
+        counted=int(parameters),
+        guessed=True,
+    )
+
+
+def _count_in_header(file: Path) -> int:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as weights:
+            names = weights.keys()
+            return sum(prod(weights.get_slice(name).get_shape()) for name in names)
+    except SafetensorError as error:
+        raise UserError(f"{file} is broken or cut short ({error}); copy or download the model again") from error

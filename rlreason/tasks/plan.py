@@ -1,0 +1,172 @@
+"""The plan task: what a composed experiment will take, before anything is downloaded or started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rlreason.config import ExperimentConfig
+from rlreason.planning.fit import Shortage
+from rlreason.planning.hardware import GIB
+from rlreason.planning.memory import KINDS
+from rlreason.planning.phases import Phase, longest_context
+from rlreason.planning.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+HOST_KINDS = ("libraries", "loading", "offloaded", "critic", "reference model", "engine", "KV cache")
+
+
+def plan(config: ExperimentConfig, console: Console) -> None:
+    """Show the plan of an experiment.
+
+    Args:
+        config: The typed configuration.
+        console: Where to print.
+
+    Raises:
+        UserError: The experiment cannot be planned; the message says why.
+    """
+    made = make_plan(config)
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    counted = "about " if made.shape.guessed else ""
+    line(
+        f"{config.algo.name} with {config.model.name} ({counted}{made.shape.parameters:,} parameters) on "
+        f"{config.data.name}, for {made.machine.words()}"
+    )
+    for batch in made.batches:
+        line(f"{batch.section}: {batch.words()}")
+    for phases, where in ((made.phases, "device"), (made.phases, "host")):
+        if any(getattr(phase, where) for phase in phases):
+            console.print(memory_table(phases, where, made))
+    for text in engine_lines(config, made):
+        line(text)
+    console.print(disk_table(made))
+    console.print(work_table(made))
+    for text in closing_lines(config, made):
+        line(text)
+
+
+def memory_table(phases: Sequence[Phase], where: str, made: Plan) -> Table:
+    """Peak memory by phase and kind, in GiB: of the fullest GPU, or of a node's main memory."""
+    there = made.machine.gpu_memory if where == "device" else made.machine.memory
+    size = f" of {there / GIB:.0f}" if there else ""
+    title = f"peak memory of the fullest GPU, GiB{size}" if where == "device" else f"main memory of a node, GiB{size}"
+    kinds = [
+        kind
+        for kind in dict.fromkeys((*HOST_KINDS[:1], *KINDS, *HOST_KINDS))
+        if any(kind in getattr(item, where) for item in phases)
+    ]
+    table = new_table(title, "kind", *(phase.name for phase in phases))
+    for kind in kinds:
+        amounts = [getattr(phase, where).get(kind, 0.0) for phase in phases]
+        if any(amount >= GIB / 2000 for amount in amounts):
+            table.add_row(kind, *(gib(amount) if amount else "" for amount in amounts))
+    table.add_section()
+    totals = [sum(getattr(phase, where).values()) for phase in phases]
+    table.add_row("together", *map(gib, totals))
+    if there:
+        table.add_row("", *("fits" if total <= 0.92 * there else verdict(total, there) for total in totals))
+    return table
+
+
+def verdict(total: float, there: float) -> str:
+    """Whether a total fits; above 92 % the libraries' own memory and fragmentation may not be left room."""
+    return "tight" if total <= there else "too much"
+
+
+def engine_lines(config: ExperimentConfig, made: Plan) -> list[str]:
+    """How much the engine can do at once."""
+    context = longest_context(config)
+    return [
+        f"the engine has room for the keys and values of {phase.cached_tokens:,.0f} tokens: "
+        f"{phase.cached_tokens / context:,.0f} of the longest contexts ({context:,} tokens) at once, "
+        f"of engine.max_sequences={config.engine.max_sequences}; more where prompts are shared"
+        for phase in made.phases
+        if phase.cached_tokens is not None
+    ]
+
+
+def disk_table(made: Plan) -> Table:
+    """Disk by purpose."""
+    table = new_table("disk, GiB", "for", "GiB")
+    for purpose, amount in made.disk.items():
+        if amount:
+            table.add_row(purpose, gib(amount))
+    table.add_section()
+    table.add_row("together", gib(sum(made.disk.values())))
+    return table
+
+
+def work_table(made: Plan) -> Table:
+    """Samples, tokens and hours of each phase, and where each figure of hours comes from."""
+    table = new_table("work", "phase", "samples", "tokens", "steps", "hours", "hours by")
+    table.columns[-1].justify = "left"
+    table.columns[-1].no_wrap = False
+    for time in made.times:
+        work = time.work
+        bound = "<= " if work.at_most else ""
+        table.add_row(
+            work.phase,
+            f"{bound}{work.samples:,}",
+            f"{bound}{work.tokens:,.0f}",
+            f"{work.steps:,}" if work.steps else "",
+            "?" if time.hours is None else f"{bound}{hours(time.hours)}",
+            time.source,
+        )
+    return table
+
+
+def closing_lines(config: ExperimentConfig, made: Plan) -> list[str]:
+    """Hours and money in all, and whether it fits."""
+    found = []
+    if made.hours is not None:
+        bound = "at most " if any(time.work.at_most for time in made.times) else ""
+        text = f"{bound}{hours(made.hours)} hours in all"
+        if made.machine.gpus:
+            used = made.hours * made.machine.gpus
+            text += f", {hours(used)} GPU-hours"
+            if config.gpu_hour_price is not None:
+                text += f", {used * config.gpu_hour_price:,.2f} at {config.gpu_hour_price:g} a GPU-hour"
+        found.append(text + "; without the engine's starts, grading and saving")
+    found += [does_not_fit(shortage) for shortage in made.short]
+    if made.change:
+        found.append(f"nearest change that fits: {made.change}")
+    elif made.short:
+        found.append(
+            "no change of micro-batch, checkpointing, sharding, engine or LoRA fits; a larger machine is needed"
+        )
+    else:
+        found.append("everything fits")
+    return found
+
+
+def does_not_fit(shortage: Shortage) -> str:
+    """What lacks how much."""
+    return f"does not fit: {shortage.words()}, and there are {gib(shortage.there)}"
+
+
+def new_table(title: str, *headings: str) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number != 0)
+    return table
+
+
+def gib(amount: float) -> str:
+    """Bytes in GiB."""
+    value = amount / GIB
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.3f}"
+
+
+def hours(amount: float) -> str:
+    """Hours with two or three digits."""
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.1f}" if amount >= 1 else f"{amount:.3f}"

@@ -1,0 +1,129 @@
+"""The plan as a user sees it: batches, work, hours by the user's own runs, money; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests_support import composed
+
+from rlreason.errors import UserError
+from rlreason.planning.batches import batch_arithmetic
+from rlreason.planning.lengths import lengths
+from rlreason.planning.measured import comparison_line, planned_and_measured
+from rlreason.planning.plan import make_plan
+from rlreason.planning.workload import workload
+
+EIGHT = ["gpus=8", "gpu_memory=80", "gpu_hour_price=2.5"]
+THIRTEEN = ["model=llama13b", "data=gsm8k", "nproc=8", "launcher=accelerate", "sharding=fsdp2"]
+
+
+def test_the_sentence_that_the_project_was_asked_for(tmp_path: Path, cold_rlreason) -> None:
+    output = cold_rlreason(tmp_path, "task=plan", *EIGHT, *THIRTEEN, "gpu_name=h100").check().output
+    for shown in ("13,015,864,320 parameters", "algo: 64 = 8 x 4 x 2", "peak memory of the fullest GPU", "KV cache",
+                  "assumed: 35% of H100 SXM's 989 TFLOP/s", "at 2.5 a GPU-hour", "everything fits"):  # fmt: skip
+        assert shown in output
+    assert not (tmp_path / "runs").exists()
+    output = (
+        cold_rlreason(tmp_path, "task=plan", "gpus=1", "gpu_memory=80", "model=llama7b", "data=gsm8k").check().output
+    )
+    assert "does not fit: about 119 GiB of GPU memory for EI training" in output
+    assert "nearest change that fits: model.lora_rank=16" in output
+
+
+def test_planning_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['rlreason', 'task=plan', 'gpus=1', 'gpu_memory=80', 'algo=ppo', 'model=llama7b']\n"
+        "from rlreason.cli import main; main()\n"
+        "print({'torch', 'transformers', 'vllm', 'datasets', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.rstrip().endswith("set()")
+
+
+def test_batch_arithmetic() -> None:
+    ppo = batch_arithmetic(
+        composed("algo=ppo", "nproc=2", "launcher=accelerate", "init=sft", "init.micro_batch_size=16")
+    )
+    # 64 questions x 4 samples, minibatches of 128 = 2 processes x 64 x 1; SFT 64 = 2 x 16 x 2.
+    assert [(item.rollouts, item.steps_per_rollouts, item.accumulation) for item in ppo] == [(256, 2, 1), (0, 0, 2)]
+    with pytest.raises(
+        UserError, match=r"algo\.minibatch_size=128; use algo\.minibatch_size=126 or 129, or 2 or 4 pro"
+    ):
+        batch_arithmetic(composed("algo=ppo", "nproc=3", "launcher=accelerate"))
+    # 64 sequences a pass are too many for a quarter of 64: each of 4 processes takes 16.
+    (spread,) = batch_arithmetic(composed("nproc=4", "launcher=accelerate"))
+    assert (spread.micro_batch, spread.accumulation) == (16, 1)
+
+
+def test_samples_and_tokens_by_hand() -> None:
+    config = composed(
+        "data=gsm8k", "model=llama7b", "algo.rounds=2", "algo.samples=4", "algo.questions=1000", "eval.k=16"
+    )
+    size = lengths(config)
+    # Four examples of question, solution and template before a question with its own.
+    assert size.prompt == pytest.approx(4 * (60.2 + 124.4 + 8) + 60.2 + 8)
+    sampled, learned, evaluated = workload(config)
+    assert (sampled.samples, sampled.tokens) == (8000, pytest.approx(8000 * 124.4))
+    # Two epochs over the solutions of one round, then of two.
+    assert (learned.samples, learned.steps) == (2 * 4000 * 3, 375)
+    assert learned.tokens == pytest.approx(24_000 * (size.prompt + 124.4))
+    # Before and after: 1,319 questions greedily and 16 times; after each round 500 and 1,319 greedily; 500 at first.
+    assert evaluated.samples == 500 + 2 * 1319 * 17 + 2 * (500 + 1319)
+
+
+def finished(folder: Path, gpus: list[str], rate: float, **model: object) -> None:
+    folder.mkdir(parents=True)
+    values = {
+        "name": folder.name,
+        "config": {
+            "model": {**vars(composed().model), **model},
+            "engine": {"tensor_parallel_size": 1},
+        },
+        "hardware": {"machine": "x86_64", "cpus": 2, "gpus": gpus},
+        "seconds": {"sample": 10.0, "train": 10.0},
+        "tokens": {"sample": 20 * rate, "train": 10 * rate, "evaluate": 0},
+    }
+    (folder / "result.json").write_text(json.dumps(values))
+
+
+def test_hours_come_from_finished_runs_on_the_same_kind_of_hardware(tmp_path: Path) -> None:
+    finished(tmp_path / "one", [], 1000.0)
+    finished(tmp_path / "two", ["NVIDIA H100 80GB HBM3"], 50_000.0)
+    (tmp_path / "three").mkdir()
+    (tmp_path / "three" / "result.json").write_text("{")
+    made = make_plan(composed("gpus=0", f"runs_dir={tmp_path}", "algo=sft"))
+    train = next(time for time in made.times if time.work.kind == "train")
+    assert train.source == "1 finished run of this model on the same kind of core"
+    # 1,000 x 10 tokens in 10 s on 2 cores.
+    assert train.hours == pytest.approx(train.work.tokens / 500 / made.machine.cores / 3600)
+    on_gpu = [f"runs_dir={tmp_path}", "gpus=1", "gpu_memory=80", "gpu_name=h100", "algo=sft", "init=scratch"]
+    made = make_plan(composed(*on_gpu, "model=llama7b", "data=gsm8k"))
+    train = next(time for time in made.times if time.work.kind == "train")
+    assert train.source == "1 finished run of a model of 0.9 million parameters, scaled by parameters"
+    assert train.hours == pytest.approx(train.work.tokens / (50_000 * 913_408 / 6_738_415_616) / 3600)
+    unknown = make_plan(composed("gpus=1", "gpu_memory=80", f"runs_dir={tmp_path / 'none'}"))
+    assert unknown.hours is None
+    assert unknown.times[0].source.startswith("unknown: no finished run on such a GPU")
+
+
+def test_planned_beside_measured() -> None:
+    compared = planned_and_measured(
+        composed("algo=sft"), {"train": 12.0}, {"train": 100_000, "sample": 0}, {"train": {"host": 2.0**31}}, set()
+    )
+    assert list(compared) == ["train"]
+    assert compared["train"]["memory_gib"][1] == 2.0
+    assert compared["train"]["tokens"][1] == 100_000
+    line = comparison_line({"train": {"memory_gib": [1.5, 2.0], "seconds": [None, 12.0], "tokens": [120_000, 100_000]}})
+    assert line == "planned -> measured: train 1.5 -> 2 GiB, ? -> 12 s, 120,000 -> 100,000 tokens"
+    assert planned_and_measured(composed("model=local", "model.path=some/where"), {}, {}, {}, set()) is None
+
+
+def test_what_cannot_be_planned() -> None:
+    with pytest.raises(UserError, match="the size of model=local is unknown"):
+        make_plan(composed("model=local", "model.path=some/where", "gpus=1", "gpu_memory=80"))
+    with pytest.raises(UserError, match=r"nproc x launcher.nodes = 4 needs as many GPUs, but there are 2"):
+        make_plan(composed("gpus=2", "gpu_memory=80", "nproc=4", "launcher=accelerate", "model.micro_batch_size=4"))
