@@ -72,6 +72,7 @@ class Run:
             ) from None
         self.journal = {record["stage"]: record for record in read_lines(folder / "journal.jsonl")}
         self._pending: dict[str, float] = {}
+        self._facts: dict[str, Any] = {}
         self._clocks: list[tuple[str, float]] = []
         self._since = time.monotonic()
 
@@ -116,13 +117,17 @@ class Run:
             if kind != "total":
                 self._pending[kind] = self._pending.get(kind, 0.0) + amount
 
+    def note(self, **facts: Any) -> None:
+        """Keep facts for the record of the stage that is committed next."""
+        self._facts |= facts
+
     def commit(self, stage: str, *, tokens: Mapping[str, int] | None = None, **facts: Any) -> dict[str, Any]:
         """Record that a stage is finished, with its cost and the facts that later stages need."""
         self._stop_clock()
         now = time.monotonic()
         seconds = {**self._pending, "total": now - self._since}
-        self._pending, self._since = {}, now
-        record = {"stage": stage, "seconds": seconds, "tokens": dict(tokens or {}), **facts}
+        record = {"stage": stage, "seconds": seconds, "tokens": dict(tokens or {}), **self._facts, **facts}
+        self._pending, self._facts, self._since = {}, {}, now
         append_line(self.folder / "journal.jsonl", record)
         self.journal[stage] = record
         return record

@@ -148,7 +148,13 @@ def _train(
     from transformers import PrinterCallback, set_seed
 
     from rlreason.algorithms.on_policy_trainer import Diverged
-    from rlreason.models.loading import free_memory, load_for_training, load_tokenizer, save_snapshot
+    from rlreason.models.loading import (
+        free_memory,
+        load_for_training,
+        load_tokenizer,
+        save_for_engine,
+        save_snapshot,
+    )
 
     config = course.config
     course.measure()
@@ -166,7 +172,7 @@ def _train(
         lambda batch, metrics: course.stages.online.record(batch, metrics, batch * config.batch_size),
     )
     loop = Loop(
-        lambda number, model: draw(number, partial(save, model)),
+        lambda number, model: draw(number, lambda folder: save_for_engine(model, tokenizer, folder, start)),
         load_for_training(start, settings.model),
         tokenizer,
         settings,

@@ -60,6 +60,9 @@ class Engine(Protocol):
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[list[Rollout]]:
         """Draw all requests, yielding rollouts as they finish, in any order."""
 
+    def score(self, token_ids: Sequence[int]) -> tuple[float, ...]:
+        """Log-probability of each token but the first given those before it, in nats, at temperature 1."""
+
     def release(self) -> None:
         """Give memory that training can use back until the next `load`."""
 
@@ -78,7 +81,9 @@ def choose(name: str) -> str:
     return name
 
 
-def start(config: EngineConfig, model_config: ModelConfig, max_model_tokens: int, seed: int) -> Engine:
+def start(
+    config: EngineConfig, model_config: ModelConfig, max_model_tokens: int, seed: int, adapter_rank: int = 0
+) -> Engine:
     """An engine for models of `model_config`, idle until its first `load`.
 
     Args:
@@ -86,11 +91,12 @@ def start(config: EngineConfig, model_config: ModelConfig, max_model_tokens: int
         model_config: Precision of the weights.
         max_model_tokens: Longest prompt plus longest completion.
         seed: Seed of the engine itself; every request brings its own.
+        adapter_rank: Rank of LoRA adapters that may be loaded on a checkpoint; 0: whole checkpoints alone.
     """
     if choose(config.name) == "vllm":
         from rlreason.engines.vllm import VLLMEngine
 
-        return VLLMEngine(config, model_config, max_model_tokens, seed)
+        return VLLMEngine(config, model_config, max_model_tokens, seed, adapter_rank)
     from rlreason.engines.transformers import TransformersEngine
 
     return TransformersEngine(config, model_config)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rlreason.config import ModelConfig
 from rlreason.errors import UserError
+from rlreason.models.probe import probe
 
 
 def bfloat16_is_fast() -> bool:
@@ -48,11 +50,37 @@ def load_for_generation(folder: Path, config: ModelConfig) -> Any:
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write weights (safetensors, LoRA merged) and tokeniser to `folder`."""
+    """Write weights (safetensors, LoRA merged), tokeniser, and what the model thinks of the probe to `folder`."""
+    scored = probe(model, tokenizer)
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    scored.save(folder)
+
+
+def save_for_engine(model: Any, tokenizer: Any, folder: Path, start: Path) -> None:
+    """Like `save_checkpoint`, but of a model with adapters these alone, as the engine has the rest.
+
+    Args:
+        model: The model, which goes on training.
+        tokenizer: Its tokeniser.
+        folder: Read by the engine at once, and of no use afterwards.
+        start: The checkpoint that the adapters were put on.
+    """
+    if not hasattr(model, "peft_config"):
+        save_checkpoint(model, tokenizer, folder)
+        return
+    scored = probe(model, tokenizer)
+    model.peft_config[model.active_adapter].base_model_name_or_path = str(start.resolve())
+    model.save_pretrained(folder, selected_adapters=[model.active_adapter], save_embedding_layers=False)
+    scored.save(folder)
+
+
+def base_of(checkpoint: Path) -> Path:
+    """The checkpoint that holds the weights: the one under the adapters of `checkpoint`, or itself if it is whole."""
+    path = checkpoint / "adapter_config.json"
+    return Path(json.loads(path.read_text())["base_model_name_or_path"]) if path.exists() else checkpoint
 
 
 def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:

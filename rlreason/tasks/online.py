@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from rlreason.algorithms import OnlineSettings
 from rlreason.algorithms.training import UpdateReport
 from rlreason.data.prompts import solution_text
+from rlreason.engines.shared_memory import folder_in_memory
+from rlreason.models.memory import parameter_count
 from rlreason.tasks.scoring import reward_function
 from rlreason.types import Asked, ScoredRollout
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from rlreason.tasks.stages import RunStages
 
 STAGE = "train-online"
+ADAPTER_SHARE = 0.5  # of the weights below them; more than adapters of any sensible rank have
 
 
 @dataclass
@@ -42,24 +45,32 @@ class RunOnline:
         stage = f"batch-{number:05d}"
         run = self.stages.run
         generation = self.stages.generation
-        policy = run.folder / "training" / stage
-        if stage not in run.journal:
-            with run.timed("sync"):
-                save(policy)
-        scored = generation.rollouts(
-            stage,
-            number,
-            policy,
-            [item.problem for item in asked],
-            samples,
-            temperature,
-            "sample",
-            reward_function(generation.config.reward, self.stages.outcome_model),
-            given={item.problem.id: item.given_ids for item in asked},
-        )
-        shutil.rmtree(policy, ignore_errors=True)
+        with folder_in_memory(self._sync_bytes(), run.folder / "training" / "sync") as folder:
+            policy = folder / stage
+            if stage not in run.journal:
+                with run.timed("sync"):
+                    save(policy)
+            scored = generation.rollouts(
+                stage,
+                number,
+                policy,
+                [item.problem for item in asked],
+                samples,
+                temperature,
+                "sample",
+                reward_function(generation.config.reward, self.stages.outcome_model),
+                given={item.problem.id: item.given_ids for item in asked},
+            )
         generation.engine.release()
         return scored
+
+    def _sync_bytes(self) -> float | None:
+        """Bytes of the weights on their way to the engine, in 4-byte floats; None where memory is no way."""
+        config = self.stages.generation.config
+        parameters = parameter_count(config.model)
+        if parameters is None or config.engine.executor == "ray":  # whose engine may be on other machines
+            return None
+        return ADAPTER_SHARE * 4 * parameters if config.model.lora_rank else 4 * parameters
 
     def train(self, work: Callable[[OnlineSettings], UpdateReport]) -> tuple[str, int]:
         """Do `work` once; why it ended early ("" if it did not), and the batches that it learned from."""

@@ -1,0 +1,105 @@
+"""Whether an engine holds the weights that it was given: the probe, scored after every load.
+
+It looks before a batch is sampled, at one text and at every checkpoint. `sampler_gap` of on-policy training looks
+afterwards, at the rollouts themselves, and so sees what happens while tokens are drawn as well. Neither replaces the
+other: a fault of the weights costs no batch here, and one of the sampling is seen there alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlreason.engines import Engine
+from rlreason.errors import UserError
+from rlreason.models.probe import Probe, mean_gap, probe, probe_of
+from rlreason.run import Run
+
+if TYPE_CHECKING:
+    from rlreason.tasks.display import Display
+
+# A checkpoint without a probe, such as a pretrained one, is scored by transformers if its files are no larger.
+CHEAP_BYTES = 2**30
+# The trainer's rounding moves the mean of the probe by 0.005 nats (docs/log.md); this is movement of the weights.
+MOVED = 0.02
+
+
+class WeightCheck:
+    """Compares what trainer and engine think of the probe.
+
+    Args:
+        limit: Mean absolute difference of log-probs that ends the run, in nats a token.
+        max_tokens: The probe is cut to what fits into the engine's context.
+    """
+
+    def __init__(self, limit: float, max_tokens: int) -> None:
+        self.limit = limit
+        self.max_tokens = max_tokens
+        self._passed: Path | None = None
+        self._earlier: tuple[Probe, tuple[float, ...]] | None = None
+        self._expected: dict[Path, Probe | None] = {}
+
+    def __call__(self, engine: Engine, policy: Path, run: Run, display: Display) -> None:
+        """Check a policy that the engine has loaded, once, and keep the difference as `probe_gap` in the run.
+
+        Raises:
+            UserError: The engine holds other weights, or broken ones.
+        """
+        if policy == self._passed:
+            return
+        expected = probe_of(policy) or self._pretrained(policy, display)
+        if expected is None:
+            self._passed = policy
+            return
+        ids = expected.token_ids[: self.max_tokens]
+        expected = Probe(ids, expected.logprobs[: len(ids) - 1])
+        found = engine.score(ids)
+        gap = mean_gap(expected.logprobs, found)
+        if not gap <= self.limit:  # a gap that is no number is no less a fault
+            raise UserError(
+                f"stale or broken weights in the engine: of {policy} it thinks otherwise than the trainer, by {gap:.3f} "
+                f"nats a token of the probe text, more than engine.probe_limit={self.limit}; the same command tries "
+                "again, and if that does not help, engine=transformers samples without this engine"
+            )
+        self._refuse_unmoved(expected, found, policy)
+        self._earlier = (expected, found)
+        self._passed = policy
+        run.note(probe_gap=gap)
+
+    def again(self) -> None:
+        """Check at the next load even if it is the same policy: the weights have been moved in between."""
+        self._passed = None
+
+    def _refuse_unmoved(self, expected: Probe, found: tuple[float, ...], policy: Path) -> None:
+        """Stale weights show before they are far from the new ones: the engine's answer is the same to the last bit."""
+        if self._earlier is None or self._earlier[0].token_ids != expected.token_ids or found != self._earlier[1]:
+            return
+        moved = mean_gap(self._earlier[0].logprobs, expected.logprobs)
+        if moved > MOVED:
+            raise UserError(
+                f"stale weights in the engine: it was given {policy} and thinks of the probe text exactly what it thought "
+                f"before, but the trainer's log-probs have moved by {moved:.3f} nats a token; the same command tries again, "
+                "and if that does not help, engine=transformers samples without this engine"
+            )
+
+    def _pretrained(self, policy: Path, display: Display) -> Probe | None:
+        """The probe as transformers scores a checkpoint that brings none; None if that is not cheap, which is said."""
+        if policy not in self._expected:
+            if sum(file.stat().st_size for file in policy.glob("*.safetensors")) > CHEAP_BYTES:
+                display.line(f"{policy} brings no probe and is too large to be scored twice: its load is not checked")
+                self._expected[policy] = None
+            else:
+                self._expected[policy] = _scored_by_transformers(policy)
+        return self._expected[policy]
+
+
+def _scored_by_transformers(checkpoint: Path) -> Probe:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from rlreason.models.loading import load_tokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
+    return probe(model, load_tokenizer(checkpoint))
