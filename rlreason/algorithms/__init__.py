@@ -73,6 +73,7 @@ class OnlineSettings:
         max_completion_tokens: Limit of a completion.
         checkpoint_seconds: Time between two resumable checkpoints.
         progress: Called with (step, total steps, loss).
+        adapters_alone: Whether the engine gets adapters alone, and not all weights with them merged.
     """
 
     scratch: Path
@@ -80,6 +81,7 @@ class OnlineSettings:
     max_completion_tokens: int
     checkpoint_seconds: float
     progress: Progress
+    adapters_alone: bool = False
 
 
 class OnlineStages(Protocol):

@@ -164,6 +164,7 @@ def _train(
     def save(model: Any, folder: Path) -> None:
         save_snapshot(model, tokenizer, folder)
 
+    below = start if settings.adapters_alone else None
     steps = config.epochs * config.batch_size // config.minibatch_size
     recorder = Recorder(settings.checkpoint_seconds, settings.progress, save_every=steps)
     watcher = _watcher(
@@ -172,7 +173,7 @@ def _train(
         lambda batch, metrics: course.stages.online.record(batch, metrics, batch * config.batch_size),
     )
     loop = Loop(
-        lambda number, model: draw(number, lambda folder: save_for_engine(model, tokenizer, folder, start)),
+        lambda number, model: draw(number, lambda folder: save_for_engine(model, tokenizer, folder, below)),
         load_for_training(start, settings.model),
         tokenizer,
         settings,

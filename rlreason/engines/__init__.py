@@ -81,6 +81,17 @@ def choose(name: str) -> str:
     return name
 
 
+def takes_adapters(config: EngineConfig) -> bool:
+    """Whether the engine gets the LoRA adapters of a policy in training alone, and not all weights merged."""
+    if config.adapters != "auto":
+        return config.adapters == "alone"
+    if choose(config.name) != "vllm":
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
 def start(
     config: EngineConfig, model_config: ModelConfig, max_model_tokens: int, seed: int, adapter_rank: int = 0
 ) -> Engine:

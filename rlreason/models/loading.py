@@ -59,20 +59,20 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
     scored.save(folder)
 
 
-def save_for_engine(model: Any, tokenizer: Any, folder: Path, start: Path) -> None:
-    """Like `save_checkpoint`, but of a model with adapters these alone, as the engine has the rest.
+def save_for_engine(model: Any, tokenizer: Any, folder: Path, below: Path | None) -> None:
+    """Like `save_snapshot`, but where the engine has the weights below the adapters of a model, these alone.
 
     Args:
         model: The model, which goes on training.
         tokenizer: Its tokeniser.
         folder: Read by the engine at once, and of no use afterwards.
-        start: The checkpoint that the adapters were put on.
+        below: The checkpoint that the adapters were put on; None: save all weights.
     """
-    if not hasattr(model, "peft_config"):
-        save_checkpoint(model, tokenizer, folder)
+    if below is None or not hasattr(model, "peft_config"):
+        save_snapshot(model, tokenizer, folder)
         return
     scored = probe(model, tokenizer)
-    model.peft_config[model.active_adapter].base_model_name_or_path = str(start.resolve())
+    model.peft_config[model.active_adapter].base_model_name_or_path = str(below.resolve())
     model.save_pretrained(folder, selected_adapters=[model.active_adapter], save_embedding_layers=False)
     scored.save(folder)
 

@@ -43,13 +43,13 @@ class SharedEngine:
         """
         if self._engine is None:
             with run.timed("start"):
-                on_policy = isinstance(self._config.algo, OnPolicyConfig)
+                adapters = isinstance(self._config.algo, OnPolicyConfig) and engines.takes_adapters(self._config.engine)
                 self._engine = engines.start(
                     self._config.engine,
                     self._config.model,
                     longest_context(self._config),
                     self._config.seed,
-                    self._config.model.lora_rank if on_policy else 0,
+                    self._config.model.lora_rank if adapters else 0,
                 )
                 with display.status("starting the engine"):
                     self._engine.load(policy)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rlreason.algorithms import OnlineSettings
 from rlreason.algorithms.training import UpdateReport
 from rlreason.data.prompts import solution_text
+from rlreason.engines import takes_adapters
 from rlreason.engines.shared_memory import folder_in_memory
 from rlreason.models.memory import parameter_count
 from rlreason.tasks.scoring import reward_function
@@ -70,7 +71,8 @@ class RunOnline:
         parameters = parameter_count(config.model)
         if parameters is None or config.engine.executor == "ray":  # whose engine may be on other machines
             return None
-        return ADAPTER_SHARE * 4 * parameters if config.model.lora_rank else 4 * parameters
+        alone = config.model.lora_rank > 0 and takes_adapters(config.engine)
+        return (ADAPTER_SHARE if alone else 1.0) * 4 * parameters
 
     def train(self, work: Callable[[OnlineSettings], UpdateReport]) -> tuple[str, int]:
         """Do `work` once; why it ended early ("" if it did not), and the batches that it learned from."""
@@ -85,6 +87,7 @@ class RunOnline:
                         config.data.max_completion_tokens,
                         config.checkpoint_seconds,
                         lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"),
+                        takes_adapters(config.engine),
                     )
                 )
             run.commit(

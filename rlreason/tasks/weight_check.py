@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 # A checkpoint without a probe, such as a pretrained one, is scored by transformers if its files are no larger.
 CHEAP_BYTES = 2**30
-# The trainer's rounding moves the mean of the probe by 0.005 nats (docs/log.md); this is movement of the weights.
+# Nats a token by which the trainer's answers must differ before they say that its weights have changed: well above what
+# merging adapters in bfloat16 changes (docs/log.md).
 MOVED = 0.02
+ADVICE = "the same command tries again; if that does not help, engine=transformers samples another way"
 
 
 class WeightCheck:
@@ -47,9 +49,10 @@ class WeightCheck:
         """
         if policy == self._passed:
             return
-        expected = probe_of(policy) or self._pretrained(policy, display)
+        trained = probe_of(policy)
+        expected = trained or self._pretrained(policy, display)
+        self._passed = policy
         if expected is None:
-            self._passed = policy
             return
         ids = expected.token_ids[: self.max_tokens]
         expected = Probe(ids, expected.logprobs[: len(ids) - 1])
@@ -57,29 +60,30 @@ class WeightCheck:
         gap = mean_gap(expected.logprobs, found)
         if not gap <= self.limit:  # a gap that is no number is no less a fault
             raise UserError(
-                f"stale or broken weights in the engine: of {policy} it thinks otherwise than the trainer, by {gap:.3f} "
-                f"nats a token of the probe text, more than engine.probe_limit={self.limit}; the same command tries "
-                "again, and if that does not help, engine=transformers samples without this engine"
+                f"stale or broken weights in the engine: its log-probs of the probe text differ from the trainer's by "
+                f"{gap:.3f} nats a token, more than engine.probe_limit={self.limit}, after loading {policy}; {ADVICE}"
             )
-        self._refuse_unmoved(expected, found, policy)
-        self._earlier = (expected, found)
-        self._passed = policy
+        if trained is not None:
+            self._refuse_unmoved(policy, expected, found)
         run.note(probe_gap=gap)
 
     def again(self) -> None:
         """Check at the next load even if it is the same policy: the weights have been moved in between."""
         self._passed = None
 
-    def _refuse_unmoved(self, expected: Probe, found: tuple[float, ...], policy: Path) -> None:
-        """Stale weights show before they are far from the new ones: the engine's answer is the same to the last bit."""
-        if self._earlier is None or self._earlier[0].token_ids != expected.token_ids or found != self._earlier[1]:
+    def _refuse_unmoved(self, policy: Path, expected: Probe, found: tuple[float, ...]) -> None:
+        """Stale weights show before the limit: the engine answers as before, to the last bit; the trainer does not.
+
+        What the trainer moves in small steps adds up, since the answers are compared with those of the last change.
+        """
+        if self._earlier is None or self._earlier[1] != found:
+            self._earlier = (expected, found)
             return
         moved = mean_gap(self._earlier[0].logprobs, expected.logprobs)
         if moved > MOVED:
             raise UserError(
-                f"stale weights in the engine: it was given {policy} and thinks of the probe text exactly what it thought "
-                f"before, but the trainer's log-probs have moved by {moved:.3f} nats a token; the same command tries again, "
-                "and if that does not help, engine=transformers samples without this engine"
+                f"stale weights in the engine: its log-probs of the probe text are what they were before it loaded "
+                f"{policy}, but the trainer's have moved by {moved:.3f} nats a token; {ADVICE}"
             )
 
     def _pretrained(self, policy: Path, display: Display) -> Probe | None:
