@@ -25,7 +25,7 @@ RUNTIME_KEYS = (
     "gpu_hour_price",
 )
 RUNTIME_SECTIONS = ("tracker", "launcher", "sharding")
-RUNTIME_FIELDS = ("engine.replicas", "engine.devices", "engine.executor", "engine.probe_limit")
+RUNTIME_FIELDS = ("engine.replicas", "engine.devices", "engine.executor", "engine.probe_limit", "engine.adapters")
 
 
 def run_name(choices: Mapping[str, str], changes: Mapping[str, Any], seed: int) -> str:

@@ -76,6 +76,7 @@ class Run:
         self.journal = {record["stage"]: record for record in read_lines(folder / "journal.jsonl")}
         self._pending: dict[str, float] = {}
         self._peaks: dict[str, dict[str, float]] = {}
+        self._facts: dict[str, Any] = {}
         self._clocks: list[tuple[str, float]] = []
         self._since = time.monotonic()
 
@@ -123,13 +124,18 @@ class Run:
             if kind != "total":
                 self._pending[kind] = self._pending.get(kind, 0.0) + amount
 
+    def note(self, **facts: Any) -> None:
+        """Keep facts for the record of the stage that is committed next."""
+        self._facts |= facts
+
     def commit(self, stage: str, *, tokens: Mapping[str, int] | None = None, **facts: Any) -> dict[str, Any]:
         """Record that a stage is finished, with its cost and the facts that later stages need."""
         self._stop_clock()
         now = time.monotonic()
         seconds = {**self._pending, "total": now - self._since}
-        record = {"stage": stage, "seconds": seconds, "tokens": dict(tokens or {}), "peaks": self._peaks, **facts}
-        self._pending, self._since, self._peaks = {}, now, {}
+        record = {"stage": stage, "seconds": seconds, "tokens": dict(tokens or {}), "peaks": self._peaks}
+        record |= {**self._facts, **facts}
+        self._pending, self._facts, self._peaks, self._since = {}, {}, {}, now
         append_line(self.folder / "journal.jsonl", record)
         self.journal[stage] = record
         return record

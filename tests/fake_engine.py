@@ -41,6 +41,10 @@ class FakeEngine:
         self.checkpoint = str(checkpoint)
         self.note(f"load {checkpoint}")
 
+    def score(self, token_ids):
+        shift = float(self.checkpoint.endswith(f"stale-in-{self.name}"))
+        return tuple(-float(token) - shift for token in token_ids[1:])
+
     def release(self):
         self.note("release")
 

@@ -72,12 +72,14 @@ class OnlineSettings:
         model: LoRA, precision and gradient checkpointing.
         max_completion_tokens: Limit of a completion.
         checkpoint_seconds: Time between two resumable checkpoints.
+        adapters_alone: Whether the engine gets adapters alone, and not all weights with them merged.
     """
 
     scratch: Path
     model: ModelConfig
     max_completion_tokens: int
     checkpoint_seconds: float
+    adapters_alone: bool = False
 
 
 class OnlineStages(Protocol):

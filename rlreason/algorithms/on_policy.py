@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +175,13 @@ def on_policy_update(
     from transformers import PrinterCallback, set_seed
 
     from rlreason.algorithms.divided_trainer import Diverged
-    from rlreason.models.loading import free_memory, load_for_training, load_tokenizer, save_snapshot
+    from rlreason.models.loading import (
+        free_memory,
+        load_for_training,
+        load_tokenizer,
+        save_for_engine,
+        save_snapshot,
+    )
 
     if course is not None:
         course.measure()
@@ -185,8 +191,12 @@ def on_policy_update(
     def save(model: Any, folder: Path) -> None:
         save_snapshot(model, tokenizer, folder)
 
+    below = start if settings.adapters_alone else None
+
     def drawn(number: int, model: Any) -> Drawn:
-        mine: Any = None if course is None else course.draw(number, partial(save, model))
+        mine: Any = None
+        if course is not None:
+            mine = course.draw(number, lambda folder: save_for_engine(model, tokenizer, folder, below))
         rollouts: Drawn = distributed.shared(mine)
         return rollouts
 

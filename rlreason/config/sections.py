@@ -138,6 +138,10 @@ class EngineConfig:
     probe_limit: float = documented(
         "mean |log-prob of trainer - log-prob of engine| of a fixed text after new weights, in nats, that ends the run"
     )
+    adapters: str = documented(
+        "what an engine gets of a policy in training with LoRA: alone (the adapters), merged (all weights), or "
+        "auto: alone for vLLM on a GPU; on a CPU its LoRA kernels cost more than they save"
+    )
 
     def __post_init__(self) -> None:
         one_of("engine.name", self.name, ("auto", "vllm", "transformers"))
@@ -149,6 +153,7 @@ class EngineConfig:
         )
         require(self.replicas >= 1, f"engine.replicas={self.replicas} must be at least 1")
         one_of("engine.executor", self.executor, ("auto", "mp", "ray"))
+        one_of("engine.adapters", self.adapters, ("auto", "alone", "merged"))
         require(self.probe_limit > 0, f"engine.probe_limit={self.probe_limit} must be above 0")
         if self.devices is not None:
             require(

@@ -67,6 +67,9 @@ class Engine(Protocol):
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[list[Rollout]]:
         """Draw all requests, yielding rollouts as they finish, in any order."""
 
+    def score(self, token_ids: Sequence[int]) -> tuple[float, ...]:
+        """Log-probability of each token but the first given those before it, in nats, at temperature 1."""
+
     def release(self) -> None:
         """Give memory that training can use back until the next `load`."""
 
@@ -93,11 +96,23 @@ def choose(name: str) -> str:
     return name
 
 
+def takes_adapters(config: EngineConfig) -> bool:
+    """Whether the engine gets the LoRA adapters of a policy in training alone, and not all weights merged."""
+    if config.adapters != "auto":
+        return config.adapters == "alone"
+    if choose(config.name) != "vllm":
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
 def start(
     config: EngineConfig,
     model_config: ModelConfig,
     max_model_tokens: int,
     seed: int,
+    adapter_rank: int = 0,
     report: Callable[[str], None] | None = None,
 ) -> Engine:
     """An engine for models of `model_config`, idle until its first `load`.
@@ -110,6 +125,7 @@ def start(
         model_config: Precision of the weights.
         max_model_tokens: Longest prompt plus longest completion.
         seed: Seed of the engine itself; every request brings its own.
+        adapter_rank: Rank of LoRA adapters that may be loaded on a checkpoint; 0: whole checkpoints alone.
         report: Called with one line about each replica that is lost; None: a logged warning.
 
     Raises:
@@ -119,7 +135,7 @@ def start(
     if config.executor == "ray" and importlib.util.find_spec("ray") is None:
         raise UserError("engine.executor=ray: Ray is not installed; run `pip install 'rlreason[ray]'`")
     if config.replicas == 1 and config.devices is None and int(os.environ.get("WORLD_SIZE", "1")) <= 1:
-        return in_this_process(name, config, model_config, max_model_tokens, seed)
+        return in_this_process(name, config, model_config, max_model_tokens, seed, adapter_rank)
     if name == "transformers" and config.replicas > 1:
         raise UserError(
             f"engine.replicas={config.replicas}: transformers draws a whole batch from one random state, so samples "
@@ -136,18 +152,18 @@ def start(
         visible = visible if torch.cuda.is_available() else []
     where = places(config, cores(), visible)
     alone = [replace(config, replicas=1, devices=None, memory_share=place.memory_share) for place in where]
-    builds = [partial(in_this_process, name, one, model_config, max_model_tokens, seed) for one in alone]
+    builds = [partial(in_this_process, name, one, model_config, max_model_tokens, seed, adapter_rank) for one in alone]
     return Replicas(builds, where, config.max_sequences if name == "vllm" else None, report)
 
 
 def in_this_process(
-    name: str, config: EngineConfig, model_config: ModelConfig, max_model_tokens: int, seed: int
+    name: str, config: EngineConfig, model_config: ModelConfig, max_model_tokens: int, seed: int, adapter_rank: int
 ) -> Engine:
     """One copy of the engine `name`, in this process; arguments as those of `start`."""
     if name == "vllm":
         from rlreason.engines.vllm import VLLMEngine
 
-        return VLLMEngine(config, model_config, max_model_tokens, seed)
+        return VLLMEngine(config, model_config, max_model_tokens, seed, adapter_rank)
     from rlreason.engines.transformers import TransformersEngine
 
     return TransformersEngine(config, model_config)

@@ -26,6 +26,9 @@ from rlreason.types import Rollout
 
 SECONDS_BETWEEN_LOOKS = 1.0  # at whether a process lives whose connection says nothing
 
+# Nats a token by which replicas with the same weights may differ: other batches, other kernels.
+ROUNDING = 0.02
+
 log = logging.getLogger(__name__)
 
 
@@ -86,6 +89,23 @@ class Replicas:
         """Give memory back, as each engine does."""
         if self._living:
             self.call("release")
+
+    def score(self, token_ids: Sequence[int]) -> tuple[float, ...]:
+        """Log-probability of each token but the first given those before it, in nats, at temperature 1.
+
+        Raises:
+            UserError: The replicas do not agree, and so do not hold the same weights.
+        """
+        first, *others = self.call("score", tuple(token_ids))
+        for other in others:
+            gap = sum(abs(one - two) for one, two in zip(first, other, strict=True)) / max(1, len(first))
+            if not gap <= ROUNDING:
+                raise UserError(
+                    f"stale or broken weights in a replica of the engine: two of them differ by {gap:.3f} nats a "
+                    "token of the probe text; the same command tries again"
+                )
+        scores: tuple[float, ...] = first
+        return scores
 
     def call(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of the engine of every living replica at the same time.

@@ -33,13 +33,24 @@ class TransformersEngine:
             return
         import torch
 
-        from rlreason.models.loading import load_for_generation, load_tokenizer
+        from rlreason.models.loading import base_of, load_for_generation, load_tokenizer
 
-        self.tokenizer = load_tokenizer(checkpoint)
+        base = base_of(checkpoint)
+        self.tokenizer = load_tokenizer(base)
         self.tokenizer.padding_side = "left"
-        self.model = load_for_generation(checkpoint, self.model_config)
+        self.model = load_for_generation(base, self.model_config)
+        if base != checkpoint:
+            from peft import PeftModel
+
+            self.model = PeftModel.from_pretrained(self.model, str(checkpoint)).merge_and_unload()
         self.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self.loaded = checkpoint
+
+    def score(self, token_ids: Sequence[int]) -> tuple[float, ...]:
+        """Log-probability of each token but the first given those before it, in nats, at temperature 1."""
+        from rlreason.models.probe import sequence_logprobs
+
+        return sequence_logprobs(self.model, token_ids)
 
     def release(self) -> None:
         """Drop the model; the next `load` reads it again."""

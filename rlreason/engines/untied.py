@@ -18,6 +18,14 @@ INDEX = "model.safetensors.index.json"
 OUTPUT_LAYER = "lm_head.weight"
 
 
+def matrix_bytes(checkpoint: Path) -> int:
+    """Size of one matrix of the vocabulary in 4-byte floats: the most that a view adds to its checkpoint."""
+    from transformers import AutoConfig
+
+    shape = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).get_text_config()
+    return int(4 * shape.vocab_size * shape.hidden_size)
+
+
 def untied_view(checkpoint: Path, folder: Path) -> Path:
     """A folder that loads like `checkpoint` with an output layer of its own.
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rlreason.config import EngineConfig, ModelConfig
 from rlreason.engines import Feed, SampleRequest, SamplingSettings
-from rlreason.engines.untied import untied_view
+from rlreason.engines.shared_memory import folder_in_memory
+from rlreason.engines.untied import matrix_bytes, untied_view
 from rlreason.errors import UserError
 from rlreason.types import Rollout
 
@@ -28,39 +28,74 @@ NEVER = -100.0  # vLLM's lowest logit bias
 class VLLMEngine:
     """A vLLM engine that starts with its first checkpoint and then swaps weights in place."""
 
-    def __init__(self, config: EngineConfig, model_config: ModelConfig, max_model_tokens: int, seed: int) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_config: ModelConfig,
+        max_model_tokens: int,
+        seed: int,
+        adapter_rank: int = 0,
+    ) -> None:
         self.config = config
         self.model_config = model_config
         self.max_model_tokens = max_model_tokens
         self.seed = seed
+        self.adapter_rank = adapter_rank
         self.loaded: Path | None = None
         self.vocabulary_size = 0
         self.asleep = False
         self.llm: Any = None
-        self._views = tempfile.TemporaryDirectory(prefix="rlreason-")
-        self._loads = 0
+        self.adapters: Any = None  # vLLM's LoRARequest for those of `loaded`, where it is no whole checkpoint
+        self._base: Path | None = None
+        self._adapters_loaded = 0
 
     def load(self, checkpoint: Path) -> None:
-        """Start on `checkpoint`, or put its weights in the place of the current ones and forget cached prefixes."""
+        """Start on `checkpoint`, or put its weights in the place of the current ones and forget cached prefixes.
+
+        Of a folder with LoRA adapters these alone are read where the weights below them are here already.
+        """
         if self.asleep:
             self.llm.wake_up()
             self.asleep = False
         if checkpoint == self.loaded:
             return
-        self._loads += 1
-        view = untied_view(checkpoint, Path(self._views.name) / str(self._loads))
+        from rlreason.models.loading import base_of
+
+        base = base_of(checkpoint)
+        self.loaded = None  # a load that fails half way leaves nothing to rely on
+        if base != self._base:
+            self._load_weights(base)
+        self._load_adapters(None if base == checkpoint else checkpoint)
+        self.llm.reset_prefix_cache()
+        self.loaded = checkpoint
+
+    def _load_weights(self, checkpoint: Path) -> None:
+        self._base = None
         size = _vocabulary_size(checkpoint)
         if self.llm is not None and size != self.vocabulary_size:
             self._stop()  # tokens were added: the weights no longer fit into the place of the old ones
-        if self.llm is None:
-            self.llm = self._start(view)
-            self.vocabulary_size = size
-        else:
-            self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(view)})
-            self.llm.reset_prefix_cache()
-        if view != checkpoint:
-            shutil.rmtree(view)
-        self.loaded = checkpoint
+        elsewhere = Path(tempfile.gettempdir()) / f"rlreason-{os.getpid()}"
+        with folder_in_memory(matrix_bytes(checkpoint), elsewhere) as folder:
+            view = untied_view(checkpoint, folder / "view")
+            if self.llm is None:
+                self.llm = self._start(view)
+                self.vocabulary_size = size
+            else:
+                self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(view)})
+        self._base = checkpoint
+
+    def _load_adapters(self, folder: Path | None) -> None:
+        """Put adapters in the place of the current ones; None: none."""
+        from vllm.lora.request import LoRARequest
+
+        if self.adapters is not None:
+            self.llm.llm_engine.remove_lora(self.adapters.lora_int_id)
+            self.adapters = None
+        if folder is not None:
+            self._adapters_loaded += 1  # one that is known by its number is not read again
+            adapters = LoRARequest(f"adapters-{self._adapters_loaded}", self._adapters_loaded, str(folder))
+            self.llm.llm_engine.add_lora(adapters)
+            self.adapters = adapters
 
     def release(self) -> None:
         """Move weights off the GPU and drop the KV cache; on a CPU there is nothing to gain."""
@@ -84,7 +119,7 @@ class VLLMEngine:
             while (new := feed(len(pending))) is not None:
                 for request in new:
                     prompt = {"prompt_token_ids": list(request.prompt_ids)}
-                    engine.add_request(str(count), prompt, _parameters(request, settings))
+                    engine.add_request(str(count), prompt, _parameters(request, settings), lora_request=self.adapters)
                     pending[str(count)] = request
                     count += 1
                 finished = [output for output in engine.step() if output.finished]
@@ -93,6 +128,25 @@ class VLLMEngine:
         finally:
             if pending:
                 engine.abort_request(list(pending))
+
+    def score(self, token_ids: Sequence[int]) -> tuple[float, ...]:
+        """Log-probability of each token but the first given those before it, in nats, at temperature 1.
+
+        vLLM computes a prompt whole when its log-probs are asked for, whatever prefixes are cached.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        engine = self.llm.llm_engine
+        parameters = SamplingParams(
+            temperature=0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        engine.add_request("score", {"prompt_token_ids": list(token_ids)}, parameters, lora_request=self.adapters)
+        finished: list[Any] = []
+        while not finished:
+            finished = [output for output in engine.step() if output.finished]
+        positions = zip(finished[0].prompt_logprobs[1:], token_ids[1:], strict=True)
+        return tuple(position[token].logprob for position, token in positions)
 
     def _rollout(self, request: SampleRequest, output: Any) -> Rollout:
         completion = output.outputs[0]
@@ -122,7 +176,7 @@ class VLLMEngine:
         from rlreason.models.loading import free_memory
 
         self.llm.llm_engine.engine_core.shutdown()
-        self.llm = None
+        self.llm = self.adapters = None
         free_memory()
 
     def _start(self, checkpoint: Path) -> Any:
@@ -149,6 +203,7 @@ class VLLMEngine:
                 use_tqdm_on_load=False,
                 tensor_parallel_size=self.config.tensor_parallel_size,
                 distributed_executor_backend=None if self.config.executor == "auto" else self.config.executor,
+                **self._adapter_arguments(),
                 **device_arguments,
             )
         except ValueError as error:
@@ -157,6 +212,19 @@ class VLLMEngine:
                 f"vLLM cannot start on {checkpoint}: {reason}; lower engine.max_sequences or "
                 "data.max_completion_tokens, or raise engine.memory_share"
             ) from error
+
+    def _adapter_arguments(self) -> dict[str, Any]:
+        if self.adapter_rank == 0:
+            return {}
+        from vllm.config.lora import MaxLoRARanks
+
+        allowed = [rank for rank in get_args(MaxLoRARanks) if rank >= self.adapter_rank]
+        if not allowed:
+            raise UserError(
+                f"model.lora_rank={self.adapter_rank} is more than vLLM can hold; lower it to "
+                f"{max(get_args(MaxLoRARanks))}, or use engine=transformers"
+            )
+        return {"enable_lora": True, "max_lora_rank": min(allowed), "max_loras": 1}
 
     def _cuda_arguments(self) -> dict[str, Any]:
         import torch

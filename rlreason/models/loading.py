@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rlreason.config import ModelConfig
 from rlreason.errors import UserError
+from rlreason.models.probe import probe
 
 ADAPTER = "adapter"  # folder of the LoRA adapters inside a checkpoint, whose own weights have them merged
 
@@ -50,7 +52,9 @@ def load_for_generation(folder: Path, config: ModelConfig) -> Any:
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write weights (safetensors, LoRA merged) and tokeniser to `folder`, and LoRA adapters to `folder`/adapter too.
+    """Write weights (safetensors, LoRA merged), tokeniser, and what the model thinks of the probe to `folder`.
+
+    LoRA adapters are kept in `folder`/adapter as well.
 
     Of several processes, which all have to call it where the model is split over them, rank 0 writes.
     """
@@ -59,11 +63,37 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
     model = whole(model)
     if model is None:
         return
+    scored = probe(model, tokenizer)
     if hasattr(model, "merge_and_unload"):
         save_adapter(model, folder / ADAPTER)
         model = model.merge_and_unload()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    scored.save(folder)
+
+
+def save_for_engine(model: Any, tokenizer: Any, folder: Path, below: Path | None) -> None:
+    """Like `save_snapshot`, but where the engine has the weights below the adapters of a model, these alone.
+
+    Args:
+        model: The model, which goes on training.
+        tokenizer: Its tokeniser.
+        folder: Read by the engine at once, and of no use afterwards.
+        below: The checkpoint that the adapters were put on; None: save all weights.
+    """
+    if below is None or not hasattr(model, "peft_config"):
+        save_snapshot(model, tokenizer, folder)
+        return
+    scored = probe(model, tokenizer)
+    model.peft_config[model.active_adapter].base_model_name_or_path = str(below.resolve())
+    model.save_pretrained(folder, selected_adapters=[model.active_adapter], save_embedding_layers=False)
+    scored.save(folder)
+
+
+def base_of(checkpoint: Path) -> Path:
+    """The checkpoint that holds the weights: the one under the adapters of `checkpoint`, or itself if it is whole."""
+    path = checkpoint / "adapter_config.json"
+    return Path(json.loads(path.read_text())["base_model_name_or_path"]) if path.exists() else checkpoint
 
 
 def save_adapter(model: Any, folder: Path) -> None:

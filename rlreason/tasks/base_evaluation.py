@@ -118,7 +118,7 @@ def base_rollouts(
         take(cache.rollouts / f"{stage}.parquet", run.rollouts)
     run.add_costs({kind: spent - earlier.get(kind, 0.0) for kind, spent in cache.totals("seconds").items()})
     record = cache.journal[stage]
-    facts = {fact: record[fact] for fact in ("rollouts", "cut_at_limit")}
+    facts = {fact: record[fact] for fact in ("rollouts", "cut_at_limit", "probe_gap") if fact in record}
     run.commit(stage, tokens={} if cached else record["tokens"], cached=cached, **facts)
     return rollouts
 

@@ -138,6 +138,7 @@ def write_result(stages: RunStages, model: ResolvedModel, too_long: Sequence[str
         **facts,
         "rollouts": {stage: record["rollouts"] for stage, record in journal if "rollouts" in record},
         "prompts_too_long": len(too_long),
+        "probe_gaps": {stage: record["probe_gap"] for stage, record in journal if "probe_gap" in record},
         "cut_at_limit": {stage: record["cut_at_limit"] for stage, record in journal if "cut_at_limit" in record},
         "seconds": {kind: round(seconds.get(kind, 0.0), 3) for kind in KINDS},
         "tokens": {kind: int(tokens.get(kind, 0)) for kind in ("sample", "train", "evaluate")},

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rlreason import engines, store
-from rlreason.config import ExperimentConfig
+from rlreason.config import ExperimentConfig, OnPolicyConfig
 from rlreason.engines import Engine, SampleRequest, SamplingSettings
+from rlreason.engines.shared_memory import is_in_memory
 from rlreason.engines.stepwise import sample_stepwise
 from rlreason.grading import extract_answer, grade, states_final_answer
 from rlreason.models.return_condition import condition_of
@@ -20,6 +21,7 @@ from rlreason.run import Run
 from rlreason.steps import StepSplitter
 from rlreason.tasks.common import longest_context
 from rlreason.tasks.display import Display
+from rlreason.tasks.weight_check import WeightCheck
 from rlreason.types import GradedRollout, Problem, Prompt, Rollout, ScoredRollout
 
 GREEDY_SEED = -1
@@ -31,28 +33,37 @@ class SharedEngine:
     def __init__(self, config: ExperimentConfig, engine: Engine | None = None) -> None:
         self._config = config
         self._engine = engine
+        self._check = WeightCheck(config.engine.probe_limit, longest_context(config) - 1)
 
     def loaded(self, policy: Path, run: Run, display: Display) -> Engine:
-        """The engine with the weights of `policy`."""
+        """The engine with the weights of `policy`, as the probe has shown.
+
+        Raises:
+            UserError: The engine holds other weights.
+        """
         if self._engine is None:
             with run.timed("start"):
+                adapters = isinstance(self._config.algo, OnPolicyConfig) and engines.takes_adapters(self._config.engine)
                 self._engine = engines.start(
                     self._config.engine,
                     self._config.model,
                     longest_context(self._config),
                     self._config.seed,
+                    self._config.model.lora_rank if adapters else 0,
                     display.line,
                 )
                 with display.status("starting the engine"):
                     self._engine.load(policy)
         with run.timed("sync"):
             self._engine.load(policy)
+            self._check(self._engine, policy, run, display)
         return self._engine
 
     def release(self) -> None:
         """Make room for training."""
         if self._engine is not None:
             self._engine.release()
+            self._check.again()
 
 
 @dataclass
@@ -244,8 +255,8 @@ class Generation:
 
     def name_of(self, policy: Path) -> str:
         """The round that made a checkpoint, the batch that a policy of on-policy training samples, or "init"."""
-        own = (self.run.folder / "checkpoints", self.run.folder / "training")
-        return policy.name if policy.parent in own else "init"
+        own = (self.run.folder / "checkpoints", self.run.folder / "training" / "sync")
+        return policy.name if policy.parent in own or is_in_memory(policy.parent) else "init"
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 from rlreason.algorithms import OnlineSettings
 from rlreason.algorithms.training import Progress, UpdateReport
 from rlreason.data.prompts import solution_text
+from rlreason.engines import takes_adapters
+from rlreason.engines.shared_memory import folder_in_memory
+from rlreason.planning.shape import model_shape
 from rlreason.tasks.scoring import reward_function
 from rlreason.types import Asked, ScoredRollout
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from rlreason.tasks.stages import RunStages
 
 STAGE = "train-online"
+ADAPTER_SHARE = 0.5  # of the weights below them; more than adapters of any sensible rank have
 
 
 @dataclass
@@ -42,24 +46,33 @@ class RunOnline:
         stage = f"batch-{number:05d}"
         run = self.stages.run
         generation = self.stages.generation
-        policy = run.folder / "training" / stage
-        if stage not in run.journal:
-            with run.timed("sync"):
-                save(policy)
-        scored = generation.rollouts(
-            stage,
-            number,
-            policy,
-            [item.problem for item in asked],
-            samples,
-            temperature,
-            "sample",
-            reward_function(generation.config.reward, self.stages.outcome_model),
-            given={item.problem.id: item.given_ids for item in asked},
-        )
-        shutil.rmtree(policy, ignore_errors=True)
+        with folder_in_memory(self._sync_bytes(), run.folder / "training" / "sync") as folder:
+            policy = folder / stage
+            if stage not in run.journal:
+                with run.timed("sync"):
+                    save(policy)
+            scored = generation.rollouts(
+                stage,
+                number,
+                policy,
+                [item.problem for item in asked],
+                samples,
+                temperature,
+                "sample",
+                reward_function(generation.config.reward, self.stages.outcome_model),
+                given={item.problem.id: item.given_ids for item in asked},
+            )
         generation.engine.release()
         return scored
+
+    def _sync_bytes(self) -> float | None:
+        """Bytes of the weights on their way to the engine, in 4-byte floats; None where memory is no way."""
+        config = self.stages.generation.config
+        shape = model_shape(config.model)
+        if shape is None or config.engine.executor == "ray":  # whose engine may be on other machines
+            return None
+        alone = config.model.lora_rank > 0 and takes_adapters(config.engine)
+        return (ADAPTER_SHARE if alone else 1.0) * 4 * shape.parameters
 
     def train(self, work: Callable[[OnlineSettings, Progress], UpdateReport]) -> tuple[str, int]:
         """Do `work` once; why it ended early ("" if it did not), and the batches that it learned from."""
@@ -73,6 +86,7 @@ class RunOnline:
                         config.model,
                         config.data.max_completion_tokens,
                         config.checkpoint_seconds,
+                        takes_adapters(config.engine),
                     ),
                     lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"),
                 )

@@ -146,6 +146,15 @@ def test_when_all_are_gone_the_reason_is_said(started):
     assert in_order(sampled(engine)) == expected()
 
 
+def test_replicas_with_other_weights_than_each_other_are_found(started):
+    engine = started()
+    engine.load(FIRST)
+    assert engine.score((3, 5, 8)) == (-5.0, -8.0)
+    engine.load(Path("stale-in-1"))
+    with pytest.raises(UserError, match=r"stale or broken weights .* differ by 1\.000 nats"):
+        engine.score((3, 5, 8))
+
+
 @pytest.mark.parametrize("name", ["broken-for-0", "deadly-for-0"])
 def test_the_others_go_on_when_one_cannot_load(started, name):
     engine = started()

@@ -7,6 +7,7 @@ import pytest
 from tests_support import BATCHES, JUDGE, LABORATORY, assert_same, journal
 from wandb_file import assert_tracked
 
+from rlreason.engines.shared_memory import MEMORY, PREFIX
 from rlreason.models.embedded import EMBEDDED_FOLDER
 from rlreason.models.loading import load_tokenizer
 
@@ -58,6 +59,9 @@ def test_ppo_reports_what_everyone_looks_at(whole):
         f"batch-0000{number}": 8 for number in (1, 2, 3)
     }
     assert result["tokens"]["train"] > 0
+    batches = {f"batch-0000{number}" for number in (1, 2, 3)}
+    assert batches | {"validation-round-1"} <= set(result["probe_gaps"]), "every load of new weights is checked"
+    assert all(gap < 0.05 for gap in result["probe_gaps"].values())
     assert set(pd.read_parquet(whole / "rollouts/batch-00002.parquet")["checkpoint"]) == {"batch-00002"}
     by_batch = [line for line in metrics(whole) if line["stage"].startswith("batch-")]
     assert [line["samples_seen"] for line in by_batch] == [8, 16, 24]
@@ -82,6 +86,7 @@ def test_killed_anywhere_ppo_continues_with_every_sample_counted_once(rlreason, 
     assert ours == theirs
     assert_same(run, whole)
     assert not (run / "training").exists()
+    assert not list(MEMORY.glob(f"{PREFIX}*")), "weights in shared memory"
 
 
 def test_ppo_with_a_separate_critic_from_the_outcome_model(rlreason, tmp_path):
@@ -93,9 +98,9 @@ def test_ppo_with_a_separate_critic_from_the_outcome_model(rlreason, tmp_path):
 
 def test_ppo_with_adapters_and_dense_rewards(rlreason, tmp_path):
     extra = ["reward=dense", "model.lora_rank=4", "algo.kl_coefficient=0.1", "algo.truncated=mask"]
-    rlreason(tmp_path, *PPO, *extra, "name=run").check()
+    rlreason(tmp_path, *PPO, *extra, "engine.adapters=alone", "name=run").check()
     lines = [line for line in metrics(tmp_path / "runs/run") if line["stage"].startswith("batch-")]
-    assert all(line["train/sampler_gap"] < 0.05 for line in lines), "merged adapters are what the sampler has"
+    assert all(line["train/sampler_gap"] < 0.05 for line in lines), "the sampler has the adapters"
 
 
 def test_solutions_start_from_the_reference_solution_and_its_tokens_are_not_learned(rlreason, tmp_path):
@@ -128,6 +133,14 @@ def test_a_sampler_that_disagrees_ends_the_run_with_a_verdict(rlreason, tmp_path
     result = json.loads((tmp_path / "runs/run/result.json").read_text())
     assert result["verdict"].startswith("ended in batch 1 of 3")
     assert result["evaluations"][-1]["metrics"]["maj@1"] == result["evaluations"][0]["metrics"]["maj@1"]
+
+
+def test_an_engine_with_other_weights_ends_the_run_in_one_line(rlreason, tmp_path):
+    done = rlreason(tmp_path, *PPO, "engine.probe_limit=1e-12", "name=run")
+    assert done.code == 2
+    assert "stale or broken weights in the engine" in done.output
+    assert "engine.probe_limit=1e-12" in done.output
+    assert "Traceback" not in done.output
 
 
 @pytest.mark.parametrize(
