@@ -9,7 +9,7 @@ from typing import Any
 
 from rlreason.config import ModelConfig
 from rlreason.errors import UserError
-from rlreason.models.probe import probe
+from rlreason.models.probe import Probe, probe
 
 ADAPTER = "adapter"  # folder of the LoRA adapters inside a checkpoint, whose own weights have them merged
 
@@ -54,16 +54,17 @@ def load_for_generation(folder: Path, config: ModelConfig) -> Any:
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write weights (safetensors, LoRA merged), tokeniser, and what the model thinks of the probe to `folder`.
 
-    LoRA adapters are kept in `folder`/adapter as well.
-
-    Of several processes, which all have to call it where the model is split over them, rank 0 writes.
+    LoRA adapters are kept in `folder`/adapter as well. Of several processes, which all have to call it, rank 0 writes.
     """
     from rlreason.models.sharding import whole
 
-    model = whole(model)
-    if model is None:
-        return
-    scored = probe(model, tokenizer)
+    scored = probe(model, tokenizer)  # of the model as it is trained: a copy made whole can be saved, not asked
+    plain = whole(model)
+    if plain is not None:
+        _write(plain, tokenizer, scored, folder)
+
+
+def _write(model: Any, tokenizer: Any, scored: Probe, folder: Path) -> None:
     if hasattr(model, "merge_and_unload"):
         save_adapter(model, folder / ADAPTER)
         model = model.merge_and_unload()
@@ -109,13 +110,14 @@ def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:
 
     from rlreason.models.sharding import whole
 
+    scored = probe(model, tokenizer)
     plain = whole(model)
     if plain is None:
         return
     merges = plain is model and hasattr(model, "merge_and_unload")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    save_checkpoint(copy.deepcopy(plain) if merges else plain, tokenizer, partial)
+    _write(copy.deepcopy(plain) if merges else plain, tokenizer, scored, partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
