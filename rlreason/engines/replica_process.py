@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rlreason.engines import Engine
 from rlreason.engines.places import Place, environment
-from rlreason.engines.replica_worker import SECONDS_TO_STOP, Begin, Failed, Message, Reply, Stop
+from rlreason.engines.replica_worker import SECONDS_TO_STOP, Begin, Failed, Message, Reply, Stop, kill_group
 
 PROGRAM = "import sys; from rlreason.engines.replica_worker import main; main(*map(int, sys.argv[1:]))"
 SECONDS_TO_DIE = 2.0
@@ -87,8 +87,7 @@ class ReplicaProcess:
         """Wait for the end of the process for some seconds, then kill it and what it has started; how it ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        kill_group(self.process.pid)
         code = self.process.wait()
         self.connection.close()
         names = {number.value: number.name for number in signal.Signals}

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+import psutil
+
 from rlreason.engines import Engine, FedEngine, Feed, SampleRequest, SamplingSettings
 from rlreason.errors import UserError
 from rlreason.types import Rollout
@@ -116,7 +118,7 @@ def main(descriptor: int, parent: int, from_main_thread: bool) -> None:
         parent: Process id of the process that started this one.
         from_main_thread: Whether its main thread did.
     """
-    signal.signal(signal.SIGTERM, _kill_group)
+    signal.signal(signal.SIGTERM, _end)
     if from_main_thread:  # the signal comes when the thread ends that started this process, not the process
         ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
         if os.getppid() != parent:
@@ -134,9 +136,24 @@ def main(descriptor: int, parent: int, from_main_thread: bool) -> None:
     os._exit(0)
 
 
-def _kill_group(*_: object) -> None:
-    """End this process and what the engine has started; it leads a group of its own (replica_process.py)."""
-    os.killpg(0, signal.SIGKILL)
+def kill_group(leader: int) -> None:
+    """Kill the process `leader` and what it has started, the calling process last if it is one of them.
+
+    The resource tracker of multiprocessing is let live: it removes the shared memory of the others, then ends itself.
+    """
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.Error):
+            if os.getpgid(process.pid) == leader and "resource_tracker" not in " ".join(process.cmdline()):
+                members.append(process)
+    for process in sorted(members, key=lambda process: process.pid == os.getpid()):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def _end(*_: object) -> None:
+    """End this process, which leads a group of its own (replica_process.py), and what the engine has started."""
+    kill_group(os.getpid())
 
 
 class Worker:
@@ -179,7 +196,7 @@ class Worker:
             self._inbox.put(message)
             time.sleep(SECONDS_TO_STOP)
         finally:  # without a message to stop, the other side is gone
-            _kill_group()
+            _end()
 
     def _made(self) -> Engine:
         if self._engine is None:
