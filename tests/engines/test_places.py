@@ -16,6 +16,7 @@ SETTINGS = {
     "devices": None,
     "executor": "auto",
     "probe_limit": 0.1,
+    "adapters": "auto",
 }
 GPUS = ["0", "1", "2", "3"]
 

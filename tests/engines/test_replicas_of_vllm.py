@@ -20,7 +20,7 @@ def pair():
     pytest.importorskip("vllm")
     config = composed("engine=vllm", "engine.replicas=2", "engine.max_sequences=16", "engine.memory_share=0.2")
     lines = []
-    engine = engines.start(config.engine, config.model, 120, 0, lines.append)
+    engine = engines.start(config.engine, config.model, 120, 0, report=lines.append)
     engine.load(TINY)
     engine.lines = lines
     yield engine
