@@ -17,6 +17,7 @@ from rlreason.engines.shared_memory import MEMORY, PREFIX
 from rlreason.errors import UserError
 from rlreason.models.loading import save_for_engine, save_snapshot
 from rlreason.models.probe import probe_of
+from rlreason.run import held
 from rlreason.tasks.weight_check import WeightCheck
 
 embedded, folder, engine_name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -183,12 +184,11 @@ def silent_engine(engine):
 
 
 def main():
-    before = set(MEMORY.glob(f"{PREFIX}*"))
     engine = check_whole_checkpoints()
     if engine_name == "vllm":
         engine._stop()  # two would share the memory
     check_adapters()
-    assert not set(MEMORY.glob(f"{PREFIX}*")) - before
+    assert all(held(folder) for folder in MEMORY.glob(f"{PREFIX}*")), "weights of nobody in shared memory"
     print("all checks passed")
 
 
