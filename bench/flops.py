@@ -5,16 +5,7 @@ After Chowdhery et al. 2022 (PaLM, arXiv 2204.02311, appendix B): recomputed act
 
 from typing import Any
 
-# Dense bfloat16 FLOP/s by the name that CUDA gives, from NVIDIA's data sheets. Where a sheet states the figure with
-# sparsity only, half of it.
-PEAKS = {
-    "NVIDIA A100-SXM4-40GB": (312e12, "NVIDIA A100 data sheet: 312 TFLOPS"),
-    "NVIDIA A100-SXM4-80GB": (312e12, "NVIDIA A100 data sheet: 312 TFLOPS"),
-    "NVIDIA A100 80GB PCIe": (312e12, "NVIDIA A100 data sheet: 312 TFLOPS"),
-    "NVIDIA H100 80GB HBM3": (989.5e12, "NVIDIA H100 data sheet, SXM: 1,979 TFLOPS with sparsity"),
-    "NVIDIA H100 PCIe": (756.5e12, "NVIDIA H100 data sheet, PCIe: 1,513 TFLOPS with sparsity"),
-    "NVIDIA H200": (989.5e12, "NVIDIA H200 data sheet, SXM: 1,979 TFLOPS with sparsity"),
-}
+from rlreason.planning.rates import gpu_kind
 
 
 def training_flops_per_token(parameters: int, layers: int, width: int, length: int, lora: bool) -> float:
@@ -36,7 +27,8 @@ def training_flops_per_token(parameters: int, layers: int, width: int, length: i
 
 def peak(device: str) -> tuple[float, str] | None:
     """Dense bfloat16 FLOP/s of a GPU and the source of the figure; None for one that the table lacks."""
-    return PEAKS.get(device)
+    kind = gpu_kind(device)
+    return None if kind is None else (kind.operations, f"NVIDIA data sheet, {kind.name}, dense bfloat16")
 
 
 def utilisation(tokens_per_second: float, flops_per_token: float, devices: list[str]) -> dict[str, Any]:

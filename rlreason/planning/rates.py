@@ -33,10 +33,12 @@ class GPUKind:
     memory: float
 
 
-# From NVIDIA's data sheets; dense, without sparsity.
+# From NVIDIA's data sheets; dense, which is half of the figure where a sheet states the one with sparsity alone.
 GPUS = {
-    "h200": GPUKind("H200 SXM", 989e12, 4.8e12, 141),
-    "h100": GPUKind("H100 SXM", 989e12, 3.35e12, 80),
+    "h200": GPUKind("H200 SXM", 989.5e12, 4.8e12, 141),
+    "h100pcie": GPUKind("H100 PCIe", 756.5e12, 2.0e12, 80),
+    "h100": GPUKind("H100 SXM", 989.5e12, 3.35e12, 80),
+    "a100sxm440gb": GPUKind("A100 40GB SXM", 312e12, 1.555e12, 40),
     "a100": GPUKind("A100 80GB SXM", 312e12, 2.039e12, 80),
     "l40s": GPUKind("L40S", 362e12, 0.864e12, 48),
     "a10g": GPUKind("A10G", 70e12, 0.6e12, 24),
