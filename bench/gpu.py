@@ -99,7 +99,9 @@ def train(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
             Path(scratch) / "scratch",
             0,
             1e9,
-            lambda *_: ends.append(time.perf_counter()),
+            (),
+            config.sharding,
+            progress=lambda *_: ends.append(time.perf_counter()),
         )
     trained_as = trained_together(config.sharding.name)
     pairs = zip(ends[WARM_UP - 1 :], ends[WARM_UP:], strict=False)

@@ -167,9 +167,7 @@ def update(setting: Setting, folder: Path) -> Any:
     )
     half = setting.length // 2
     examples = [Example((5,) * half, (7,) * (setting.length - half))] * (training.batch_size * OPTIMIZER_STEPS)
-    return lambda: supervised_update(
-        model, examples, training, held, folder / "trained", folder / "scratch", 0, 1e9, lambda *_: None
-    )
+    return lambda: supervised_update(model, examples, training, held, folder / "trained", folder / "scratch", 0, 1e9)
 
 
 def resident() -> float:
