@@ -18,6 +18,7 @@ STARTED_HERE = "RLREASON_STARTED"  # in the environment of processes that `start
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 USER_ERROR = 2
 INTERRUPTED = 130
+SECONDS_TO_MEET = 900  # for all machines to come
 LEFT_ALONE = 3  # exit code of a process that missed another one
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -86,7 +87,8 @@ def start(config: LauncherConfig, processes: int, overrides: Sequence[str]) -> N
         nproc_per_node=processes,
         rdzv_backend="c10d" if alone else "static",
         rdzv_endpoint="localhost:0" if alone else str(config.address),
-        rdzv_configs={"rank": config.node_rank, "timeout": 900},
+        rdzv_configs={"rank": config.node_rank, "timeout": SECONDS_TO_MEET},
+        run_id="rlreason",
         max_restarts=0,
         monitor_interval=0.1,
     )
@@ -161,5 +163,5 @@ def _unreachable(config: LauncherConfig, reason: str) -> str:
         return f"launcher.address={config.address}: the port is in use; choose another one on every machine"
     return (
         f"launcher.address={config.address}: machine 0 does not answer, or not all {config.nodes} machines came within "
-        "15 minutes; start the same command with its own launcher.node_rank on each"
+        f"{SECONDS_TO_MEET // 60} minutes; start the same command with its own launcher.node_rank on each"
     )

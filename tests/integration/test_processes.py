@@ -3,13 +3,17 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import psutil
 import pytest
-from tests_support import JUDGE, LABORATORY, UPDATE, journal, rollout_counts
+from tests_support import JUDGE, LABORATORY, UPDATE, composed, journal, rollout_counts
+
+from rlreason import processes
+from rlreason.errors import UserError
 
 pytestmark = pytest.mark.engine
 
@@ -77,6 +81,23 @@ def test_one_of_two_processes_is_killed_and_the_same_command_completes_the_run(r
     (here,), (there,) = ([item for item in journal(run) if item["stage"] == "sft"] for run in (one, two))
     assert there["steps"] == here["steps"]
     assert there["loss"] == pytest.approx(here["loss"], abs=0.02)  # two threads round otherwise in bfloat16
+
+
+NODES = ["launcher=accelerate", "launcher.nodes=2", "name=run"]
+
+
+def test_a_port_in_use_and_a_machine_that_does_not_answer(cold_rlreason, tmp_path, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = cold_rlreason(tmp_path, *NODES, f"launcher.address={address}")
+        assert (done.code, len(done.output.strip().splitlines())) == (2, 1)
+        assert f"launcher.address={address}: the port is in use" in done.output
+    monkeypatch.setattr(processes, "SECONDS_TO_MEET", 3)
+    config = composed(*NODES, "launcher.node_rank=1", f"launcher.address={address}")
+    with pytest.raises(UserError, match="machine 0 does not answer"):
+        processes.start(config.launcher, 1, [])
 
 
 @pytest.mark.parametrize(
