@@ -182,9 +182,12 @@ def _check_together(config: ExperimentConfig) -> None:
         "init=sft needs worked solutions, which svamp does not have; use init=scratch, or an SFT model",
     )
     require(
-        config.sharding.name == "none" or not isinstance(config.algo, OnPolicyConfig),
-        f"algo={config.algo.name} does not split its policy yet: use sharding=none, with model.lora_rank=16 where all "
-        "weights do not fit",
+        config.sharding.name == "none"
+        or config.model.lora_rank > 0
+        or not isinstance(config.algo, OnPolicyConfig)
+        or config.task.name != "train",
+        f"algo={config.algo.name} does not split the weights that it trains: use model.lora_rank=16, or sharding=none "
+        "where all of them fit",
     )
     require(
         config.task.name != "evaluate" or config.eval.orm != "train",

@@ -30,18 +30,21 @@ class ProcessDied(Exception):
 def wanted(config: ExperimentConfig) -> bool:
     """Whether this process is to start those that train together, and is not one of them."""
     several = config.nproc * config.launcher.nodes > 1
-    return config.launcher.name == "accelerate" and several and "RANK" not in os.environ
+    asked_for = config.task.name == "train" and config.launcher.name == "accelerate" and several
+    return asked_for and "RANK" not in os.environ
 
 
 def check(config: ExperimentConfig) -> None:
     """Refuse what the processes of a run cannot do together.
 
     Raises:
-        UserError: They cannot share its batches, do not train, or nobody starts them.
+        UserError: They cannot share its batches, or nobody starts them.
     """
+    if config.task.name != "train":  # one process does it
+        return
     count = config.nproc * config.launcher.nodes if "RANK" not in os.environ else distributed.size()
     require(
-        count > 1 or config.sharding.name == "none" or config.task.name != "train",
+        count > 1 or config.sharding.name == "none",
         f"sharding={config.sharding.name} splits the model over processes and there is one; set launcher=accelerate "
         "nproc=2 or more, or sharding=none",
     )
@@ -51,7 +54,6 @@ def check(config: ExperimentConfig) -> None:
         from rlreason.models.sharding import require_deepspeed
 
         require_deepspeed(config.sharding)
-    require(config.task.name == "train", f"task={config.task.name} is done by one process; leave nproc out")
     require(
         distributed.size() > 1 or wanted(config),
         f"nproc={config.nproc} needs launcher=accelerate, which starts the processes, or torchrun",

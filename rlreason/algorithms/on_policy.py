@@ -175,28 +175,22 @@ def on_policy_update(
     from transformers import PrinterCallback, set_seed
 
     from rlreason.algorithms.divided_trainer import Diverged
-    from rlreason.models.loading import (
-        free_memory,
-        load_for_training,
-        load_tokenizer,
-        save_for_engine,
-        save_snapshot,
-    )
+    from rlreason.models import loading
 
     if course is not None:
         course.measure()
     set_seed(seed)
-    tokenizer = load_tokenizer(start)
+    tokenizer = loading.load_tokenizer(start)
 
     def save(model: Any, folder: Path) -> None:
-        save_snapshot(model, tokenizer, folder)
+        loading.save_snapshot(model, tokenizer, folder)
 
     below = start if settings.adapters_alone else None
 
     def drawn(number: int, model: Any) -> Drawn:
         mine: Any = None
         if course is not None:
-            mine = course.draw(number, lambda folder: save_for_engine(model, tokenizer, folder, below))
+            mine = course.draw(number, lambda folder: loading.save_for_engine(model, tokenizer, folder, below))
         rollouts: Drawn = distributed.shared(mine)
         return rollouts
 
@@ -207,7 +201,7 @@ def on_policy_update(
         callbacks.insert(0, _watcher(steps, course, save))
     loop = Loop(
         drawn,
-        load_for_training(start, settings.model),
+        loading.load_for_training(start, settings.model),
         tokenizer,
         settings,
         seed,
@@ -220,12 +214,16 @@ def on_policy_update(
         trainer.train(resume_from_checkpoint=last_complete(settings.scratch))
     except Diverged as error:
         ending = str(error)
+    report = _report(trainer, config, ending)
+    del trainer, loop
+    loading.free_memory()  # the engine wants it back
+    return report
+
+
+def _report(trainer: Any, config: OnPolicyConfig, ending: str) -> UpdateReport:
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-10:]
     tokens = config.epochs * int(trainer.state.num_input_tokens_seen)
-    report = UpdateReport(trainer.state.global_step, tokens, sum(losses) / max(1, len(losses)), ending)
-    del trainer, loop
-    free_memory()  # the engine wants it back
-    return report
+    return UpdateReport(trainer.state.global_step, tokens, sum(losses) / max(1, len(losses)), ending)
 
 
 def _watcher(steps: int, course: Course, save: Callable[[Any, Path], None]) -> Any:

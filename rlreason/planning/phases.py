@@ -12,6 +12,7 @@ from rlreason.planning.hardware import GIB, Hardware
 from rlreason.planning.lengths import lengths
 from rlreason.planning.memory import Kinds, TrainingStep, generation_bytes, states, training_peak
 from rlreason.planning.shape import ModelShape
+from rlreason.shares import micro_batch
 
 # rlreason.rewards.outcome_model: padded tokens that are scored at a time.
 SCORED_TOKENS = 16_384
@@ -109,19 +110,20 @@ def _step(
     on_policy = isinstance(algo, OnPolicyConfig)
     batch = algo.minibatch_size if isinstance(algo, OnPolicyConfig) else algo.batch_size
     count = processes(config)
+    sequences = micro_batch(batch, algo.micro_batch_size, count)
     return TrainingStep(
-        sequences=algo.micro_batch_size,
+        sequences=sequences,
         length=lengths(config).longest_prompt + completion,
         completion=completion,
-        accumulation=max(1, batch // (algo.micro_batch_size * count)),
+        accumulation=max(1, batch // (sequences * count)),
         rank=config.model.lora_rank,
         checkpointing=config.model.gradient_checkpointing,
         loss="on-policy" if on_policy else "chunked",
         mixed=machine.fast_bfloat16,
         cuda=machine.gpus > 0,
         processes=count,
-        sharding=config.sharding.name,
-        offload=config.sharding.cpu_offload,
+        sharding="none" if on_policy else config.sharding.name,  # a policy is held whole where it is sampled
+        offload=config.sharding.cpu_offload and not on_policy,
     )
 
 
