@@ -93,7 +93,8 @@ def test_lora_adapters_are_merged_into_the_checkpoint(rlreason, tmp_path):
     rlreason(tmp_path, *SMALL, "model.lora_rank=4", "algo.threshold=0", "name=run").check()
     files = {path.name for path in (tmp_path / "runs/run/checkpoints/round-1").iterdir()}
     assert "model.safetensors" in files
-    assert not any("adapter" in name for name in files)
+    assert not any("adapter" in name for name in files - {"adapter"})
+    assert (tmp_path / "runs/run/checkpoints/round-1/adapter/adapter_model.safetensors").exists()
 
 
 def test_both_engines_agree_on_greedy_outputs(rlreason, tmp_path):
