@@ -12,7 +12,7 @@ from tests_support import composed
 from rlreason.sweep import skipped
 
 CONF = Path(__file__).parent.parent / "conf"
-SWEEPS = {"paper-tiny": 126, "paper": 168, "study-small": 30}
+SWEEPS = {"paper-tiny": 126, "paper": 168, "study-small": 26}
 QUESTIONS = {"wordproblems": 1500, "gsm8k": 6973, "svamp": 600}  # for training
 
 
