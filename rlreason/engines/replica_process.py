@@ -53,13 +53,10 @@ class ReplicaProcess:
         )
         theirs.close()
         self.connection: Connection = ours
-        self._send(Begin(build, place.cores))
+        self.send(Begin(build, place.cores))
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message | Begin) -> None:
         """Send a message; to a process that has died nothing is sent, and the next `receive` says so."""
-        self._send(message)
-
-    def _send(self, message: Message | Begin) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(message)
 
@@ -77,11 +74,17 @@ class ReplicaProcess:
             reply = self.receive()
             if reply is None or (isinstance(reply, Failed) and not reply.mistake):
                 return False
-        return self.process.poll() is None
+        return not self._is_dead()
 
     def silent_and_dead(self) -> bool:
         """Whether the process has died and its connection does not tell, as something that it started holds it."""
-        return self.process.poll() is not None and not self.connection.poll()
+        return self._is_dead() and not self.connection.poll()
+
+    def _is_dead(self) -> bool:
+        """Whether the process has ended, if only its main thread so far: a killed one is reaped a little later."""
+        import psutil
+
+        return self.process.poll() is not None or psutil.Process(self.process.pid).status() == psutil.STATUS_ZOMBIE
 
     def end(self, seconds: float = SECONDS_TO_DIE) -> str:
         """Wait for the end of the process for some seconds, then kill it and what it has started; how it ended."""
