@@ -28,6 +28,7 @@ from typing import Any
 from bench.__main__ import Load, compose, finished
 from bench.flops import training_flops_per_token, utilisation
 from bench.on_policy import peak_memory
+from rlreason import distributed
 from rlreason.models.resolve import resolve
 from rlreason.run import environment, write_atomically
 from rlreason.tasks.common import quiet_libraries
@@ -106,7 +107,7 @@ def train(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     trained_as = trained_together(config.sharding.name)
     pairs = zip(ends[WARM_UP - 1 :], ends[WARM_UP:], strict=False)
     seconds = statistics.median(after - before for before, after in pairs)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = distributed.size()
     speed = algo.batch_size * options.length / seconds
     width = shape.num_attention_heads * (
         getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
@@ -232,7 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     if int(os.environ.get("RANK", "0")) != 0:
         return
     typed = [f"bench.gpu {shlex.join(sys.argv[1:] if arguments is None else arguments)}"]
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    launched = distributed.size()
     start = (
         f"torchrun --nproc_per_node {os.environ.get('LOCAL_WORLD_SIZE', launched)} -m" if launched > 1 else "python -m"
     )

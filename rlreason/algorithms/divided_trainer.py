@@ -90,10 +90,11 @@ class DividedTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def average_metrics(self) -> None:
         """Metrics of this batch as means over the processes; only rank 0 shows them."""
+        if distributed.size() == 1:
+            return
         metrics = self._metrics["train"]
         names = distributed.shared(sorted(metrics))
         means = torch.tensor([sum(metrics[name]) / max(1, len(metrics[name])) for name in names], dtype=torch.float64)
-        if distributed.size() > 1:
-            means = means.to(self.accelerator.device)
-            distributed.average([means])
-            metrics.update({name: [mean] for name, mean in zip(names, means.tolist(), strict=True)})
+        means = means.to(self.accelerator.device)
+        distributed.average([means])
+        metrics.update({name: [mean] for name, mean in zip(names, means.tolist(), strict=True)})

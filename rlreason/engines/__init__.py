@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from rlreason import distributed
 from rlreason.config import EngineConfig, ModelConfig
 from rlreason.errors import UserError
 from rlreason.types import Rollout
@@ -134,7 +134,7 @@ def start(
     name = choose(config.name)
     if config.executor == "ray" and importlib.util.find_spec("ray") is None:
         raise UserError("engine.executor=ray: Ray is not installed; run `pip install 'rlreason[ray]'`")
-    if config.replicas == 1 and config.devices is None and int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+    if config.replicas == 1 and config.devices is None and distributed.size() == 1:
         return in_this_process(name, config, model_config, max_model_tokens, seed, adapter_rank)
     if name == "transformers" and config.replicas > 1:
         raise UserError(

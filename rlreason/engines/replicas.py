@@ -22,6 +22,7 @@ from rlreason.engines.replica_process import ReplicaProcess, stop
 from rlreason.engines.replica_worker import Call, Done, End, Failed, Finished, More, Reply, Sample
 from rlreason.engines.spreading import Spread
 from rlreason.errors import UserError
+from rlreason.models.probe import mean_gap
 from rlreason.types import Rollout
 
 SECONDS_BETWEEN_LOOKS = 1.0  # at whether a process lives whose connection says nothing
@@ -98,7 +99,7 @@ class Replicas:
         """
         first, *others = self.call("score", tuple(token_ids))
         for other in others:
-            gap = sum(abs(one - two) for one, two in zip(first, other, strict=True)) / max(1, len(first))
+            gap = mean_gap(first, other)
             if not gap <= ROUNDING:
                 raise UserError(
                     f"stale or broken weights in a replica of the engine: two of them differ by {gap:.3f} nats a "
