@@ -74,7 +74,8 @@ def test_all_replicas_work_and_every_sample_arrives_once(started, tmp_path):
     engine.load(FIRST)
     assert in_order(sampled(engine)) == expected()
     assert sum(len(asked(tmp_path, name)) for name in "012") == len(REQUESTS)
-    assert all(len(asked(tmp_path, name)) >= 16 for name in "012")
+    # Room for 8 and a quarter more is three questions of four: all are given so much before anything comes back.
+    assert all(len(asked(tmp_path, name)) >= 12 for name in "012")
     assert sampled(engine, []) == []
     engine.release()
     engine.load(SECOND)
