@@ -182,12 +182,8 @@ def _check_together(config: ExperimentConfig) -> None:
         "init=sft needs worked solutions, which svamp does not have; use init=scratch, or an SFT model",
     )
     require(
-        config.sharding.name == "none"
-        or config.model.lora_rank > 0
-        or not isinstance(config.algo, OnPolicyConfig)
-        or config.task.name != "train",
-        f"algo={config.algo.name} does not split the weights that it trains: use model.lora_rank=16, or sharding=none "
-        "where all of them fit",
+        not (config.sharding.name.startswith("zero") and isinstance(config.algo, OnPolicyConfig)),
+        f"algo={config.algo.name} is split by FSDP2 only: use sharding=fsdp2 instead of {config.sharding.name}",
     )
     require(
         config.task.name != "evaluate" or config.eval.orm != "train",

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     import torch
@@ -91,6 +91,34 @@ def shared(value: Value) -> Value:
     box = [value]
     broadcast_object_list(box, src=0, group=_control)
     return box[0]
+
+
+def led(work: Callable[[Callable[..., None]], Value], joined: Callable[..., None]) -> Value:
+    """Let rank 0 do `work(join)`; whenever it calls `join`, every process calls `joined` with the same arguments.
+
+    Args:
+        work: Called in rank 0 only.
+        joined: Called in every process; its arguments must be picklable.
+
+    Returns:
+        What `work` returned, in every process.
+    """
+    if size() == 1:
+        return work(joined)
+    if rank() == 0:
+
+        def join(*arguments: Any) -> None:
+            shared((True, arguments))
+            joined(*arguments)
+
+        value = work(join)
+        shared((False, value))
+        return value
+    while True:
+        again, received = shared((True, cast(Any, None)))
+        if not again:
+            return cast(Value, received)
+        joined(*received)
 
 
 def wait() -> None:

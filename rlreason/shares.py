@@ -1,4 +1,4 @@
-"""How processes that run side by side divide the cores and GPUs of a machine, and those that train together a batch."""
+"""How things are divided: cores and GPUs between processes, a batch between trainers, attention heads between GPUs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import subprocess
 from collections.abc import Sequence
 from typing import TypeVar
+
+from rlreason.errors import UserError
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 Thing = TypeVar("Thing")
@@ -32,6 +34,30 @@ def micro_batch(batch_size: int, largest: int, processes: int) -> int:
     """
     part = batch_size // processes
     return next(count for count in range(min(largest, part), 0, -1) if part % count == 0)
+
+
+def check_heads(heads: int, key_value_heads: int, size: int, model: str) -> None:
+    """Refuse to split a model over more GPUs than its attention heads can be divided between.
+
+    Args:
+        heads: Of the queries.
+        key_value_heads: Of keys and values.
+        size: GPUs of one copy. As in vLLM, it must divide the heads of the queries, and those of keys and values must
+            either be divided by it or divide it (they are then held more than once).
+        model: What the model is called.
+
+    Raises:
+        UserError: It does not; the message names the numbers that do.
+    """
+    possible = [
+        n for n in range(1, heads + 1) if heads % n == 0 and (key_value_heads % n == 0 or n % key_value_heads == 0)
+    ]
+    if size not in possible:
+        raise UserError(
+            f"engine.tensor_parallel_size={size} does not divide the {heads} attention heads of model={model}"
+            + (f" ({key_value_heads} of keys and values)" if key_value_heads != heads else "")
+            + f"; choose from: {', '.join(map(str, possible))}"
+        )
 
 
 def cores() -> list[int]:

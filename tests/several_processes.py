@@ -43,7 +43,16 @@ PPO = replace(
     value_clip=0.2,
     kl_stop=100.0,
 )
-GRPO = replace(toy_policy.GRPO, batches=2, minibatch_size=16, micro_batch_size=8, gap_limit=10.0)
+SEPARATE = replace(PPO, critic="separate", kl_in="loss")
+GRPO = replace(toy_policy.GRPO, batches=2, minibatch_size=16, micro_batch_size=8, gap_limit=10.0, kl_coefficient=0.1)
+LORA = replace(toy_policy.MODEL, lora_rank=2)
+ON_POLICY = {  # the configuration and the model's, by the name of the case
+    "ppo": (PPO, toy_policy.MODEL),
+    "separate": (SEPARATE, toy_policy.MODEL),
+    "separate-lora": (SEPARATE, LORA),
+    "grpo": (GRPO, toy_policy.MODEL),
+    "grpo-lora": (GRPO, LORA),
+}
 
 
 def supervised(folder: Path, sharding: ShardingConfig) -> list[float]:
@@ -88,10 +97,12 @@ class Course:
         """Nothing is evaluated."""
 
     def draw(self, number: int, save: Any) -> Any:
+        if self.config.batches > number:  # the engine gets the weights of every batch
+            save(self.folder.with_suffix(".sync"))
         return self.drawn
 
-    def finished(self, batch: int, model: Any, save: Any) -> None:
-        save(model, self.folder)
+    def finished(self, batch: int, save: Any) -> None:
+        save(self.folder)
 
     def record(self, batch: int, metrics: dict[str, float], seen: int) -> None:
         self.metrics.append(metrics)
@@ -101,16 +112,20 @@ def rewards(written: list[int]) -> list[float]:
     return [0.25 * (token == 3) for token in written[:-1]] + [float(written[0] == 4)]
 
 
-def on_policy(folder: Path, name: str, config: Any, trainer: Any) -> list[float]:
+def on_policy(folder: Path, name: str, sharding: ShardingConfig, again: bool = False) -> list[float]:
+    """Losses, counts and metrics; `again` goes on from the checkpoint after the first of the two batches."""
+    config, model = ON_POLICY[name]
     start = folder / f"{name}-start"
     if not start.exists():
         toy_policy.saved(toy_policy.policy(), start)
-    course = Course(config, start, folder / name)
-    settings = OnlineSettings(folder / f"{name}-scratch", toy_policy.MODEL, 5, math.inf)
-    report = together(on_policy_update, config, start, 0, settings, trainer(start), course=course)
+    name = f"{name}-{sharding.name}"
+    course = Course(config, start, folder / (f"{name}-again" if again else name))
+    settings = OnlineSettings(folder / f"{name}-scratch", model, 5, 0.0, True, sharding)
+    trainer = partial(ppo_trainer, config, start, None) if config.name == "ppo" else partial(group_trainer, config)
+    report = together(on_policy_update, config, start, 0, settings, trainer, course=course)
     # Left out: times, and extremes over micro-batches, of which several processes have other ones.
     other = ("tokens_per", "step_time", "total_flos", "clip_ratio/high_max", "clip_ratio/low_min")
-    names = sorted(key for key in course.metrics[0] if not key.startswith(other))
+    names = sorted(key for key in course.metrics[-1] if not key.startswith(other))
     means = [float(metrics[key]) for metrics in course.metrics for key in names if key in metrics]
     return [report.loss, report.steps, report.tokens, *means]
 
@@ -118,16 +133,14 @@ def on_policy(folder: Path, name: str, config: Any, trainer: Any) -> list[float]
 def cases(folder: Path) -> dict[str, list[float]]:
     """The losses and counts of every update; the trained weights are in `folder`."""
     torch.set_num_threads(1)
-    split = {}
-    if distributed.size() > 1:
-        split = {"sharded supervised": supervised(folder, FSDP2), "sharded outcome": outcome(folder, FSDP2)}
-    return {
-        **split,
-        "supervised": supervised(folder, NOT_SPLIT),
-        "outcome": outcome(folder, NOT_SPLIT),
-        "ppo": on_policy(folder, "ppo", PPO, lambda start: partial(ppo_trainer, PPO, start, None)),
-        "grpo": on_policy(folder, "grpo", GRPO, lambda start: partial(group_trainer, GRPO)),
-    }
+    found = {}
+    for sharding in (NOT_SPLIT, FSDP2) if distributed.size() > 1 else (NOT_SPLIT,):
+        found[f"supervised {sharding.name}"] = supervised(folder, sharding)
+        found[f"outcome {sharding.name}"] = outcome(folder, sharding)
+        for name in ON_POLICY:
+            found[f"{name} {sharding.name}"] = on_policy(folder, name, sharding)
+        on_policy(folder, "separate", sharding, again=True)
+    return found
 
 
 if __name__ == "__main__":

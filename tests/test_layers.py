@@ -55,6 +55,7 @@ HEAVY = {
 ALGORITHM_EXCEPTIONS = {
     "supervised",
     "training",
+    "critic_update",
     "curriculum",
     "divided_trainer",
     "minibatches",
@@ -67,6 +68,7 @@ ALGORITHM_EXCEPTIONS = {
 NETWORKS = {  # made of tensors from top to bottom; themselves imported only where one is needed
     "models/scalar_head.py",
     "models/critic.py",
+    "algorithms/critic_update.py",
     "algorithms/ppo_math.py",
     "algorithms/divided_trainer.py",
     "algorithms/minibatches.py",

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from rlreason.algorithms.supervised import Example
-from rlreason.algorithms.training import Progress, UpdateReport
+from rlreason.algorithms.training import NOT_SPLIT, Progress, UpdateReport
 from rlreason.arithmetic import operations
-from rlreason.config import ModelConfig, SupervisedConfig
+from rlreason.config import ModelConfig, ShardingConfig, SupervisedConfig
 from rlreason.evaluation.metrics import solution_key
 from rlreason.models.return_condition import ReturnCondition
 from rlreason.types import Asked, Problem, Rollout, ScoredRollout, Step
@@ -73,6 +73,7 @@ class OnlineSettings:
         max_completion_tokens: Limit of a completion.
         checkpoint_seconds: Time between two resumable checkpoints.
         adapters_alone: Whether the engine gets adapters alone, and not all weights with them merged.
+        sharding: How processes split the models.
     """
 
     scratch: Path
@@ -80,6 +81,7 @@ class OnlineSettings:
     max_completion_tokens: int
     checkpoint_seconds: float
     adapters_alone: bool = False
+    sharding: ShardingConfig = NOT_SPLIT
 
 
 class OnlineStages(Protocol):

@@ -1,8 +1,9 @@
 """GRPOTrainer whose processes share a batch, and learn from it what one process would.
 
-Every process holds the whole batch and takes its share of each minibatch; gradients are averaged before each optimizer
-step. DDP is left out: its reducer waits for a forward pass through its own wrapper, and the forward pass here reads the
-language model's parts.
+Every process holds the whole batch and takes its share of each minibatch. Weights that are split over the processes
+have their gradients summed by FSDP2; those of all others are averaged here, before each optimizer step. DDP is left
+out: its reducer waits for a forward pass through its own wrapper, and the forward pass here reads the language model's
+parts.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from trl import GRPOTrainer
 
 from rlreason import distributed
 from rlreason.algorithms.minibatches import has_rows
+from rlreason.config import ShardingConfig
+from rlreason.models.sharding import assert_sharded, split
 
 
 class Diverged(Exception):
@@ -25,6 +29,7 @@ class DividedTrainer(GRPOTrainer):  # type: ignore[misc]
     """What several processes need beyond GRPOTrainer; with one process it changes nothing."""
 
     old_values: torch.Tensor | None = None
+    sharding: ShardingConfig
 
     def in_chunks(self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, time: int) -> Any:
         """What a forward pass says about completions; its `logprobs` have the shape `(batch, time)`."""
@@ -56,6 +61,13 @@ class DividedTrainer(GRPOTrainer):  # type: ignore[misc]
             for name, value in batch.items()
         }
 
+    def place(self, module: torch.nn.Module) -> None:
+        """Bring a further model to where this process computes, split as the policy is if it has layers."""
+        if self.sharding.name != "none" and hasattr(module, "_no_split_modules"):
+            assert_sharded(split(self.accelerator, module), self.sharding)
+        else:
+            module.to(self.accelerator.device)
+
     def trained(self) -> list[torch.nn.Parameter]:
         """The weights that learn."""
         return [weights for weights in self.model.parameters() if weights.requires_grad]
@@ -64,7 +76,7 @@ class DividedTrainer(GRPOTrainer):  # type: ignore[misc]
         """A micro-batch; after the last of an optimizer step, all processes have the same gradients."""
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients and distributed.size() > 1:
-            weights = self.trained()
+            weights = [weight for weight in self.trained() if not isinstance(weight, DTensor)]
             for weight in weights:
                 if weight.grad is None:  # no completion of this process needed it
                     weight.grad = torch.zeros_like(weight)
@@ -72,9 +84,15 @@ class DividedTrainer(GRPOTrainer):  # type: ignore[misc]
         return loss
 
     def _prepare_for_training(self, *arguments: Any) -> Any:
-        """TRL's preparation without DDP; `training_step` averages the gradients instead."""
-        if distributed.size() == 1:
-            return super()._prepare_for_training(*arguments)
+        """TRL's preparation without DDP; `training_step` averages the gradients instead.
+
+        Raises:
+            RuntimeError: The policy is not split as it was asked for.
+        """
+        if distributed.size() == 1 or self.sharding.name != "none":
+            prepared = super()._prepare_for_training(*arguments)
+            assert_sharded(self.model_wrapped, self.sharding)
+            return prepared
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         try:
             return super()._prepare_for_training(*arguments)

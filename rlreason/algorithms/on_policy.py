@@ -73,12 +73,12 @@ class Course:
                 seen = batch * self.config.batch_size
                 self.accuracies[folder] = self.stages.evaluate(number, folder, seen)
 
-    def finished(self, batch: int, model: Any, save: Callable[[Any, Path], None]) -> None:
+    def finished(self, batch: int, save: Callable[[Path], None]) -> None:
         """Take the checkpoint of a batch, if there is to be one, and evaluate it."""
         folder = self.evaluated.get(batch)
         if folder is not None:
             if not folder.exists():
-                save(model, folder)
+                save(folder)
             self.measure()
 
 
@@ -188,26 +188,16 @@ def on_policy_update(
     below = start if settings.adapters_alone else None
 
     def drawn(number: int, model: Any) -> Drawn:
-        mine: Any = None
-        if course is not None:
-            mine = course.draw(number, lambda folder: loading.save_for_engine(model, tokenizer, folder, below))
-        rollouts: Drawn = distributed.shared(mine)
-        return rollouts
+        return distributed.led(
+            lambda join: _conductor(course).draw(number, join),
+            lambda folder: loading.save_for_engine(model, tokenizer, folder, below),
+        )
 
     steps = config.epochs * config.batch_size // config.minibatch_size
     recorder = Recorder(settings.checkpoint_seconds, progress, save_every=steps)
-    callbacks = [recorder.callback()]
-    if course is not None:
-        callbacks.insert(0, _watcher(steps, course, save))
-    loop = Loop(
-        drawn,
-        loading.load_for_training(start, settings.model),
-        tokenizer,
-        settings,
-        seed,
-        callbacks,
-    )
-    trainer = make_trainer(loop)
+    callbacks = [_watcher(steps, course, save), recorder.callback()]
+    policy = loading.load_for_training(start, settings.model)
+    trainer = make_trainer(Loop(drawn, policy, tokenizer, settings, seed, callbacks))
     trainer.remove_callback(PrinterCallback)
     ending = ""
     try:
@@ -215,7 +205,7 @@ def on_policy_update(
     except Diverged as error:
         ending = str(error)
     report = _report(trainer, config, ending)
-    del trainer, loop
+    del trainer, policy
     loading.free_memory()  # the engine wants it back
     return report
 
@@ -226,17 +216,26 @@ def _report(trainer: Any, config: OnPolicyConfig, ending: str) -> UpdateReport:
     return UpdateReport(trainer.state.global_step, tokens, sum(losses) / max(1, len(losses)), ending)
 
 
-def _watcher(steps: int, course: Course, save: Callable[[Any, Path], None]) -> Any:
-    """A `transformers.TrainerCallback` that tells the course every batch's metrics and its end."""
+def _conductor(course: Course | None) -> Course:
+    """The course, in the process that has it."""
+    assert course is not None
+    return course
+
+
+def _watcher(steps: int, course: Course | None, save: Callable[[Any, Path], None]) -> Any:
+    """A `transformers.TrainerCallback` that tells the course every batch's metrics and its end, in all processes."""
     from transformers import TrainerCallback
 
     class Watcher(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if state.global_step % steps == 0:
-                course.finished(state.global_step // steps, model, save)
+                distributed.led(
+                    lambda join: _conductor(course).finished(state.global_step // steps, join),
+                    lambda folder: save(model, folder),
+                )
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if logs and "loss" in logs:
+            if course is not None and logs and "loss" in logs:
                 batch = state.global_step // steps
                 metrics = {key: value for key, value in logs.items() if value is not None}
                 course.stages.online.record(batch, metrics, batch * course.config.batch_size)

@@ -23,8 +23,9 @@ from rlreason.algorithms.minibatches import arranged, columns
 from rlreason.algorithms.on_policy import Loop
 from rlreason.algorithms.ppo_math import importance_weights, masked_mean
 from rlreason.algorithms.shared_prompts import can_share, neighbours, packed
-from rlreason.algorithms.training import NOT_SPLIT, accumulation, common_arguments, lora
+from rlreason.algorithms.training import accumulation, common_arguments, lora
 from rlreason.config import OnPolicyConfig
+from rlreason.models.sharding import apply_sharding, as_forward_pass
 from rlreason.shares import micro_batch
 from rlreason.types import ScoredRollout
 
@@ -59,6 +60,7 @@ class OnPolicyTrainer(DividedTrainer):
 
     def __init__(self, settings: Any, loop: Loop, arguments: TRLConfig) -> None:
         self.settings = settings
+        self.sharding = loop.settings.sharding
         self.draw = loop.draw
         self.micro_batch_size = micro_batch(settings.minibatch_size, settings.micro_batch_size, distributed.size())
         self.micro_batches_per_epoch = settings.batch_size // (self.micro_batch_size * distributed.size())
@@ -163,19 +165,23 @@ class OnPolicyTrainer(DividedTrainer):
             attention_mask: Shape `(batch, columns)`.
             time: Columns of completions.
         """
-        language_model = self.accelerator.unwrap_model(model)
-        language_model = language_model.get_base_model() if hasattr(language_model, "peft_config") else language_model
+        module = self.accelerator.unwrap_model(model)
+        language_model = module.get_base_model() if hasattr(module, "peft_config") else module
         share = can_share(language_model, attention_mask, time)
         rows = packed(input_ids, attention_mask, time, share)
-        with self.accelerator.autocast():
-            hidden = language_model.base_model(
-                input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
-            ).last_hidden_state
-        states = hidden[rows.group, rows.states]
         written = attention_mask[:, -time:].bool()
-        head = language_model.get_output_embeddings()
-        logits = head(states[:, :-1][written].to(head.weight.dtype)).float() / self.temperature
-        logprobs = logits.log_softmax(-1)
+
+        def states_and_logits() -> tuple[torch.Tensor, torch.Tensor]:
+            with self.accelerator.autocast():
+                hidden = language_model.base_model(
+                    input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
+                ).last_hidden_state
+            states = hidden[rows.group, rows.states]
+            head = language_model.get_output_embeddings()
+            return states, head(states[:, :-1][written].to(head.weight.dtype))
+
+        states, logits = as_forward_pass(module, states_and_logits)
+        logprobs = (logits.float() / self.temperature).log_softmax(-1)
         chosen = logprobs.gather(-1, input_ids[:, -time:][written].unsqueeze(-1)).squeeze(-1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.settings.entropy_coefficient > 0):
             entropies = -(logprobs.exp() * logprobs).sum(-1)
@@ -220,11 +226,12 @@ def collapsed(returns: Sequence[float]) -> bool:
 def trainer_config(config: OnPolicyConfig, loop: Loop, **more: Any) -> TRLConfig:
     """TRL's configuration for ours."""
     passes = accumulation(config.minibatch_size, config.micro_batch_size)
-    return TRLConfig(
+    settings = loop.settings
+    arguments = TRLConfig(
         **common_arguments(
-            config, config.minibatch_size, loop.settings.model, loop.settings.scratch, loop.seed, NOT_SPLIT
+            config, config.minibatch_size, settings.model, settings.scratch, loop.seed, settings.sharding
         ),
-        max_completion_length=loop.settings.max_completion_tokens,
+        max_completion_length=settings.max_completion_tokens,
         max_steps=config.batches * config.epochs * config.batch_size // config.minibatch_size,
         gradient_accumulation_steps=passes,
         steps_per_generation=config.batch_size // config.minibatch_size * passes,
@@ -239,6 +246,7 @@ def trainer_config(config: OnPolicyConfig, loop: Loop, **more: Any) -> TRLConfig
         use_vllm=False,
         **more,
     )
+    return apply_sharding(arguments, settings.sharding)
 
 
 def total_return(total_reward: Sequence[float], **_: Any) -> Sequence[float]:

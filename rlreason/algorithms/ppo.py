@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from rlreason import distributed
 from rlreason.algorithms import Questions, Stages, Start, Trained
+from rlreason.algorithms.critic_update import CriticUpdate
 from rlreason.algorithms.minibatches import columns
 from rlreason.algorithms.on_policy import Loop, on_policy
 from rlreason.algorithms.on_policy_trainer import OnPolicyTrainer, trainer_config
@@ -43,7 +43,6 @@ from rlreason.models.critic import Critic, new_critic
 from rlreason.models.loading import load_for_generation
 
 STATE_FILE = "ppo.json"
-CRITIC_FILE = "critic.safetensors"
 
 
 def ppo(config: PPOConfig, start: Start, questions: Questions, seed: int, stages: Stages) -> Trained:
@@ -87,8 +86,12 @@ class PPOTrainer(OnPolicyTrainer):
         self.epochs_ended = False
         self.step_kl = 0.0
         super().__init__(config, loop, trainer_config(config, loop, beta=0.0, loss_type="dapo"))
-        self.critic.to(self.accelerator.device)
-        self.reference = reference if reference is None else reference.to(self.accelerator.device).eval()
+        self.reference = reference if reference is None else reference.requires_grad_(False).eval()
+        for module in filter(None, (self.critic, self.reference)):
+            self.place(module)
+        optimizer, arguments = self.get_optimizer_cls_and_kwargs(self.args)
+        arguments |= {"lr": config.critic_learning_rate, "weight_decay": config.weight_decay}
+        self.critic_update = CriticUpdate(self.critic, optimizer, config.max_grad_norm, **arguments)
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         """A batch of rollouts with advantages, returns and values; all `(batch, time)`."""
@@ -179,12 +182,10 @@ class PPOTrainer(OnPolicyTrainer):
         if self.epochs_ended:
             self._step += 1
             return torch.zeros((), device=self.accelerator.device)
-        if self._step % self.current_gradient_accumulation_steps == 0:
-            self.critic.zero_grad(set_to_none=True)  # Trainer forgets the gradients of the model alone
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:
             self.step_kl = distributed.total(self.step_kl)
-            torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.settings.max_grad_norm)
+            self.critic_update.step(self.lr_scheduler.get_last_lr()[0] / self.args.learning_rate)
             if self.settings.kl_stop is not None and self.step_kl > self.settings.kl_stop:
                 self.epochs_ended = True
                 self.measure(epochs_ended_early=1.0)
@@ -204,30 +205,17 @@ class PPOTrainer(OnPolicyTrainer):
 
     def trained(self) -> list[torch.nn.Parameter]:
         """The weights of policy and critic."""
-        return super().trained() + [weights for weights in self.critic.parameters() if weights.requires_grad]
-
-    def create_optimizer(self, *arguments: Any) -> Any:
-        """TRL's optimizer, and the critic's weights with their own learning rate."""
-        optimizer = super().create_optimizer(*arguments)
-        optimizer.add_param_group(
-            {
-                "params": [weights for weights in self.critic.parameters() if weights.requires_grad],
-                "lr": self.settings.critic_learning_rate,
-                "weight_decay": self.settings.weight_decay,
-            }
-        )
-        return optimizer
+        return super().trained() + self.critic_update.weights
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        if distributed.rank() > 0:
-            return
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        save_file(self.critic.state_dict(), folder / CRITIC_FILE)
-        (folder / STATE_FILE).write_text(json.dumps({"kl_coefficient": self.kl_coefficient}))
+        self.critic_update.save(folder)
+        if distributed.rank() == 0:
+            (folder / STATE_FILE).write_text(json.dumps({"kl_coefficient": self.kl_coefficient}))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         folder = Path(resume_from_checkpoint)
-        self.critic.load_state_dict(load_file(folder / CRITIC_FILE), strict=False)  # a tied matrix is stored once
+        self.critic_update.load(folder)
         self.kl_coefficient = json.loads((folder / STATE_FILE).read_text())["kl_coefficient"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rlreason.config import EngineConfig
 from rlreason.errors import UserError
@@ -97,29 +96,3 @@ def environment(inherited: Mapping[str, str], place: Place) -> dict[str, str]:
     if place.gpus is not None:
         own["CUDA_VISIBLE_DEVICES"] = ",".join(place.gpus)
     return own
-
-
-def check_heads(shape: Mapping[str, Any], size: int) -> None:
-    """Refuse to split a model over more GPUs than its attention heads can be divided between.
-
-    Args:
-        shape: The `config.json` of a checkpoint.
-        size: GPUs of one copy. As in vLLM, it must divide the heads of the queries, and those of keys and values must
-            either be divided by it or divide it (they are then held more than once).
-
-    Raises:
-        UserError: It does not; the message names the numbers that do.
-    """
-    text = shape.get("text_config", shape)
-    heads = text.get("num_attention_heads")
-    if heads is None:
-        return
-    of_keys = text.get("num_key_value_heads") or heads
-    possible = [n for n in range(1, heads + 1) if heads % n == 0 and (of_keys % n == 0 or n % of_keys == 0)]
-    if size not in possible:
-        numbers = ", ".join(map(str, possible))
-        raise UserError(
-            f"engine.tensor_parallel_size={size} does not divide the model's {heads} attention heads"
-            + (f" ({of_keys} of keys and values)" if of_keys != heads else "")
-            + f"; possible are {numbers}"
-        )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rlreason import distributed
 from rlreason.config import ModelConfig
 from rlreason.errors import UserError
 from rlreason.models.probe import Probe, probe
@@ -76,6 +77,8 @@ def _write(model: Any, tokenizer: Any, scored: Probe, folder: Path) -> None:
 def save_for_engine(model: Any, tokenizer: Any, folder: Path, below: Path | None) -> None:
     """Like `save_snapshot`, but where the engine has the weights below the adapters of a model, these alone.
 
+    Of several processes, which all have to call it, rank 0 writes.
+
     Args:
         model: The model, which goes on training.
         tokenizer: Its tokeniser.
@@ -85,9 +88,15 @@ def save_for_engine(model: Any, tokenizer: Any, folder: Path, below: Path | None
     if below is None or not hasattr(model, "peft_config"):
         save_snapshot(model, tokenizer, folder)
         return
+    from rlreason.models.sharding import full_weights
+
     scored = probe(model, tokenizer)
-    model.peft_config[model.active_adapter].base_model_name_or_path = str(below.resolve())
-    model.save_pretrained(folder, selected_adapters=[model.active_adapter], save_embedding_layers=False)
+    weights = full_weights(model, trained_only=True)
+    if distributed.rank() > 0:
+        return
+    adapter = model.active_adapter
+    model.peft_config[adapter].base_model_name_or_path = str(below.resolve())
+    model.save_pretrained(folder, selected_adapters=[adapter], save_embedding_layers=False, state_dict=weights)
     scored.save(folder)
 
 

@@ -11,11 +11,14 @@ sharded one.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from rlreason import distributed
 from rlreason.config import ShardingConfig
 from rlreason.errors import UserError
+
+Value = TypeVar("Value")
 
 ZERO_STAGES = {"zero2": 2, "zero3": 3}
 # Elements of one collective: 1 GB of bfloat16. DeepSpeed's own default, written out because transformers' "auto" needs
@@ -39,7 +42,9 @@ def sharding_arguments(config: ShardingConfig) -> dict[str, Any]:
                 "sharding=fsdp2 splits the model over processes and there is one; set launcher=accelerate nproc=2 or "
                 "more, or sharding=none"
             )
-        return {"fsdp": True, "fsdp_config": fsdp_config(config)}
+        # By default every process keeps all gradients, whole and in float32, until the last forward pass of a step.
+        each = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
+        return {"fsdp": True, "fsdp_config": fsdp_config(config), "accelerator_config": each}
     require_deepspeed(config)
     return {"deepspeed": deepspeed_config(config)}
 
@@ -171,6 +176,41 @@ def assert_sharded(model: Any, config: ShardingConfig) -> None:
         raise RuntimeError(f"{found} at ZeRO stage {stage}")
 
 
+def split(accelerator: Any, module: Any) -> Any:
+    """Split a module as accelerate splits the model that a Trainer trains, in place.
+
+    Args:
+        accelerator: Of a Trainer whose arguments ask for FSDP2, see `apply_sharding`.
+        module: With the classes of its layers in `_no_split_modules`.
+
+    Returns:
+        `module`.
+    """
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+    return fsdp2_prepare_model(accelerator, module)
+
+
+def as_forward_pass(module: Any, function: Callable[[], Value]) -> Value:
+    """What `function` returns, which computes with parts of `module`: FSDP2 gathers weights in forward passes only.
+
+    Args:
+        module: A model, split or not.
+        function: Returns tensors, or a tuple of them.
+    """
+    from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+
+    if not isinstance(module, FSDPModule):
+        return function()
+    module.compute_parts = function
+    register_fsdp_forward_method(module, "compute_parts")
+    try:
+        result: Value = module.compute_parts()
+    finally:
+        del module.compute_parts
+    return result
+
+
 def is_sharded(module: Any) -> bool:
     """Whether FSDP2 holds a part of each weight of `module` only."""
     from torch.distributed.tensor import DTensor
@@ -178,10 +218,14 @@ def is_sharded(module: Any) -> bool:
     return any(isinstance(weights, DTensor) for weights in module.parameters())
 
 
-def full_weights(module: Any) -> dict[str, Any]:
+def full_weights(module: Any, trained_only: bool = False) -> dict[str, Any]:
     """All weights of a module that FSDP2 may have split, by name, in main memory.
 
     Every process has to call it.
+
+    Args:
+        module: A model, or a part of one.
+        trained_only: Leave out weights without a gradient, such as those below LoRA adapters.
 
     Returns:
         The weights on process 0, nothing on the others. Of a module that is not split: its own, everywhere.
@@ -190,7 +234,7 @@ def full_weights(module: Any) -> dict[str, Any]:
         return dict(module.state_dict())
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
     return dict(get_model_state_dict(module, options=options))
 
 

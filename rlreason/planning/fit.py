@@ -13,6 +13,7 @@ from rlreason.planning.batches import batch_arithmetic, processes
 from rlreason.planning.hardware import GIB, Hardware, hardware, this_machine
 from rlreason.planning.phases import Phase, phases
 from rlreason.planning.shape import ModelShape, model_shape
+from rlreason.shares import check_heads
 
 SUGGESTED_RANK = 16
 SECTIONS = ("algo", "init", "orm")
@@ -102,14 +103,8 @@ def refusal(config: ExperimentConfig, shape: ModelShape, machine: Hardware, shor
 
 def check_splits(config: ExperimentConfig, shape: ModelShape) -> None:
     """Raise a UserError when the engine cannot split the attention heads over so many GPUs."""
-    split = config.engine.tensor_parallel_size
-    if shape.guessed or shape.heads % split == 0:
-        return
-    possible = [number for number in range(1, shape.heads + 1) if shape.heads % number == 0]
-    raise UserError(
-        f"engine.tensor_parallel_size={split} does not divide the {shape.heads} attention heads of "
-        f"model={config.model.name}; choose from: {', '.join(map(str, possible))}"
-    )
+    if not shape.guessed:
+        check_heads(shape.heads, shape.key_value_heads, config.engine.tensor_parallel_size, config.model.name)
 
 
 def check_devices(config: ExperimentConfig, machine: Hardware) -> None:
@@ -141,6 +136,7 @@ def nearest_change(config: ExperimentConfig, shape: ModelShape, machine: Hardwar
                 for _, change in chosen:
                     changed = change(changed)
                 batch_arithmetic(changed)
+                check_splits(changed, shape)
             except UserError:
                 continue
             if not shortages(changed, shape, machine):
@@ -161,7 +157,7 @@ def _changes(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> 
         if machine.gpus and share != config.engine.memory_share:
             yield f"engine.memory_share={share}", lambda now, share=share: _engine(now, memory_share=share)
     for split in (2, 4, 8):
-        if config.engine.tensor_parallel_size < split <= machine.gpus and shape.heads % split == 0:
+        if config.engine.tensor_parallel_size < split <= machine.gpus:
             yield (
                 f"engine.tensor_parallel_size={split}",
                 lambda now, split=split: _engine(now, tensor_parallel_size=split),

@@ -122,8 +122,8 @@ def _step(
         mixed=machine.fast_bfloat16,
         cuda=machine.gpus > 0,
         processes=count,
-        sharding="none" if on_policy else config.sharding.name,  # a policy is held whole where it is sampled
-        offload=config.sharding.cpu_offload and not on_policy,
+        sharding=config.sharding.name,
+        offload=config.sharding.cpu_offload,
     )
 
 
@@ -146,7 +146,8 @@ def on_policy_resident(config: ExperimentConfig, shape: ModelShape, machine: Har
     if step.offload:
         kinds = {}
     if algo.kl_coefficient > 0 and config.model.lora_rank == 0:
-        kinds["reference model"] = float(engine_bytes(config) * shape.parameters)
+        split = step.processes if step.sharding == "fsdp2" and isinstance(algo, PPOConfig) else 1
+        kinds["reference model"] = engine_bytes(config) * shape.parameters / split  # GRPO's is gathered in one piece
     return kinds
 
 

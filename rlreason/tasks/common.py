@@ -16,11 +16,11 @@ import filelock
 
 from rlreason.config import ExperimentConfig
 from rlreason.data.prompts import build_prompts
-from rlreason.engines.places import check_heads
 from rlreason.errors import UserError
 from rlreason.models.resolve import ResolvedModel
 from rlreason.planning.measured import planned_and_measured
 from rlreason.run import environment
+from rlreason.shares import check_heads
 from rlreason.tasks.display import Display, plain_list
 from rlreason.types import Problem, Prompt
 
@@ -81,8 +81,11 @@ def check_shape(config: ExperimentConfig, folder: Path) -> None:
             between `engine.tensor_parallel_size` GPUs.
     """
     shape = json.loads((folder / "config.json").read_text())
-    check_heads(shape, config.engine.tensor_parallel_size)
-    positions = shape.get("text_config", shape).get("max_position_embeddings")
+    shape = shape.get("text_config", shape)
+    if heads := shape.get("num_attention_heads"):
+        of_keys = shape.get("num_key_value_heads") or heads
+        check_heads(heads, of_keys, config.engine.tensor_parallel_size, config.model.name)
+    positions = shape.get("max_position_embeddings")
     longest = longest_context(config)
     if positions is not None and longest > positions:
         raise UserError(

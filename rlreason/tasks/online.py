@@ -87,6 +87,7 @@ class RunOnline:
                         config.data.max_completion_tokens,
                         config.checkpoint_seconds,
                         takes_adapters(config.engine),
+                        config.sharding,
                     ),
                     lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"),
                 )

@@ -33,25 +33,39 @@ def one_and_two(tmp_path_factory):
     return one, json.loads((folders[1] / "found.json").read_text()), folders
 
 
-@pytest.mark.parametrize("update", ["supervised", "outcome", "ppo", "grpo", "sharded supervised", "sharded outcome"])
-def test_losses_and_counts_are_those_of_one_process(one_and_two, update):
+@pytest.mark.parametrize("sharding", ["none", "fsdp2"])
+@pytest.mark.parametrize("update", ["supervised", "outcome", *several_processes.ON_POLICY])
+def test_losses_and_counts_are_those_of_one_process(one_and_two, update, sharding):
     one, two, _ = one_and_two
-    alone = one[update.removeprefix("sharded ")]
+    alone = one[f"{update} none"]
     assert len(alone) > 3
-    assert two[update] == pytest.approx(alone, abs=1e-4, rel=1e-4)
+    assert two[f"{update} {sharding}"] == pytest.approx(alone, abs=1e-4, rel=1e-4)
 
 
 @pytest.mark.parametrize("sharding", ["none", "fsdp2"])
-@pytest.mark.parametrize(
-    "file", ["sft/model.safetensors", "orm/scalar_head.safetensors", "ppo/model.safetensors", "grpo/model.safetensors"]
-)
-def test_weights_are_those_of_one_process(one_and_two, file, sharding):
+@pytest.mark.parametrize("update", ["sft", "orm", *several_processes.ON_POLICY])
+def test_weights_are_those_of_one_process(one_and_two, update, sharding):
     _, _, folders = one_and_two
-    if file.startswith(("sft", "orm")):
-        one = load_file(folders[0] / file.replace("/", "-none/"))
-        two = load_file(folders[1] / file.replace("/", f"-{sharding}/"))
-    else:
-        one, two = (load_file(folder / file) for folder in folders)
-    assert one.keys() == two.keys()
-    for name, weights in one.items():
-        assert two[name] == pytest.approx(weights, abs=2e-4), name
+    one, two = weights(folders[0] / f"{update}-none"), weights(folders[1] / f"{update}-{sharding}")
+    assert one.keys() == two.keys() and one
+    for name, values in one.items():
+        assert two[name] == pytest.approx(values, abs=2e-4), name
+
+
+@pytest.mark.parametrize(("number", "sharding"), [(0, "none"), (1, "none"), (1, "fsdp2")])
+def test_policy_and_critic_go_on_from_a_checkpoint(one_and_two, number, sharding):
+    """The second of two batches, learned again from the checkpoint after the first, ends in the same weights."""
+    _, _, folders = one_and_two
+    found, again = (weights(folders[number] / f"separate-{sharding}{ending}") for ending in ("", "-again"))
+    assert found.keys() == again.keys()
+    for name, values in found.items():
+        assert again[name] == pytest.approx(values, abs=1e-6), name
+
+
+def weights(folder):
+    """Of every model in a checkpoint: its own, adapters, a head."""
+    return {
+        f"{path.relative_to(folder)} {name}": values
+        for path in folder.rglob("*.safetensors")
+        for name, values in load_file(path).items()
+    }

@@ -3,7 +3,7 @@
 import pytest
 
 from rlreason.config import EngineConfig
-from rlreason.engines.places import Place, check_heads, environment, places
+from rlreason.engines.places import Place, environment, places
 from rlreason.errors import UserError
 
 SETTINGS = {
@@ -87,24 +87,3 @@ def test_a_replica_knows_nothing_of_the_launch_of_the_training():
     on_cpu = environment(inherited, Place((2, 3, 4), None, 0.5))
     assert on_cpu["OMP_NUM_THREADS"] == on_cpu["MKL_NUM_THREADS"] == "3"
     assert on_cpu["CUDA_VISIBLE_DEVICES"] == "0,1" and "WORLD_SIZE" not in on_cpu
-
-
-@pytest.mark.parametrize(
-    ("shape", "size"),
-    [
-        ({"num_attention_heads": 32}, 8),
-        ({"num_attention_heads": 14, "num_key_value_heads": 2}, 14),
-        ({"text_config": {"num_attention_heads": 40, "num_key_value_heads": 40}}, 5),
-        ({"model_type": "without heads"}, 3),
-        ({"num_attention_heads": 4}, 1),
-    ],
-)
-def test_a_model_is_split_where_its_heads_can_be(shape, size):
-    check_heads(shape, size)
-
-
-def test_a_split_that_does_not_divide_the_heads_is_refused_with_those_that_do():
-    with pytest.raises(UserError, match=r"size=3 does not divide the model's 32 attention .* 1, 2, 4, 8, 16, 32$"):
-        check_heads({"num_attention_heads": 32, "num_key_value_heads": 32}, 3)
-    with pytest.raises(UserError, match=r"12 attention heads \(4 of keys and values\); possible are 1, 2, 4, 12$"):
-        check_heads({"num_attention_heads": 12, "num_key_value_heads": 4}, 6)

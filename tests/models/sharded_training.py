@@ -117,6 +117,7 @@ class Judging(Trainer):
     """Every sequence is called right; the loss is that of all tokens."""
 
     groups: Any = None
+    split_gradients: list[bool]
 
     def create_optimizer(self, *_: Any) -> Any:
         self.optimizer = torch.optim.AdamW(self.groups)
@@ -124,6 +125,9 @@ class Judging(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         ids = inputs["input_ids"]
+        gradients = [weights.grad for weights in model.parameters() if weights.grad is not None]
+        if gradients:  # in the second of the two forward passes of a step
+            self.split_gradients.append(all(isinstance(gradient, DTensor) for gradient in gradients))
         if isinstance(self.accelerator.unwrap_model(model), SeparateCritic):
             states = torch.zeros(len(ids), 13, 1)
             logits = model(states, ids, torch.ones_like(ids))
@@ -151,12 +155,13 @@ def judge(folder: Path, sharding: ShardingConfig, critic: bool) -> dict[str, Any
             name: torch.tensor([row[name] for row in rows]) for name in ("input_ids", "labels")
         },
     )
-    trainer.groups = groups
+    trainer.groups, trainer.split_gradients = groups, []
     trainer.train()
     model.save(folder / ("critic" if critic else "judge"))
     found = described(trainer, sharding)
     weights = full_weights(model)
-    return {**found, "norm": sum(float(value.double().square().sum()) for value in weights.values())}
+    norm = sum(float(value.double().square().sum()) for value in weights.values())
+    return {**found, "norm": norm, "split gradients": trainer.split_gradients}
 
 
 def work(folder: Path, sharding: ShardingConfig) -> None:

@@ -106,7 +106,7 @@ def test_fsdp2_needs_something_to_split_over(monkeypatch):
 
 def test_fsdp2_arguments(two_processes):
     arguments = sharding_arguments(FSDP2)
-    assert arguments == {"fsdp": True, "fsdp_config": fsdp_config(FSDP2)}
+    assert arguments["fsdp"] is True and arguments["fsdp_config"] == fsdp_config(FSDP2)
 
 
 @pytest.mark.parametrize("size", LLAMA_2)
@@ -221,6 +221,13 @@ def test_each_of_two_processes_holds_half(trained, what):
         assert found["units"].count("FSDPLlamaDecoderLayer") == 4
         assert found["held"] == pytest.approx(found["weights"] / 2, rel=1e-3)  # odd lengths leave one row more
     assert sum(each[what]["held"] for each in two) == one[what]["weights"] or what == "lora"
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("what", ["judge", "critic"])
+def test_gradients_are_split_between_the_forward_passes_of_a_step(trained, what):
+    for found in (each[what] for each in trained[2]):
+        assert found["split gradients"] == [True] * 4
 
 
 @pytest.mark.engine
