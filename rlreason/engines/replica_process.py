@@ -86,7 +86,7 @@ class ReplicaProcess:
 
         return self.process.poll() is not None or psutil.Process(self.process.pid).status() == psutil.STATUS_ZOMBIE
 
-    def end(self, seconds: float = SECONDS_TO_DIE) -> str:
+    def end(self, seconds: float) -> str:
         """Wait for the end of the process for some seconds, then kill it and what it has started; how it ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)

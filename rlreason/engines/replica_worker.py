@@ -28,6 +28,7 @@ from rlreason.errors import UserError
 from rlreason.types import Rollout
 
 SECONDS_TO_STOP = 10.0
+HEARTBEAT = 30.0  # seconds without a finished rollout after which a replica that samples says that it is at work
 SET_PARENT_DEATH_SIGNAL = 1  # linux/prctl.h: PR_SET_PDEATHSIG
 
 
@@ -50,7 +51,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Draw the requests of all messages More until End comes; answered by any number of Finished, or Failed."""
+    """Draw the requests of all messages More until End comes; answered by any number of Finished, or Failed.
+
+    A Finished without rollouts says that the engine has taken a step.
+    """
 
     number: int
     settings: SamplingSettings
@@ -170,6 +174,8 @@ class Worker:
         self._engine: Engine | None = None
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._stopped = False
+        self._sampling = 0  # number of the sampling
+        self._spoke = 0.0
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -183,9 +189,10 @@ class Worker:
                     value = getattr(self._made(), message.method)(*message.arguments)
                     self.connection.send(Done(message.number, value))
             elif isinstance(message, Sample):
+                self._sampling = message.number
                 with self._failures_reported(message.number):
                     for rollouts in continuous(self._made(), self._feed, message.settings):
-                        self.connection.send(Finished(message.number, rollouts))
+                        self._finished(rollouts)
             # More and End of a sampling that has failed are left
 
     def _listen(self) -> None:
@@ -203,8 +210,14 @@ class Worker:
             self._engine = self._build()
         return self._engine
 
+    def _finished(self, rollouts: Sequence[Rollout]) -> None:
+        self.connection.send(Finished(self._sampling, rollouts))
+        self._spoke = time.monotonic()
+
     def _feed(self, pending: int) -> Sequence[SampleRequest] | None:
         """The requests that have come since the last step; waits for some where there is nothing else to do."""
+        if time.monotonic() - self._spoke > HEARTBEAT:
+            self._finished(())
         new: list[SampleRequest] = []
         while not self._inbox.empty() or (not new and pending == 0):
             message = self._inbox.get()

@@ -1,14 +1,16 @@
 """Several copies of an engine, each in a process of its own, that share the sampling.
 
 Requests are handed out while replicas have room, and rollouts come back as they finish. The work of a replica that
-dies goes to the others, and it is started again at the next `load`. Every sample arrives once. A single replica is of
-use as well, where an engine must not live in this process: beside distributed training, or on GPUs of its own.
+dies or hangs goes to the others, and it is started again at the next `load`. Every sample arrives once. A single
+replica is of use as well, where an engine must not live in this process: beside distributed training, or on GPUs of
+its own.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
@@ -18,7 +20,7 @@ from typing import Any
 
 from rlreason.engines import Engine, SampleRequest, SamplingSettings
 from rlreason.engines.places import Place
-from rlreason.engines.replica_process import ReplicaProcess, stop
+from rlreason.engines.replica_process import SECONDS_TO_DIE, ReplicaProcess, stop
 from rlreason.engines.replica_worker import Call, Done, End, Failed, Finished, More, Reply, Sample
 from rlreason.engines.spreading import Spread
 from rlreason.errors import UserError
@@ -26,6 +28,9 @@ from rlreason.models.probe import mean_gap
 from rlreason.types import Rollout
 
 SECONDS_BETWEEN_LOOKS = 1.0  # at whether a process lives whose connection says nothing
+# A replica that owes an answer and says nothing for so many seconds hangs. One that samples says every half minute that
+# it is at work; loading a large model and compiling its kernels is the longest silence.
+PATIENCE = 1800.0
 
 # Nats a token by which replicas with the same weights may differ: other batches, other kernels.
 ROUNDING = 0.02
@@ -56,6 +61,7 @@ class Replicas:
         self._room = math.inf if max_sequences is None else max_sequences + max(1, max_sequences // 4)
         self._report = report or log.warning
         self._living: dict[int, ReplicaProcess] = {}
+        self._heard: dict[int, float] = {}  # when each replica said something, or was given something to do
         self._number = 0
         self._spread: Spread | None = None
         self._homes: dict[str, int] = {}
@@ -143,7 +149,7 @@ class Replicas:
         try:
             while spread.left:
                 self._hand_out(spread, requests)
-                for replica_number, reply in self._replies():
+                for replica_number, reply in self._replies({number for number, held in spread.held.items() if held}):
                     if reply.number != number:
                         continue  # of a sampling that was broken off
                     if isinstance(reply, Failed):
@@ -167,6 +173,7 @@ class Replicas:
         if not self._living:
             raise self._last_failure
         for number, chosen in spread.hand_out(self._living).items():
+            self._heard[number] = time.monotonic()
             self._living[number].send(More([replace(requests[i], sample=i) for i in chosen]))
 
     def _end_sampling(self) -> None:
@@ -179,11 +186,13 @@ class Replicas:
     def _call(self, numbers: Collection[int], method: str, *arguments: Any) -> list[Any]:
         self._number += 1
         for number in numbers:
+            self._heard[number] = time.monotonic()
             self._living[number].send(Call(self._number, method, arguments))
         values: dict[int, Any] = {}
         mistakes: dict[int, str] = {}
         while any(number in self._living for number in numbers if number not in values and number not in mistakes):
-            for number, reply in self._replies():
+            owing = {number for number in numbers if number not in values and number not in mistakes}
+            for number, reply in self._replies(owing):
                 if reply.number == self._number and isinstance(reply, Done):
                     values[number] = reply.value
                 elif reply.number == self._number and isinstance(reply, Failed):
@@ -194,14 +203,15 @@ class Replicas:
             raise self._last_failure
         return [values[number] for number in sorted(values)]
 
-    def _replies(self) -> list[tuple[int, Reply]]:
-        """Wait for replies; replicas that have died or failed are lost."""
+    def _replies(self, owing: Collection[int]) -> list[tuple[int, Reply]]:
+        """Wait for replies; replicas that have died or failed, or have long been silent though `owing`, are lost."""
         numbers = {replica.connection: number for number, replica in self._living.items()}
         ready = wait(list(numbers), SECONDS_BETWEEN_LOOKS)
         replies: list[tuple[int, Reply]] = []
         for connection, number in numbers.items():
             replica = self._living[number]
             if connection in ready:
+                self._heard[number] = time.monotonic()
                 reply = replica.receive()
                 if reply is None or (isinstance(reply, Failed) and not reply.mistake):
                     self._lose(number, reply)
@@ -209,14 +219,18 @@ class Replicas:
                     replies.append((number, reply))
             elif replica.silent_and_dead():
                 self._lose(number)
+            elif number in owing and time.monotonic() - self._heard[number] > PATIENCE:
+                self._lose(number, hangs=True)
         return replies
 
-    def _lose(self, number: int, failure: Failed | None = None) -> None:
+    def _lose(self, number: int, failure: Failed | None = None, hangs: bool = False) -> None:
         """Take a replica out, report it, and let its unfinished requests wait again."""
         replica = self._living.pop(number)
-        how = replica.end() if failure is None else f"failed ({failure.message})"
+        how = replica.end(0.0 if hangs or failure else SECONDS_TO_DIE)
         if failure is not None:
-            replica.end(0.0)
+            how = f"failed ({failure.message})"
+        elif hangs:
+            how = f"has said nothing for {PATIENCE / 60:.0f} minutes and was ended"
         unfinished = self._spread.lost(number) if self._spread is not None else 0
         line = f"engine replica {number + 1} of {len(self._places)} {how}"
         if self._living and unfinished:

@@ -1,5 +1,6 @@
 """Replicas: each sample arrives once whatever dies, mistakes reach the user, and no process is left behind."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from tests_support import composed
 from rlreason import engines
 from rlreason.engines import SampleRequest, SamplingSettings
 from rlreason.engines.places import Place
+from rlreason.engines.replica_worker import Finished, More, Worker
 from rlreason.engines.replicas import Replicas
 from rlreason.errors import UserError
 
@@ -89,6 +91,37 @@ def test_requests_that_look_alike_are_drawn_each(started):
     engine.load(FIRST)
     twice = [SampleRequest("0", 0, 5, (1,))] * 6
     assert sampled(engine, twice) == [drawn(twice[0], "first")] * 6
+
+
+def test_the_work_of_a_replica_that_hangs_goes_to_the_others(started, monkeypatch):
+    monkeypatch.setattr("rlreason.engines.replicas.PATIENCE", 2.0)
+    engine = started(2)
+    engine.load(FIRST)
+    hung = engine.processes[1]
+    requests = [
+        *(
+            SampleRequest(problem, number, number, (1,))
+            for problem in ("first", "endless-for-1")
+            for number in range(4)
+        ),
+        *REQUESTS,
+    ]
+    assert Counter(sampled(engine, requests)) == Counter(expected(requests=requests))
+    assert "engine replica 2 of 2 has said nothing for 0 minutes and was ended; its" in engine.lines[0]
+    assert not psutil.pid_exists(hung)
+    engine.load(Path("endless-for-0"))
+    assert "engine replica 1 of 2 has said nothing" in engine.lines[1] and list(engine.processes) == [1]
+
+
+def test_a_replica_that_samples_for_long_says_that_it_is_at_work():
+    ours, theirs = multiprocessing.Pipe()
+    worker = Worker(theirs, FakeEngine)
+    more = More(REQUESTS[:2])
+    for _ in range(2):
+        worker._inbox.put(more)
+        assert worker._feed(0) == more.requests
+    assert ours.poll() and ours.recv() == Finished(0, ())
+    assert not ours.poll(), "not after every step"
 
 
 @pytest.mark.parametrize("doomed", [0, 1])
@@ -235,6 +268,7 @@ from pathlib import Path
 from fake_engine import FakeEngine
 from rlreason.engines import SampleRequest, SamplingSettings
 from rlreason.engines.places import Place
+from rlreason.engines.replica_worker import Finished, More, Worker
 from rlreason.engines.replicas import Replicas
 
 builds = [partial(FakeEngine, str(number), sys.argv[1], seconds=0.05) for number in range(2)]
