@@ -14,6 +14,7 @@ from typing import Any
 from rlreason.config import ModelConfig
 from rlreason.errors import UserError
 from rlreason.models import smollm2_wheel
+from rlreason.models.architecture import check_language_model
 from rlreason.models.embedded import EMBEDDED_FOLDER
 
 log = logging.getLogger(__name__)
@@ -218,14 +219,7 @@ def _check_configuration(folder: Path, name: str) -> None:
     values = _read_object(folder / "config.json", name)
     if "model_type" not in values:
         raise UserError(f"model.path={name}: config.json names no model_type; give a folder that save_pretrained wrote")
-    if "auto_map" in values:
-        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-        if values["model_type"] not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-            raise UserError(
-                f"model.path={name} needs Python code of its own (auto_map), which is never run here; "
-                "choose a model that transformers itself supports"
-            )
+    check_language_model(values, name)
 
 
 def _check_weights(folder: Path, name: str) -> None:

@@ -17,6 +17,7 @@ import filelock
 from rlreason.config import ExperimentConfig
 from rlreason.data.prompts import build_prompts
 from rlreason.errors import UserError
+from rlreason.models.architecture import check_weights
 from rlreason.models.resolve import ResolvedModel
 from rlreason.planning.measured import planned_and_measured
 from rlreason.run import environment
@@ -77,9 +78,11 @@ def check_shape(config: ExperimentConfig, folder: Path) -> None:
     """Refuse what does not go with the shape of the model in `folder`.
 
     Raises:
-        UserError: The longest context has more tokens than the model has positions, or its heads cannot be divided
-            between `engine.tensor_parallel_size` GPUs.
+        UserError: The weights are not those of the model that `config.json` describes, or the longest context has more
+            tokens than the model has positions, or its heads cannot be divided between `engine.tensor_parallel_size`
+            GPUs.
     """
+    check_weights(folder)
     shape = json.loads((folder / "config.json").read_text())
     shape = shape.get("text_config", shape)
     if heads := shape.get("num_attention_heads"):
