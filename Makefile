@@ -44,7 +44,7 @@ format: $(READY)  ## let ruff format the code
 bench: $(READY)  ## speed, each figure as a ratio measured side by side
 	$(BIN)/python -m bench
 
-study: $(READY)  ## a reduced comparison on 2 cores (most of an hour), and its report in runs/study-small
+study: $(READY)  ## a reduced comparison on 2 cores (about 45 minutes), and its report in runs/study-small
 	$(BIN)/rlreason -m experiment=study-small; code=$$?; $(BIN)/rlreason task=report study=study-small && exit $$code
 
 tiny-base: $(READY)  ## make the embedded models again (about an hour on 2 cores)

@@ -212,14 +212,18 @@ def as_forward_pass(module: Any, function: Callable[[], Value]) -> Value:
 
 
 def is_sharded(module: Any) -> bool:
-    """Whether FSDP2 holds a part of each weight of `module` only."""
+    """Whether this process holds a part of each weight of `module` only, by FSDP2 or ZeRO-3."""
     from torch.distributed.tensor import DTensor
 
-    return any(isinstance(weights, DTensor) for weights in module.parameters())
+    return _by_zero(module) or any(isinstance(weights, DTensor) for weights in module.parameters())
+
+
+def _by_zero(module: Any) -> bool:
+    return any(hasattr(weights, "ds_id") for weights in module.parameters())  # as DeepSpeed itself tells
 
 
 def full_weights(module: Any, trained_only: bool = False) -> dict[str, Any]:
-    """All weights of a module that FSDP2 may have split, by name, in main memory.
+    """All weights of a module that may be split, by name, in main memory.
 
     Every process has to call it.
 
@@ -232,10 +236,26 @@ def full_weights(module: Any, trained_only: bool = False) -> dict[str, Any]:
     """
     if not is_sharded(module):
         return dict(module.state_dict())
+    if _by_zero(module):
+        return _gathered(module, trained_only)
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
     return dict(get_model_state_dict(module, options=options))
+
+
+def _gathered(module: Any, trained_only: bool) -> dict[str, Any]:
+    """The weights that ZeRO-3 split, one after the other, so that a GPU holds one of them whole at a time."""
+    import deepspeed
+
+    found = {}
+    for name, weights in module.named_parameters():
+        if trained_only and not weights.requires_grad:
+            continue
+        with deepspeed.zero.GatheredParameters([weights]):
+            if distributed.rank() == 0:
+                found[name] = weights.detach().cpu().clone()
+    return found
 
 
 def whole(language_model: Any) -> Any:
@@ -249,13 +269,14 @@ def whole(language_model: Any) -> Any:
     if not is_sharded(language_model):
         return language_model if distributed.rank() == 0 else None
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     weights = full_weights(language_model)
     if distributed.rank() > 0:
         return None
+    config = language_model.config
     with torch.device("meta"):
-        plain = AutoModelForCausalLM.from_config(language_model.config)
+        plain = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)  # `from_config` would split it for ZeRO-3 again
         plain.generation_config = language_model.generation_config
         if hasattr(language_model, "peft_config"):
             from peft import get_peft_model

@@ -13,6 +13,9 @@ from tests_support import composed
 from rlreason.config import ShardingConfig
 from rlreason.errors import UserError
 from rlreason.models.critic import SeparateCritic
+from rlreason.models.embedded import EMBEDDED_FOLDER
+from rlreason.models.loading import load_for_training, load_tokenizer
+from rlreason.models.probe import probe, probe_of
 from rlreason.models.scalar_head import ScalarHeadModel, load_scalar_head_model
 from rlreason.models.sharding import (
     assert_sharded,
@@ -26,6 +29,7 @@ from rlreason.models.sharding import (
 NONE, FSDP2, ZERO2, ZERO3 = (
     ShardingConfig(name=name, cpu_offload=False) for name in ("none", "fsdp2", "zero2", "zero3")
 )
+CONFIG = composed().model
 LLAMA_2 = {  # as published: width, layers, heads, width of the feed-forward layers, parameters
     "7b": (4096, 32, 32, 11008, 6_738_415_616),
     "13b": (5120, 40, 40, 13824, 13_015_864_320),
@@ -166,6 +170,31 @@ def test_zero_is_what_transformers_and_deepspeed_accept(tmp_path, config, offloa
     assert device == ("cpu" if offload else None)
     assert (read.zero_config.offload_param is not None) == (offload and config.name == "zero3")
     assert read.zero_config.gather_16bit_weights_on_model_save == (config.name == "zero3")
+
+
+@pytest.mark.engine
+def test_what_zero3_splits_is_saved_whole(tmp_path):
+    """Two processes over gloo, with DeepSpeed's own splitting, hooks and gathering."""
+    pytest.importorskip("deepspeed")
+    from safetensors.torch import load_file
+
+    here = Path(__file__).parent
+    path = os.pathsep.join(filter(None, [str(here.parent.parent), str(here.parent), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+         "--rdzv-endpoint", "localhost:0", str(here / "zero3_gathering.py"), str(tmp_path / "saved")],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    folder = EMBEDDED_FOLDER / "tiny"
+    before, after = (load_file(where / "model.safetensors") for where in (folder, tmp_path / "saved"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], weights.float()) for name, weights in before.items())
+    scored, again = probe_of(tmp_path / "saved"), probe(load_for_training(folder, CONFIG), load_tokenizer(folder))
+    assert scored.logprobs == pytest.approx(again.logprobs, abs=1e-4)
 
 
 def test_deepspeed_that_is_not_installed_is_named(monkeypatch):
