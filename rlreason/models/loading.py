@@ -24,6 +24,22 @@ def bfloat16_is_fast() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def check_precision(dtype: str) -> None:
+    """Refuse bfloat16 weights in the engine on a GPU that has no arithmetic for them (training then uses float32).
+
+    Raises:
+        UserError: It has not.
+    """
+    import torch
+
+    if dtype == "bfloat16" and torch.cuda.is_available() and not bfloat16_is_fast():
+        major, minor = torch.cuda.get_device_capability()
+        raise UserError(
+            f"model.dtype=bfloat16 needs a GPU of compute capability 8.0, and {torch.cuda.get_device_name()} has "
+            f"{major}.{minor}; use model.dtype=float16 or float32"
+        )
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The tokeniser of a checkpoint folder, with a padding token."""
     from transformers import AutoTokenizer

@@ -18,6 +18,7 @@ from rlreason.config import ExperimentConfig
 from rlreason.data.prompts import build_prompts
 from rlreason.errors import UserError
 from rlreason.models.architecture import check_weights
+from rlreason.models.loading import check_precision
 from rlreason.models.resolve import ResolvedModel
 from rlreason.planning.measured import planned_and_measured
 from rlreason.run import environment
@@ -75,13 +76,14 @@ def longest_context(config: ExperimentConfig) -> int:
 
 
 def check_shape(config: ExperimentConfig, folder: Path) -> None:
-    """Refuse what does not go with the shape of the model in `folder`.
+    """Refuse what does not go with the model in `folder`, or with its precision on this machine.
 
     Raises:
-        UserError: The weights are not those of the model that `config.json` describes, or the longest context has more
-            tokens than the model has positions, or its heads cannot be divided between `engine.tensor_parallel_size`
-            GPUs.
+        UserError: The GPU lacks the engine's precision, the weights are not those of the model that `config.json`
+            describes, the longest context has more tokens than the model has positions, or its heads cannot be divided
+            between `engine.tensor_parallel_size` GPUs.
     """
+    check_precision(config.model.dtype)
     check_weights(folder)
     shape = json.loads((folder / "config.json").read_text())
     shape = shape.get("text_config", shape)

@@ -1,4 +1,4 @@
-"""A checkpoint of another architecture is refused before any work, in words that say which it is."""
+"""A checkpoint of another architecture, or a precision that a GPU lacks, is refused before any work, in plain words."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from rlreason.errors import UserError
 from rlreason.models.architecture import check_language_model, check_weights
 from rlreason.models.embedded import EMBEDDED_FOLDER
+from rlreason.models.loading import check_precision
 
 
 @pytest.fixture
@@ -80,3 +81,18 @@ def test_shards_are_read_together(copy):
         save_file({name: weights[name] for name in part}, copy / f"model-{number}.safetensors")
     (copy / "model.safetensors").unlink()
     check_weights(copy)
+
+
+@pytest.mark.parametrize(("capability", "fits"), [((7, 5), False), ((8, 0), True)])
+def test_a_precision_that_the_gpu_lacks_is_refused(monkeypatch, capability, fits):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: fits)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    check_precision("auto")
+    check_precision("float16")
+    if fits:
+        check_precision("bfloat16")
+    else:
+        with pytest.raises(UserError, match=r"8\.0, and Tesla T4 has 7\.5; use model\.dtype=float16 or float32"):
+            check_precision("bfloat16")
