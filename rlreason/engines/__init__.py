@@ -73,6 +73,9 @@ class Engine(Protocol):
     def release(self) -> None:
         """Give memory that training can use back until the next `load`."""
 
+    def close(self) -> None:
+        """Give everything back: a sweep runs its jobs in one process."""
+
 
 @runtime_checkable
 class FedEngine(Protocol):

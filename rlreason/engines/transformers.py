@@ -59,6 +59,10 @@ class TransformersEngine:
         self.model = None
         free_memory()
 
+    def close(self) -> None:
+        """Drop the model."""
+        self.release()
+
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[list[Rollout]]:
         """Draw all requests, yielding one batch of rollouts at a time."""
         vocabulary = self.model.config.vocab_size

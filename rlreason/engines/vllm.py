@@ -172,9 +172,16 @@ class VLLMEngine:
             ids = ids[:-1]
         return ids
 
+    def close(self) -> None:
+        """End vLLM, with its weights and its KV cache."""
+        if self.llm is not None:
+            self._stop()
+
     def _stop(self) -> None:
         from rlreason.models.loading import free_memory
 
+        self._base = self.loaded = None
+        self.asleep = False
         self.llm.llm_engine.engine_core.shutdown()
         self.llm = self.adapters = None
         free_memory()

@@ -30,6 +30,7 @@ def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Pat
     model = resolve(config.model)
     check_shape(config, model.folder)
     run = Run(folder, plain_config)
+    engine = SharedEngine(config)
     try:
         display.record = run.event
         with run.timed("start"):
@@ -39,7 +40,7 @@ def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Pat
             tokenizer = load_tokenizer(model.folder)
         prompts, too_long = fit_prompts(config, tokenizer, examples, measured, display)
         stages = RunStages(
-            Generation(config, run, display, tokenizer, prompts, SharedEngine(config)),
+            Generation(config, run, display, tokenizer, prompts, engine),
             trackers.start(config.tracker, folder, plain_config),
             measured=tuple(problem for problem in measured if problem.id in prompts),
         )
@@ -49,4 +50,5 @@ def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Pat
         stages.measure("final", 0, model.folder, 0, config.eval.k, {})
         return write_result(stages, model, too_long, verdict=f"evaluated {len(stages.measured):,} questions")
     finally:
+        engine.close()
         run.close()

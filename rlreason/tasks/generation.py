@@ -65,6 +65,12 @@ class SharedEngine:
             self._engine.release()
             self._check.again()
 
+    def close(self) -> None:
+        """End the engine; the next job of a sweep starts its own."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
 
 @dataclass
 class Generation:

@@ -64,6 +64,7 @@ def prepared(
     model = resolve(config.model)
     check_shape(config, model.folder)
     run = Run(folder, plain_config)
+    engine = SharedEngine(config)
     try:
         display.record = run.event
         with run.timed("start"):
@@ -74,7 +75,7 @@ def prepared(
         prompts, too_long = fit_prompts(
             config, tokenizer, data.train, (*data.train, *data.validation, *measured, *elsewhere), display
         )
-        generation = Generation(config, run, display, tokenizer, prompts, SharedEngine(config))
+        generation = Generation(config, run, display, tokenizer, prompts, engine)
         stages = RunStages(
             generation,
             trackers.start(config.tracker, folder, plain_config),
@@ -91,6 +92,7 @@ def prepared(
         add_outcome_models(stages, start, model)
         yield Prepared(stages, model, start, questions, too_long)
     finally:
+        engine.close()
         run.close()
 
 

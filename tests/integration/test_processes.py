@@ -10,7 +10,7 @@ import time
 
 import psutil
 import pytest
-from tests_support import JUDGE, LABORATORY, UPDATE, composed, journal, rollout_counts
+from tests_support import BATCHES, JUDGE, LABORATORY, UPDATE, composed, journal, rollout_counts
 
 from rlreason import processes
 from rlreason.errors import UserError
@@ -81,6 +81,23 @@ def test_one_of_two_processes_is_killed_and_the_same_command_completes_the_run(r
     (here,), (there,) = ([item for item in journal(run) if item["stage"] == "sft"] for run in (one, two))
     assert there["steps"] == here["steps"]
     assert there["loss"] == pytest.approx(here["loss"], abs=0.02)  # two threads round otherwise in bfloat16
+
+
+def test_ppo_that_is_split_over_two_processes_counts_what_one_counts(rlreason, tmp_path):
+    """With a separate critic and a reference model, each split by FSDP2; the engine gets the weights gathered."""
+    command = [*LABORATORY, *BATCHES, "algo=ppo", "algo.critic=separate", "algo.micro_batch_size=2", "name=run"]
+    split = started(tmp_path, *command, *TWO, "sharding=fsdp2")
+    output, _ = split.communicate(timeout=600)
+    assert split.returncode == 0, output[-4000:]
+    (tmp_path / "alone").mkdir()
+    rlreason(tmp_path / "alone", *command).check()
+    two, one = tmp_path / "runs/run", tmp_path / "alone/runs/run"
+    assert rollout_counts(two) == rollout_counts(one)
+    assert [record["stage"] for record in journal(two)] == [record["stage"] for record in journal(one)]
+    results = [json.loads((run / "result.json").read_text()) for run in (one, two)]
+    starts = [result["evaluations"][0]["metrics"]["maj@1"] for result in results]
+    assert starts[0] == starts[1], "nothing is trained yet"
+    assert all(gap < 0.05 for gap in results[1]["probe_gaps"].values())
 
 
 NODES = ["launcher=accelerate", "launcher.nodes=2", "name=run"]

@@ -57,6 +57,21 @@ def test_a_job_that_crashes_stops_no_other_and_the_same_command_finishes_what_is
     assert len(plan["commands"]) == 1
 
 
+def test_a_job_leaves_no_engine_behind_for_the_next_one(rlreason, tmp_path):
+    """Jobs one after another share a process; an engine of the smallest size holds 1 GiB of keys and values."""
+    command = ["-m", *EVALUATE[:-2], "study=s", "engine=vllm", "engine.max_sequences=16", "seed=0,1,2"]
+    rlreason(tmp_path, *command).check()
+    first, _, third = (
+        max(
+            peaks["host"]
+            for record in journal(of_seed(tmp_path / "runs/s", seed))
+            for peaks in record["peaks"].values()
+        )
+        for seed in range(3)
+    )
+    assert third - first < 0.5 * 2**30
+
+
 def test_the_plan_has_every_job_but_those_that_are_skipped(rlreason, tmp_path):
     command = ["-m", *SMALL, "study=s", "algo.samples=3", "reward=dense,orm", "algo=rcrl"]
     done = rlreason(tmp_path, *[item for item in command if not item.startswith("algo.rounds")]).check()
