@@ -93,24 +93,27 @@ def test_requests_that_look_alike_are_drawn_each(started):
     assert sampled(engine, twice) == [drawn(twice[0], "first")] * 6
 
 
+PATIENCE = "rlreason.engines.replicas.PATIENCE"  # short only once the processes have started, which takes a while
+
+
 def test_the_work_of_a_replica_that_hangs_goes_to_the_others(started, monkeypatch):
-    monkeypatch.setattr("rlreason.engines.replicas.PATIENCE", 2.0)
     engine = started(2)
     engine.load(FIRST)
     hung = engine.processes[1]
-    requests = [
-        *(
-            SampleRequest(problem, number, number, (1,))
-            for problem in ("first", "endless-for-1")
-            for number in range(4)
-        ),
-        *REQUESTS,
-    ]
-    assert Counter(sampled(engine, requests)) == Counter(expected(requests=requests))
+    monkeypatch.setattr(PATIENCE, 5.0)
+    names = ("first", "endless-for-1")  # in this order they go to replicas 0 and 1
+    asked = [SampleRequest(name, number, number, (1,)) for name in names for number in range(4)]
+    assert Counter(sampled(engine, [*asked, *REQUESTS])) == Counter(expected(requests=[*asked, *REQUESTS]))
     assert "engine replica 2 of 2 has said nothing for 0 minutes and was ended; its" in engine.lines[0]
     assert not psutil.pid_exists(hung)
+
+
+def test_a_replica_that_hangs_while_it_loads_is_given_up(started, monkeypatch):
+    engine = started(2)
+    engine.load(FIRST)
+    monkeypatch.setattr(PATIENCE, 5.0)
     engine.load(Path("endless-for-0"))
-    assert "engine replica 1 of 2 has said nothing" in engine.lines[1] and list(engine.processes) == [1]
+    assert "engine replica 1 of 2 has said nothing" in engine.lines[0] and list(engine.processes) == [1]
 
 
 def test_a_replica_that_samples_for_long_says_that_it_is_at_work():
