@@ -190,8 +190,7 @@ class Replicas:
             self._living[number].send(Call(self._number, method, arguments))
         values: dict[int, Any] = {}
         mistakes: dict[int, str] = {}
-        while any(number in self._living for number in numbers if number not in values and number not in mistakes):
-            owing = {number for number in numbers if number not in values and number not in mistakes}
+        while owing := (set(numbers) & self._living.keys()) - values.keys() - mistakes.keys():
             for number, reply in self._replies(owing):
                 if reply.number == self._number and isinstance(reply, Done):
                     values[number] = reply.value

@@ -130,13 +130,7 @@ class Generation:
             store.remove_parts(folder, stage)
             return store.read_sealed(folder, stage)
         requests = [
-            SampleRequest(
-                problem.id,
-                sample,
-                derived_seed(self.config.seed, stage, problem.id, sample) if temperature > 0 else GREEDY_SEED,
-                self.prompts[problem.id].token_ids + given.get(problem.id, ()),
-                self.config.data.max_completion_tokens - len(given.get(problem.id, ())),
-            )
+            self._request(stage, problem, sample, temperature, given.get(problem.id, ()))
             for problem in problems
             for sample in range(samples)
         ]
@@ -159,6 +153,18 @@ class Generation:
             )
         self.commit_rollouts(stage, kind, rollouts)
         return scored
+
+    def _request(
+        self, stage: str, problem: Problem, sample: int, temperature: float, given: tuple[int, ...]
+    ) -> SampleRequest:
+        """A sample of a stage, whose seed is its own whatever else is drawn."""
+        return SampleRequest(
+            problem.id,
+            sample,
+            derived_seed(self.config.seed, stage, problem.id, sample) if temperature > 0 else GREEDY_SEED,
+            self.prompts[problem.id].token_ids + given,
+            self.config.data.max_completion_tokens - len(given),
+        )
 
     def drawn(
         self,
