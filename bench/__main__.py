@@ -24,18 +24,19 @@ from rich.table import Table
 
 from bench.on_policy import on_policy
 from rlreason.cli import config_folder
-from rlreason.compose import from_composed
-from rlreason.config import ExperimentConfig
-from rlreason.data import training_data
-from rlreason.engines import SampleRequest, SamplingSettings, start
+from rlreason.config.compose import from_composed
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.data.splits import training_data
+from rlreason.display import Display
+from rlreason.engines.engine import SampleRequest, SamplingSettings
+from rlreason.engines.start import start_engine
 from rlreason.errors import UserError
+from rlreason.lab.common import fit_prompts, quiet_libraries
+from rlreason.lab.generation import Generation, SharedEngine
+from rlreason.lab.stages import RunStages
 from rlreason.models.resolve import resolve
-from rlreason.run import Run
-from rlreason.tasks.common import fit_prompts, quiet_libraries
-from rlreason.tasks.display import Display
-from rlreason.tasks.generation import Generation, SharedEngine
-from rlreason.tasks.stages import RunStages
-from rlreason.trackers import NoTracker
+from rlreason.run.folder import Run
+from rlreason.run.trackers import NoTracker
 
 REPEATS = 3
 ENGINE_AND_TRAINER = ("start", "sample", "train", "sync", "evaluate")
@@ -64,7 +65,7 @@ class Load:
         self.display = Display(Console(quiet=True))
         self.prompts, _ = fit_prompts(self.config, self.tokenizer, training, self.problems, self.display)
         limits = self.config.data.max_prompt_tokens + self.config.data.max_completion_tokens
-        self.engine: Any = start(self.config.engine, self.config.model, limits, 0)
+        self.engine: Any = start_engine(self.config.engine, self.config.model, limits, 0)
         self.engine.load(self.model.folder)
 
     def stage(self, folder: Path) -> float:

@@ -28,10 +28,10 @@ from typing import Any
 from bench.__main__ import Load, compose, finished
 from bench.flops import training_flops_per_token, utilisation
 from bench.on_policy import peak_memory
-from rlreason import distributed
+from rlreason.distributed import ranks
+from rlreason.lab.common import quiet_libraries
 from rlreason.models.resolve import resolve
-from rlreason.run import environment, write_atomically
-from rlreason.tasks.common import quiet_libraries
+from rlreason.run.folder import environment, write_atomically
 
 WARM_UP = 2  # optimizer steps that are not counted
 KINDS = ("start", "sample", "grade", "reward", "train", "sync", "evaluate")
@@ -78,7 +78,7 @@ def train(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from rlreason.algorithms.supervised import Example, supervised_update
+    from rlreason.training.supervised import Example, supervised_update
 
     config = compose("algo=sft", "algo.schedule=constant", *options.overrides)
     folder = resolve(config.model).folder
@@ -107,7 +107,7 @@ def train(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     trained_as = trained_together(config.sharding.name)
     pairs = zip(ends[WARM_UP - 1 :], ends[WARM_UP:], strict=False)
     seconds = statistics.median(after - before for before, after in pairs)
-    processes = distributed.size()
+    processes = ranks.size()
     speed = algo.batch_size * options.length / seconds
     width = shape.num_attention_heads * (
         getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
@@ -233,7 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     if int(os.environ.get("RANK", "0")) != 0:
         return
     typed = [f"bench.gpu {shlex.join(sys.argv[1:] if arguments is None else arguments)}"]
-    launched = distributed.size()
+    launched = ranks.size()
     start = (
         f"torchrun --nproc_per_node {os.environ.get('LOCAL_WORLD_SIZE', launched)} -m" if launched > 1 else "python -m"
     )

@@ -98,7 +98,7 @@ def measured(setting: Setting, folder: Path) -> dict[str, float]:
     os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
     from torch.profiler import ProfilerActivity, profile
 
-    from rlreason import peaks
+    from rlreason.run import peaks
 
     work = update(setting, folder)
     gc.collect()
@@ -120,9 +120,10 @@ def update(setting: Setting, folder: Path) -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from rlreason.algorithms.supervised import Example, supervised_update
-    from rlreason.config import ModelConfig, SFTConfig
-    from rlreason.tasks.common import quiet_libraries
+    from rlreason.config.algorithms import SFTConfig
+    from rlreason.config.sections import ModelConfig
+    from rlreason.lab.common import quiet_libraries
+    from rlreason.training.supervised import Example, supervised_update
 
     quiet_libraries()
     config = LlamaConfig(

@@ -45,15 +45,15 @@ def one_trainer(name: str, rollouts: Path, profiled: bool) -> dict[str, float]:
     from trl import GRPOTrainer
 
     from bench.__main__ import compose
-    from rlreason.algorithms import OnlineSettings
+    from rlreason.algorithms.base import OnlineSettings
     from rlreason.algorithms.grpo import GroupTrainer
     from rlreason.algorithms.on_policy import Loop
-    from rlreason.algorithms.on_policy_trainer import _roll_out, total_return, trainer_config
     from rlreason.algorithms.ppo import PPOTrainer
+    from rlreason.lab.common import quiet_libraries
     from rlreason.models.critic import new_critic
     from rlreason.models.loading import load_for_training, load_tokenizer
     from rlreason.models.resolve import resolve
-    from rlreason.tasks.common import quiet_libraries
+    from rlreason.training.on_policy_trainer import _roll_out, total_return, trainer_config
 
     quiet_libraries()
     algorithm = "ppo" if name.startswith("ppo") else "grpo"

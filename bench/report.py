@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from rlreason.cli import config_folder
-from rlreason.store import SCORES_SCHEMA, SEALED_SCHEMA, write_evaluation
+from rlreason.run.store import SCORES_SCHEMA, SEALED_SCHEMA, write_evaluation
 
 RUNS, SEEDS = 100, 5
 ROLLOUTS = 112_000  # of every run but those of SFT, which draws none

@@ -9,9 +9,9 @@ import os
 import sys
 from typing import Any
 
+from rlreason.distributed.launch import LEFT_ALONE, ProcessDied, missed_another, tell
 from rlreason.errors import UserError
 from rlreason.jobs import Outcome, SweepFailed, attempt, config_folder
-from rlreason.processes import LEFT_ALONE, ProcessDied, missed_another, tell
 
 CRASHED = 1
 USER_ERROR = 2
@@ -55,7 +55,7 @@ def compose_and_run() -> str | None:
     """Let Hydra compose and run one job, or every combination of a sweep; what went wrong in a single job."""
     import hydra
 
-    from rlreason.compose import register_resolvers
+    from rlreason.config.compose import register_resolvers
 
     register_resolvers()  # `--cfg job --resolve` is answered by Hydra alone
     outcomes: list[Outcome] = []

@@ -89,7 +89,7 @@ def defaults(folder: Path) -> dict[str, str]:
 def _print_group(console: Any, folder: Path, group: str) -> None:
     import yaml
 
-    from rlreason.compose import SECTIONS, describe
+    from rlreason.config.compose import SECTIONS, describe
 
     console.print(f"[bold]{group}[/]  {GROUP_NOTES[group]}")
     for choice, description in choices(folder, group).items():
@@ -132,7 +132,7 @@ def suggest(error: Exception, folder: Path) -> str:
 
 
 def _unknown_key(key: str, folder: Path) -> str:
-    from rlreason.compose import SECTIONS, TOP_LEVEL, describe
+    from rlreason.config.compose import SECTIONS, TOP_LEVEL, describe
 
     known = [*GROUP_NOTES, *TOP_LEVEL]
     section = key.partition(".")[0]

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlreason import distributed
+from rlreason.distributed import ranks
 from rlreason.errors import FolderRefused, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rlreason.config import ExperimentConfig
+    from rlreason.config.experiment import ExperimentConfig
 
 NAMED_GROUPS = ("algo", "model", "data", "init", "reward")
 DISK_TROUBLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
@@ -92,34 +92,34 @@ def run_job(composed: Any, folder: Path, in_sweep: bool, overrides: list[str]) -
     from omegaconf import OmegaConf
     from rich.console import Console
 
-    from rlreason import processes
-    from rlreason.compose import from_composed
-    from rlreason.placement import take_slot
+    from rlreason.config.compose import from_composed
+    from rlreason.distributed import launch
+    from rlreason.distributed.placement import take_slot
 
     config = from_composed(composed)
-    processes.check(config)
-    if distributed.size() > 1:
-        processes.prepare()
-        if distributed.rank() > 0:
-            distributed.serve()
+    launch.check(config)
+    if ranks.size() > 1:
+        launch.prepare()
+        if ranks.rank() > 0:
+            ranks.serve()
             return
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     console = Console() if sys.stdout.isatty() else Console(width=120)
     if done_without_a_run(config, folder, console):
         return
-    from rlreason.tasks.display import Display
+    from rlreason.display import Display
 
-    beside_others = take_slot() if distributed.size() == 1 else False
+    beside_others = take_slot() if ranks.size() == 1 else False
     # The lines of jobs that run side by side would mix; each says how it ended, and task=watch shows the rest.
     display = Display(Console(quiet=True) if beside_others else console)
     result = finished_result(folder, plain)
     finished_earlier = result is not None
     if in_sweep and not beside_others and not finished_earlier:
         console.rule(folder.name)
-    if result is None and processes.wanted(config):
-        processes.start(config.launcher, config.nproc, overrides)
+    if result is None and launch.wanted(config):
+        launch.start(config.launcher, config.nproc, overrides)
         return
-    with distributed.conducting():
+    with ranks.conducting():
         if result is None:
             if config.task.name == "train":
                 from rlreason.tasks.train import train as task
@@ -162,7 +162,7 @@ def done_without_a_run(config: ExperimentConfig, folder: Path, console: Console)
 
 def run_folder(config: Any, choices: dict[str, str], overrides: list[str]) -> Path:
     """`runs_dir/name` or `runs_dir/study/name`; the name is made from the group choices and values asked for."""
-    from rlreason.identity import RUNTIME_FIELDS, RUNTIME_KEYS, RUNTIME_SECTIONS, run_name
+    from rlreason.run.identity import RUNTIME_FIELDS, RUNTIME_KEYS, RUNTIME_SECTIONS, run_name
 
     parent = Path(str(config.runs_dir)) / str(config.study or ".")
     if config.name:
@@ -185,7 +185,7 @@ def finished_result(folder: Path, plain: dict[str, Any]) -> dict[str, Any] | Non
     """The result that is already there for exactly this configuration."""
     if not (folder / "result.json").exists():
         return None
-    from rlreason.run import Run
+    from rlreason.run.folder import Run
 
     run = Run(folder, plain)
     try:
@@ -206,7 +206,7 @@ def user_message(error: Exception) -> str | None:
 
 def record_failure(folder: Path, outcome: Outcome, details: str = "") -> None:
     """Leave `failure.txt` in the run folder, for whoever follows the sweep; the next success removes it."""
-    from rlreason.run import add_event, write_atomically
+    from rlreason.run.folder import add_event, write_atomically
 
     message = in_one_line(outcome.error)
     with contextlib.suppress(OSError):  # on a full disk the line on the terminal must do

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rlreason import placement
-from rlreason.compose import from_composed
+from rlreason.config.compose import from_composed
+from rlreason.distributed import placement
 from rlreason.errors import UserError
 from rlreason.jobs import NAMED_GROUPS, Outcome, SweepFailed, in_one_line, record_failure, run_folder
 from rlreason.study.plan import Command, Job, add_to_plan

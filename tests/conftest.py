@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlreason.shares import confine
+from rlreason.distributed.shares import confine
 
 ROOT = Path(__file__).parent.parent
 

@@ -15,18 +15,18 @@ import torch
 import toy_policy
 from tests_support import composed
 
-from rlreason import distributed
-from rlreason.algorithms import OnlineSettings
+from rlreason.algorithms.base import OnlineSettings
 from rlreason.algorithms.grpo import group_trainer
 from rlreason.algorithms.on_policy import on_policy_update
-from rlreason.algorithms.outcome_update import LabelledSolution, outcome_update
 from rlreason.algorithms.ppo import ppo_trainer
-from rlreason.algorithms.supervised import Example, supervised_update
-from rlreason.algorithms.training import NOT_SPLIT
-from rlreason.config import ShardingConfig
-from rlreason.distributed import together
+from rlreason.config.sections import ShardingConfig
+from rlreason.distributed import ranks
+from rlreason.distributed.ranks import together
 from rlreason.models import loading
 from rlreason.models.embedded import EMBEDDED_FOLDER
+from rlreason.orm.update import LabelledSolution, outcome_update
+from rlreason.training.common import NOT_SPLIT
+from rlreason.training.supervised import Example, supervised_update
 
 TINY = EMBEDDED_FOLDER / "tiny"
 # 11 sequences in batches of 4: the last optimizer step has 3, so that two processes cannot share it evenly.
@@ -134,7 +134,7 @@ def cases(folder: Path) -> dict[str, list[float]]:
     """The losses and counts of every update; the trained weights are in `folder`."""
     torch.set_num_threads(1)
     found = {}
-    for sharding in (NOT_SPLIT, FSDP2) if distributed.size() > 1 else (NOT_SPLIT,):
+    for sharding in (NOT_SPLIT, FSDP2) if ranks.size() > 1 else (NOT_SPLIT,):
         found[f"supervised {sharding.name}"] = supervised(folder, sharding)
         found[f"outcome {sharding.name}"] = outcome(folder, sharding)
         for name in ON_POLICY:
@@ -145,10 +145,10 @@ def cases(folder: Path) -> dict[str, list[float]]:
 
 if __name__ == "__main__":
     loading.bfloat16_is_fast = lambda: False  # its rounding would hide what is compared
-    if distributed.rank() > 0:
-        distributed.serve()
+    if ranks.rank() > 0:
+        ranks.serve()
     else:
         target = Path(sys.argv[1])
-        with distributed.conducting():
+        with ranks.conducting():
             found = cases(target)
         (target / "found.json").write_text(json.dumps(found))

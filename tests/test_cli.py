@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rlreason.run import Run
+from rlreason.run.folder import Run
 
 
 def test_help_names_every_group_and_choice(cold_rlreason, tmp_path):

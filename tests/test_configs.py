@@ -31,7 +31,7 @@ def test_every_choice_has_a_description_for_help(choice):
 
 
 def test_every_field_is_documented():
-    from rlreason.compose import SECTIONS, describe
+    from rlreason.config.compose import SECTIONS, describe
 
     for classes in SECTIONS.values():
         for schema in classes.values():

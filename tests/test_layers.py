@@ -1,43 +1,14 @@
-"""Imports point one way, files stay small, and heavy libraries wait until they are needed."""
+"""Imports point one way between files, nothing private crosses a file, and heavy libraries wait until they are needed."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "rlreason"
-FILES = sorted(PACKAGE.rglob("*.py"))
-LAYERS = [
-    {"types", "errors"},
-    {"config", "arithmetic", "distributed", "shares"},
-    {"compose"},
-    {
-        "steps",
-        "grading",
-        "grading_worker",
-        "grading_numbers",
-        "identity",
-        "run",
-        "peaks",
-        "store",
-        "trackers",
-        "data",
-        "rewards",
-        "engines",
-        "models",
-    },
-    {"planning"},
-    {"evaluation"},
-    {"study"},
-    {"algorithms"},
-    {"tasks"},
-    {"help"},
-    {"placement", "processes", "jobs"},
-    {"sweep"},
-    {"cli"},
-    {"__main__"},
-]
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+ROOT = Path(__file__).parent.parent
+FILES = sorted(path.relative_to(ROOT) for folder in ("rlreason", "bench") for path in (ROOT / folder).rglob("*.py"))
+MODULES = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 HEAVY = {
     "torch",
     "transformers",
@@ -52,93 +23,101 @@ HEAVY = {
     "math_verify",
     "reasoning_gym",
 }
-ALGORITHM_EXCEPTIONS = {
-    "supervised",
-    "training",
-    "critic_update",
-    "curriculum",
-    "divided_trainer",
-    "minibatches",
-    "on_policy",
-    "on_policy_trainer",
-    "outcome_update",
-    "ppo_math",
-    "shared_prompts",
-}
 NETWORKS = {  # made of tensors from top to bottom; themselves imported only where one is needed
-    "models/scalar_head.py",
-    "models/critic.py",
-    "algorithms/critic_update.py",
-    "algorithms/ppo_math.py",
-    "algorithms/divided_trainer.py",
-    "algorithms/minibatches.py",
-    "algorithms/on_policy_trainer.py",
-    "algorithms/shared_prompts.py",
-    "algorithms/ppo.py",
-    "algorithms/grpo.py",
+    "rlreason/models/scalar_head.py",
+    "rlreason/models/critic.py",
+    "rlreason/training/critic_update.py",
+    "rlreason/training/divided_trainer.py",
+    "rlreason/training/minibatches.py",
+    "rlreason/training/on_policy_trainer.py",
+    "rlreason/training/shared_prompts.py",
+    "rlreason/algorithms/ppo.py",
+    "rlreason/algorithms/ppo_math.py",
+    "rlreason/algorithms/grpo.py",
 }
 
 
-def imports(tree: ast.AST) -> list[str]:
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text())
+
+
+def imports(node: ast.AST) -> list[tuple[str, str | None]]:
+    """(module, name or None) of every import below a node."""
+    found: list[tuple[str, str | None]] = []
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Import):
+            found += [(alias.name, None) for alias in inner.names]
+        elif isinstance(inner, ast.ImportFrom):
+            found += [(inner.module or "", alias.name) for alias in inner.names]
     return found
 
 
-def part(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def needed(path: Path) -> set[Path]:
+    """The files of ours that a file imports, wherever in it, for types alone included."""
+    found = set()
+    for module, name in imports(tree(path)):
+        target = MODULES.get(f"{module}.{name}") or MODULES.get(module)
+        if target not in (None, path):
+            found.add(target)
+    return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_downward(path: Path) -> None:
-    own = part(path)
-    for name in imports(ast.parse(path.read_text())):
-        pieces = name.split(".")
-        if pieces[0] == "rlreason" and len(pieces) > 1 and pieces[1] in RANK and pieces[1] != own:
-            assert RANK[pieces[1]] <= RANK[own], f"{own} imports {name}"
-            assert {own, pieces[1]} != {"rewards", "engines"}, f"{own} imports {name}"
+def circle() -> list[Path]:
+    """The files that can be reached from themselves."""
+    graph = {path: needed(path) for path in FILES}
+
+    def reached(start: Path) -> set[Path]:
+        seen: set[Path] = set()
+        todo = list(graph[start])
+        while todo:
+            path = todo.pop()
+            if path not in seen:
+                seen.add(path)
+                todo += graph[path]
+        return seen
+
+    return [path for path in FILES if path in reached(path)]
 
 
-def test_every_part_has_a_layer() -> None:
-    assert {part(path) for path in FILES} - {"__init__"} <= set(RANK)
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    assert circle() == []
 
 
-def test_algorithms_do_not_import_each_other() -> None:
-    folder = PACKAGE / "algorithms"
-    names = {path.stem for path in folder.glob("*.py")} - {"__init__"} - ALGORITHM_EXCEPTIONS
-    for name in names:
-        for imported in imports(ast.parse((folder / f"{name}.py").read_text())):
-            assert imported.split(".")[-1] not in names - {name}, f"{name} imports {imported}"
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_nothing_private_is_taken_from_another_file(path: Path) -> None:
+    assert [name for module, name in imports(tree(path)) if module.startswith("rlreason") and str(name)[0] == "_"] == []
+
+
+FLOORS = [  # from the ground up; a folder of a floor knows nothing of those above it
+    {"rlreason/errors.py", "rlreason/types.py"},
+    {"rlreason/answers", "rlreason/run", "rlreason/data", "rlreason/rewards", "rlreason/engines", "rlreason/models"},
+    {"rlreason/training", "rlreason/orm", "rlreason/evaluation"},
+    {"rlreason/lab"},
+    {"rlreason/tasks"},
+    {"rlreason/jobs.py", "rlreason/sweep.py"},
+    {"rlreason/cli.py"},
+]
+
+
+def floor(path: Path) -> int | None:
+    return next((n for n, places in enumerate(FLOORS) if any(path.is_relative_to(place) for place in places)), None)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if floor(path) is not None], ids=str)
+def test_a_floor_knows_nothing_of_those_above_it(path: Path) -> None:
+    assert [str(other) for other in needed(path) if (floor(other) or 0) > (floor(path) or 0)] == []
 
 
 def test_algorithms_touch_no_files_and_no_trackers() -> None:
-    for path in (PACKAGE / "algorithms").glob("*.py"):
-        for imported in imports(ast.parse(path.read_text())):
-            assert imported.split(".")[1:2] not in (["run"], ["store"], ["trackers"], ["cli"]), path.name
+    for path in FILES:
+        if path.is_relative_to("rlreason/algorithms"):
+            assert not [other for other in needed(path) if other.is_relative_to("rlreason/run")], path
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "rlreason"], ids=str)
 def test_heavy_libraries_are_not_imported_at_the_top(path: Path) -> None:
-    if str(path.relative_to(PACKAGE)) in NETWORKS:
+    if str(path) in NETWORKS:
         return
-    top = ast.Module([node for node in ast.parse(path.read_text()).body if not isinstance(node, ast.If)], [])
-    outside = [
-        name
-        for node in top.body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in imports(ast.Module([node], []))
-    ]
-    assert not {name.split(".")[0] for name in outside} & HEAVY
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_and_functions_stay_small(path: Path) -> None:
-    text = path.read_text()
-    assert text.count("\n") <= 300, "a second purpose?"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno - node.lineno < 70, f"{node.name} is long"
+    top = [node for node in tree(path).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not {module.split(".")[0] for node in top for module, _ in imports(node)} & HEAVY

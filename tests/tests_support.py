@@ -7,8 +7,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 from hydra import compose, initialize_config_dir
 
-from rlreason.compose import from_composed
-from rlreason.config import ExperimentConfig
+from rlreason.config.compose import from_composed
+from rlreason.config.experiment import ExperimentConfig
 
 CONF = Path(__file__).parent.parent / "conf"
 

@@ -10,9 +10,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rlreason.algorithms import OnlineSettings
+from rlreason.algorithms.base import OnlineSettings
 from rlreason.algorithms.on_policy import Loop
-from rlreason.config import GRPOConfig, ModelConfig, PPOConfig
+from rlreason.config.algorithms import GRPOConfig, PPOConfig
+from rlreason.config.sections import ModelConfig
 from rlreason.types import Asked, Problem, Rollout, ScoredRollout, StepReward
 
 WORDS = ["<end>", "<pad>", "?", "a", "b", "c", "d", "e"]

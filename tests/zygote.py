@@ -20,12 +20,12 @@ def die() -> None:
 
 
 def install(kill: str) -> None:
-    from rlreason import run, store
-    from rlreason.tasks import outcome_model, stages
+    from rlreason.lab import outcome_model, stages
+    from rlreason.run import folder, store
 
     where, *rest = kill.split()
     if where in ("before", "after"):
-        original = run.Run.commit
+        original = folder.Run.commit
 
         def commit(self, stage, **facts):
             if stage == rest[0] and where == "before":
@@ -35,7 +35,7 @@ def install(kill: str) -> None:
                 die()
             return record
 
-        run.Run.commit = commit
+        folder.Run.commit = commit
     elif where == "sampling":
         append, count = store.PartWriter.append, [0]
 

@@ -12,7 +12,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 
-from rlreason.config import OnPolicyConfig
+from rlreason.config.algorithms import OnPolicyConfig
 from rlreason.types import Asked, Problem, ScoredRollout
 
 

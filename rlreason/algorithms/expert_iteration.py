@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlreason.algorithms import Questions, Stages, Start, Trained, choose_questions, deduplication_key
-from rlreason.config import ExpertIterationConfig
+from rlreason.algorithms.base import Questions, Stages, Start, Trained, choose_questions, deduplication_key
+from rlreason.config.algorithms import ExpertIterationConfig
 from rlreason.evaluation.evaluate import diversity
 from rlreason.types import ScoredRollout
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from rlreason.algorithms import Questions, Stages, Start, Trained
+from rlreason.algorithms.base import Questions, Stages, Start, Trained
 from rlreason.algorithms.on_policy import Loop, on_policy
-from rlreason.algorithms.on_policy_trainer import OnPolicyTrainer, trainer_config
-from rlreason.config import GRPOConfig
+from rlreason.config.algorithms import GRPOConfig
+from rlreason.training.on_policy_trainer import OnPolicyTrainer, trainer_config
 
 
 class GroupTrainer(OnPolicyTrainer):

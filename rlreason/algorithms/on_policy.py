@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rlreason import distributed
-from rlreason.algorithms import OnlineSettings, Questions, Stages, Start, Trained
+from rlreason.algorithms.base import OnlineSettings, Questions, Stages, Start, Trained
 from rlreason.algorithms.curriculum import Curriculum
-from rlreason.algorithms.training import Progress, Recorder, UpdateReport, last_complete, silent
-from rlreason.config import OnPolicyConfig
+from rlreason.config.algorithms import OnPolicyConfig
+from rlreason.distributed import ranks
+from rlreason.training.common import Progress, Recorder, UpdateReport, last_complete, silent
 from rlreason.types import Asked, ScoredRollout
 
 Drawn = tuple[list[Asked], list[ScoredRollout]]
@@ -104,7 +104,7 @@ def on_policy(
     course = Course(config, stages, batches(config, questions, seed, stages), {start.init: first})
 
     def work(settings: OnlineSettings, progress: Progress) -> UpdateReport:
-        return distributed.together(
+        return ranks.together(
             on_policy_update, config, start.init, seed, settings, make_trainer, course=course, progress=progress
         )
 
@@ -174,8 +174,8 @@ def on_policy_update(
     """
     from transformers import PrinterCallback, set_seed
 
-    from rlreason.algorithms.divided_trainer import Diverged
     from rlreason.models import loading
+    from rlreason.training.divided_trainer import Diverged
 
     if course is not None:
         course.measure()
@@ -188,7 +188,7 @@ def on_policy_update(
     below = start if settings.adapters_alone else None
 
     def drawn(number: int, model: Any) -> Drawn:
-        return distributed.led(
+        return ranks.led(
             lambda join: _conductor(course).draw(number, join),
             lambda folder: loading.save_for_engine(model, tokenizer, folder, below),
         )
@@ -229,7 +229,7 @@ def _watcher(steps: int, course: Course | None, save: Callable[[Any, Path], None
     class Watcher(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if state.global_step % steps == 0:
-                distributed.led(
+                ranks.led(
                     lambda join: _conductor(course).finished(state.global_step // steps, join),
                     lambda folder: save(model, folder),
                 )

@@ -18,12 +18,8 @@ from typing import Any
 
 import torch
 
-from rlreason import distributed
-from rlreason.algorithms import Questions, Stages, Start, Trained
-from rlreason.algorithms.critic_update import CriticUpdate
-from rlreason.algorithms.minibatches import columns
+from rlreason.algorithms.base import Questions, Stages, Start, Trained
 from rlreason.algorithms.on_policy import Loop, on_policy
-from rlreason.algorithms.on_policy_trainer import OnPolicyTrainer, trainer_config
 from rlreason.algorithms.ppo_math import (
     adapted_coefficient,
     explained_variance,
@@ -37,10 +33,14 @@ from rlreason.algorithms.ppo_math import (
     value_loss,
     whiten,
 )
-from rlreason.algorithms.training import lora
-from rlreason.config import PPOConfig
+from rlreason.config.algorithms import PPOConfig
+from rlreason.distributed import ranks
 from rlreason.models.critic import Critic, new_critic
 from rlreason.models.loading import load_for_generation
+from rlreason.training.common import lora
+from rlreason.training.critic_update import CriticUpdate
+from rlreason.training.minibatches import columns
+from rlreason.training.on_policy_trainer import OnPolicyTrainer, trainer_config
 
 STATE_FILE = "ppo.json"
 
@@ -147,7 +147,7 @@ class PPOTrainer(OnPolicyTrainer):
         learning = 0.0 if self.warming_up else 1.0
         per_token = learning * policy + config.value_coefficient * value
         # Gradients are averaged over processes, and these tokens are those of all of them.
-        loss: torch.Tensor = (per_token * mask).sum() / inputs["minibatch_tokens"] * distributed.size()
+        loss: torch.Tensor = (per_token * mask).sum() / inputs["minibatch_tokens"] * ranks.size()
 
         with torch.no_grad():
             log_ratio = (now.logprobs - inputs["old_per_token_logps"]) * mask
@@ -184,7 +184,7 @@ class PPOTrainer(OnPolicyTrainer):
             return torch.zeros((), device=self.accelerator.device)
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:
-            self.step_kl = distributed.total(self.step_kl)
+            self.step_kl = ranks.total(self.step_kl)
             self.critic_update.step(self.lr_scheduler.get_last_lr()[0] / self.args.learning_rate)
             if self.settings.kl_stop is not None and self.step_kl > self.settings.kl_stop:
                 self.epochs_ended = True
@@ -211,7 +211,7 @@ class PPOTrainer(OnPolicyTrainer):
         super()._save_checkpoint(model, trial)
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         self.critic_update.save(folder)
-        if distributed.rank() == 0:
+        if ranks.rank() == 0:
             (folder / STATE_FILE).write_text(json.dumps({"kl_coefficient": self.kl_coefficient}))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

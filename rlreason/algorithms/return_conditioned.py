@@ -13,12 +13,12 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlreason.algorithms import Questions, Stages, Start, Trained, choose_questions, deduplication_key
-from rlreason.algorithms.supervised import Example
-from rlreason.config import ReturnConditionedConfig
+from rlreason.algorithms.base import Questions, Stages, Start, Trained, choose_questions, deduplication_key
+from rlreason.answers.steps import through_answer
+from rlreason.config.algorithms import ReturnConditionedConfig
 from rlreason.errors import UserError
 from rlreason.models.return_condition import ReturnCondition
-from rlreason.steps import through_answer
+from rlreason.training.supervised import Example
 from rlreason.types import ScoredRollout, Step
 
 

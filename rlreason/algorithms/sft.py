@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rlreason.algorithms import Questions, Stages, Start, Trained
-from rlreason.config import SFTConfig
+from rlreason.algorithms.base import Questions, Stages, Start, Trained
+from rlreason.config.algorithms import SFTConfig
 from rlreason.errors import UserError
 
 

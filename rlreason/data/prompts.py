@@ -10,7 +10,7 @@ import jinja2
 import jinja2.meta
 import jinja2.sandbox
 
-from rlreason.config import PromptConfig
+from rlreason.config.sections import PromptConfig
 from rlreason.errors import UserError
 from rlreason.types import Problem, Prompt
 

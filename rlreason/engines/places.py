@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rlreason.config import EngineConfig
+from rlreason.config.sections import EngineConfig
+from rlreason.distributed.shares import THREADS, share
 from rlreason.errors import UserError
-from rlreason.shares import THREADS, share
 
 # What launchers of distributed training tell each of their processes. An engine that read it would wait for the other
 # processes, or take a part of the machine that is meant for a trainer.

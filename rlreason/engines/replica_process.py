@@ -19,7 +19,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from rlreason.engines import Engine
+from rlreason.engines.engine import Engine
 from rlreason.engines.places import Place, environment
 from rlreason.engines.replica_worker import SECONDS_TO_STOP, Begin, Failed, Message, Reply, Stop, kill_group
 

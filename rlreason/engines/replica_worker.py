@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from rlreason.engines import Engine, FedEngine, Feed, SampleRequest, SamplingSettings
+from rlreason.engines.engine import Engine, FedEngine, Feed, SampleRequest, SamplingSettings
 from rlreason.errors import UserError
 from rlreason.types import Rollout
 

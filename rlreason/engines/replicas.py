@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from rlreason.engines import Engine, SampleRequest, SamplingSettings
+from rlreason.engines.engine import Engine, SampleRequest, SamplingSettings
 from rlreason.engines.places import Place
 from rlreason.engines.replica_process import SECONDS_TO_DIE, ReplicaProcess, stop
 from rlreason.engines.replica_worker import Call, Done, End, Failed, Finished, More, Reply, Sample

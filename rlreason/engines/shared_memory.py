@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rlreason.run import held
+from rlreason.run.folder import held
 
 MEMORY = Path("/dev/shm")
 PREFIX = "rlreason-"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from rlreason.engines import Engine, SampleRequest, SamplingSettings
+from rlreason.engines.engine import Engine, SampleRequest, SamplingSettings
 from rlreason.types import Rollout
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlreason.config import EngineConfig, ModelConfig
-from rlreason.engines import SampleRequest, SamplingSettings
+from rlreason.config.sections import EngineConfig, ModelConfig
+from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.types import Rollout
 
 LOGIT_MEMORY = 2**30  # bytes of per-token distributions that a batch may keep

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from rlreason.config import EngineConfig, ModelConfig
-from rlreason.engines import Feed, SampleRequest, SamplingSettings
+from rlreason.config.sections import EngineConfig, ModelConfig
+from rlreason.engines.engine import Feed, SampleRequest, SamplingSettings
 from rlreason.engines.shared_memory import folder_in_memory
 from rlreason.engines.untied import matrix_bytes, untied_view
 from rlreason.errors import UserError

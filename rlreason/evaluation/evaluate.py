@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlreason.arithmetic import operations
+from rlreason.answers.arithmetic import operations
+from rlreason.answers.grading import answer_key
 from rlreason.evaluation.metrics import ProblemSamples, per_problem_metrics
 from rlreason.evaluation.statistics import Interval, bootstrap_interval, paired_difference
-from rlreason.grading import answer_key
 from rlreason.types import ScoredRollout
 
 PerProblem = dict[str, np.ndarray]

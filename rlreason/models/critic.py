@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlreason.config import ModelConfig
+from rlreason.config.sections import ModelConfig
 from rlreason.models.scalar_head import ScalarHeadModel, load_scalar_head_model, new_scalar_head_model
 
 

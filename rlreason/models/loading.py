@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlreason import distributed
-from rlreason.config import ModelConfig
+from rlreason.config.sections import ModelConfig
+from rlreason.distributed import ranks
 from rlreason.errors import UserError
 from rlreason.models.probe import Probe, probe
 
@@ -108,7 +108,7 @@ def save_for_engine(model: Any, tokenizer: Any, folder: Path, below: Path | None
 
     scored = probe(model, tokenizer)
     weights = full_weights(model, trained_only=True)
-    if distributed.rank() > 0:
+    if ranks.rank() > 0:
         return
     adapter = model.active_adapter
     model.peft_config[adapter].base_model_name_or_path = str(below.resolve())

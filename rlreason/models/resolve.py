@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlreason.config import ModelConfig
+from rlreason.config.sections import ModelConfig
 from rlreason.errors import UserError
 from rlreason.models import smollm2_wheel
 from rlreason.models.architecture import check_language_model

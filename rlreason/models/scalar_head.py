@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlreason.config import ModelConfig
+from rlreason.config.sections import ModelConfig
 from rlreason.models.sharding import full_weights, whole
 
 HEAD_FILE = "scalar_head.safetensors"

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from rlreason import distributed
-from rlreason.config import ShardingConfig
+from rlreason.config.sections import ShardingConfig
+from rlreason.distributed import ranks
 from rlreason.errors import UserError
 
 Value = TypeVar("Value")
@@ -37,7 +37,7 @@ def sharding_arguments(config: ShardingConfig) -> dict[str, Any]:
     if config.name == "none":
         return {}
     if config.name == "fsdp2":
-        if distributed.size() < 2:
+        if ranks.size() < 2:
             raise UserError(
                 "sharding=fsdp2 splits the model over processes and there is one; set launcher=accelerate nproc=2 or "
                 "more, or sharding=none"
@@ -253,7 +253,7 @@ def _gathered(module: Any, trained_only: bool) -> dict[str, Any]:
         if trained_only and not weights.requires_grad:
             continue
         with deepspeed.zero.GatheredParameters([weights]):
-            if distributed.rank() == 0:
+            if ranks.rank() == 0:
                 found[name] = weights.detach().cpu().clone()
     return found
 
@@ -267,12 +267,12 @@ def whole(language_model: Any) -> Any:
         On process 0 the model itself where it is not split, else a plain copy; None on the others.
     """
     if not is_sharded(language_model):
-        return language_model if distributed.rank() == 0 else None
+        return language_model if ranks.rank() == 0 else None
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     weights = full_weights(language_model)
-    if distributed.rank() > 0:
+    if ranks.rank() > 0:
         return None
     config = language_model.config
     with torch.device("meta"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlreason.config import ExperimentConfig, OnPolicyConfig, SupervisedConfig, require
-from rlreason.shares import micro_batch
+from rlreason.config.algorithms import OnPolicyConfig
+from rlreason.config.base import SupervisedConfig, require
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.distributed.shares import micro_batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from rlreason.config import ExperimentConfig, OnPolicyConfig, SupervisedConfig
+from rlreason.config.algorithms import OnPolicyConfig
+from rlreason.config.base import SupervisedConfig
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.distributed.shares import check_heads
 from rlreason.errors import UserError
 from rlreason.planning.batches import batch_arithmetic, processes
 from rlreason.planning.hardware import GIB, Hardware, hardware, this_machine
 from rlreason.planning.phases import Phase, phases
 from rlreason.planning.shape import ModelShape, model_shape
-from rlreason.shares import check_heads
 
 SUGGESTED_RANK = 16
 SECTIONS = ("algo", "init", "orm")

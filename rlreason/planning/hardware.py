@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlreason.config import ExperimentConfig
+from rlreason.config.experiment import ExperimentConfig
 
 GIB = 2**30
 # Kinds before Ampere multiply float16 in hardware, not bfloat16.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlreason.config import ExperimentConfig
-from rlreason.data import GENERATED_TEST_SIZE, GENERATED_TRAIN_SIZE
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.data.splits import GENERATED_TEST_SIZE, GENERATED_TRAIN_SIZE
 
 TEMPLATE = 8  # tokens of "Question: ", "Answer:" and line ends
 CHAT = 30  # tokens of a chat template and its instruction

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from rlreason.config import ExperimentConfig
+from rlreason.config.experiment import ExperimentConfig
 from rlreason.planning.hardware import GIB, this_machine
 from rlreason.planning.phases import phases
 from rlreason.planning.plan import times

@@ -6,15 +6,18 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from rlreason.config import ExperimentConfig, OnPolicyConfig, PPOConfig, SFTConfig, SFTInitConfig, SupervisedConfig
+from rlreason.config.algorithms import OnPolicyConfig, PPOConfig, SFTConfig
+from rlreason.config.base import SupervisedConfig
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.sections import SFTInitConfig
+from rlreason.distributed.shares import micro_batch
 from rlreason.planning.batches import processes, trains_outcome_model, uses_outcome_model
 from rlreason.planning.hardware import GIB, Hardware
 from rlreason.planning.lengths import lengths
 from rlreason.planning.memory import Kinds, TrainingStep, generation_bytes, states, training_peak
 from rlreason.planning.shape import ModelShape
-from rlreason.shares import micro_batch
 
-# rlreason.rewards.outcome_model: padded tokens that are scored at a time.
+# rlreason.orm.model: padded tokens that are scored at a time.
 SCORED_TOKENS = 16_384
 # Resident memory of a process that has imported torch, transformers, trl and vLLM and holds no model (docs/log.md).
 LIBRARIES = 0.88 * GIB

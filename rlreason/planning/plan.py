@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlreason.config import ExperimentConfig
+from rlreason.config.experiment import ExperimentConfig
 from rlreason.errors import UserError
 from rlreason.planning.batches import BatchArithmetic, batch_arithmetic, processes
 from rlreason.planning.fit import Shortage, check_devices, check_splits, nearest_change, planned_machine, shortages

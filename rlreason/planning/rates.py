@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlreason.config import ModelConfig
+from rlreason.config.sections import ModelConfig
 from rlreason.planning.hardware import Hardware
 from rlreason.planning.shape import ModelShape, model_shape
 

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from rlreason.config import ModelConfig
+from rlreason.config.sections import ModelConfig
 from rlreason.errors import UserError
 from rlreason.models.embedded import EMBEDDED_FOLDER
 

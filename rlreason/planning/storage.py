@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rlreason.config import ExperimentConfig, OnPolicyConfig, PPOConfig, SFTInitConfig
+from rlreason.config.algorithms import OnPolicyConfig, PPOConfig
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.sections import SFTInitConfig
 from rlreason.planning.batches import trains_outcome_model
 from rlreason.planning.shape import ModelShape, local_folder
 from rlreason.planning.workload import Work, checkpoints

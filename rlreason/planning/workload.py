@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlreason.config import (
-    ExperimentConfig,
+from rlreason.config.algorithms import (
     ExpertIterationConfig,
     OnPolicyConfig,
     OutcomeModelAlgorithmConfig,
     ReturnConditionedConfig,
     SFTConfig,
-    SFTInitConfig,
-    SupervisedConfig,
 )
+from rlreason.config.base import SupervisedConfig
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.sections import SFTInitConfig
 from rlreason.planning.batches import trains_outcome_model
 from rlreason.planning.lengths import Lengths, lengths, question_counts
 

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from rlreason.arithmetic import FINAL_ANSWER_MARKER, equations, last_number, numbers
-from rlreason.config import DenseRewardConfig
-from rlreason.rewards import StepRewards
+from rlreason.answers.arithmetic import FINAL_ANSWER_MARKER, equations, last_number, numbers
+from rlreason.answers.steps import through_answer
+from rlreason.config.rewards import DenseRewardConfig
+from rlreason.rewards.base import StepRewards
 from rlreason.rewards.sparse import outcome_reward
-from rlreason.steps import through_answer
 from rlreason.types import GradedRollout, Problem, StepReward
 
 Result = tuple[str, Fraction]

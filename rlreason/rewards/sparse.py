@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlreason.rewards import StepRewards
-from rlreason.steps import through_answer
+from rlreason.answers.steps import through_answer
+from rlreason.rewards.base import StepRewards
 from rlreason.types import GradedRollout, StepReward
 
 

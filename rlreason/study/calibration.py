@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rlreason.evaluation.judging import area_under_curve, calibration_error, reliability
+from rlreason.orm.judging import area_under_curve, calibration_error, reliability
 from rlreason.study.arms import Arm
 from rlreason.study.folders import StudyRun, read_columns
 

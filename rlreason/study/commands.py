@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rlreason.identity import identity
+from rlreason.run.identity import identity
 from rlreason.study.arms import Arm
 
 # From choices to the composed configuration as plain values; None where they do not compose any more.

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rlreason.arithmetic import operations
+from rlreason.answers.arithmetic import operations
 from rlreason.study.arms import Arm
 from rlreason.study.folders import StudyRun, read_columns
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlreason.errors import UserError
-from rlreason.identity import identity
-from rlreason.run import read_lines
+from rlreason.run.folder import read_lines
+from rlreason.run.identity import identity
 from rlreason.study.plan import Plan, read_plan
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import filelock
 
-from rlreason.config import ExperimentConfig
+from rlreason.config.experiment import ExperimentConfig
 from rlreason.errors import UserError
-from rlreason.run import write_atomically
+from rlreason.run.folder import write_atomically
 
 FILE = "study.json"
 

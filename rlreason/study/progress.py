@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from rlreason.errors import UserError
-from rlreason.run import held, read_lines
+from rlreason.run.folder import held, read_lines
 from rlreason.study.plan import Command, Job, read_plan
 
 FINISHED, RUNNING, FAILED, WAITING = "finished", "running", "failed", "waiting"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from rlreason.run import write_atomically
+from rlreason.run.folder import write_atomically
 from rlreason.study.arms import Arm, Comparison, comparisons
 from rlreason.study.commands import Compose, command
 from rlreason.study.drawn import Drawn, draw_all

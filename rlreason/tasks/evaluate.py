@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rlreason import trackers
-from rlreason.config import ExperimentConfig
-from rlreason.data import evaluation_problems, training_data
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.data.splits import evaluation_problems, training_data
+from rlreason.display import Display
+from rlreason.lab.common import check_shape, fit_prompts, quiet_libraries, write_result
+from rlreason.lab.generation import Generation, SharedEngine
+from rlreason.lab.outcome_model import given_model, refuse_seen_questions
+from rlreason.lab.stages import RunStages
 from rlreason.models.resolve import resolve
 from rlreason.planning.fit import check_fits
-from rlreason.run import Run
-from rlreason.tasks.common import check_shape, fit_prompts, quiet_libraries, write_result
-from rlreason.tasks.display import Display
-from rlreason.tasks.generation import Generation, SharedEngine
-from rlreason.tasks.outcome_model import given_model, refuse_seen_questions
-from rlreason.tasks.stages import RunStages
+from rlreason.run import trackers
+from rlreason.run.folder import Run
 
 
 def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, display: Display) -> dict[str, Any]:

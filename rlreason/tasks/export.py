@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlreason.config import ExperimentConfig, ExportConfig
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.sections import ExportConfig
 from rlreason.errors import UserError
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def write(config: ExperimentConfig, wanted: ExportConfig, source: Source, folder
     Raises:
         UserError: The folder does not agree with the checkpoint, or the checkpoint has no adapter for the base model.
     """
-    from rlreason.tasks.common import quiet_libraries
+    from rlreason.lab.common import quiet_libraries
 
     quiet_libraries()
     from rlreason.models.export import Base, write_adapter, write_merged

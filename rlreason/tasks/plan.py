@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rlreason.config import ExperimentConfig
+from rlreason.config.experiment import ExperimentConfig
 from rlreason.planning.fit import Shortage
 from rlreason.planning.hardware import GIB
 from rlreason.planning.memory import KINDS

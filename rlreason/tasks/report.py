@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlreason.config import ExperimentConfig
+from rlreason.config.experiment import ExperimentConfig
 from rlreason.study.plan import study_folder
 
 if TYPE_CHECKING:

@@ -16,11 +16,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlreason.algorithms.supervised import Example, supervised_update
-from rlreason.config import ExperimentConfig, ModelConfig, SupervisedConfig
+from rlreason.config.base import SupervisedConfig
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.sections import ModelConfig
 from rlreason.data.wordproblems import generate
 from rlreason.errors import UserError
 from rlreason.models.embedded import EMBEDDED_FOLDER
+from rlreason.training.supervised import Example, supervised_update
 from rlreason.types import Problem
 
 if TYPE_CHECKING:

@@ -7,18 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rlreason.algorithms import Questions, Stages, Start, Trained
+from rlreason.algorithms.base import Questions, Stages, Start, Trained
 from rlreason.algorithms.expert_iteration import expert_iteration
 from rlreason.algorithms.return_conditioned import return_conditioned
 from rlreason.algorithms.sft import sft
-from rlreason.config import ExperimentConfig
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.display import Display
 from rlreason.evaluation.evaluate import differences
+from rlreason.lab.common import write_result
+from rlreason.lab.evaluations import out_of_distribution
+from rlreason.lab.judge import judge
+from rlreason.lab.setup import prepared
 from rlreason.models.return_condition import condition_of
-from rlreason.tasks.common import write_result
-from rlreason.tasks.display import Display
-from rlreason.tasks.evaluations import out_of_distribution
-from rlreason.tasks.judge import judge
-from rlreason.tasks.setup import prepared
 
 Algorithm = Callable[[Any, Start, Questions, int, Stages], Trained]
 CONTROL = "asked-for-bad"

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rlreason.config import ExperimentConfig
+from rlreason.config.experiment import ExperimentConfig
 from rlreason.study.plan import study_folder
 from rlreason.study.progress import FAILED, FINISHED, RUNNING, WAITING, JobProgress, StudyProgress, study_progress
 

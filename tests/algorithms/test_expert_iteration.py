@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlreason.algorithms import Questions, Start, choose_questions
+from rlreason.algorithms.base import Questions, Start, choose_questions
 from rlreason.algorithms.expert_iteration import expert_iteration, keep, known_share
-from rlreason.algorithms.supervised import Example
-from rlreason.config import ExpertIterationConfig
+from rlreason.config.algorithms import ExpertIterationConfig
+from rlreason.training.supervised import Example
 from rlreason.types import Problem, Rollout, ScoredRollout, StepReward
 
 CONFIG = ExpertIterationConfig(

@@ -14,14 +14,14 @@ import pytest
 import torch
 from toy_policy import END, GRPO, PPO, QUESTION, WORDS, chances, loop, policy, saved
 
-from rlreason.algorithms.divided_trainer import Diverged
 from rlreason.algorithms.grpo import GroupTrainer
-from rlreason.algorithms.minibatches import arranged, columns
-from rlreason.algorithms.on_policy_trainer import collapsed, trainer_config
 from rlreason.algorithms.ppo import PPOTrainer
-from rlreason.algorithms.shared_prompts import neighbours
-from rlreason.config import PPOConfig
+from rlreason.config.algorithms import PPOConfig
 from rlreason.models.critic import SharedCritic, new_critic
+from rlreason.training.divided_trainer import Diverged
+from rlreason.training.minibatches import arranged, columns
+from rlreason.training.on_policy_trainer import collapsed, trainer_config
+from rlreason.training.shared_prompts import neighbours
 
 pytestmark = pytest.mark.engine
 A, B, C = WORDS.index("a"), WORDS.index("b"), WORDS.index("c")
@@ -297,7 +297,7 @@ def test_a_slow_start_and_a_dip_are_no_collapse() -> None:
 
 def test_policy_critic_and_coefficient_are_resumed(tmp_path: Path) -> None:
     """Two batches, a checkpoint and two more are what four in one go are."""
-    from rlreason.algorithms.training import Recorder
+    from rlreason.training.common import Recorder
 
     config = replace(PPO, batches=4, kl_coefficient=0.1, kl_target=0.01)
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import composed
 
-from rlreason.algorithms import Questions, Start
+from rlreason.algorithms.base import Questions, Start
 from rlreason.algorithms.return_conditioned import distinct, return_conditioned, tagged, with_ratio
-from rlreason.algorithms.supervised import Example
 from rlreason.errors import UserError
 from rlreason.models.return_condition import ReturnCondition, condition_of
+from rlreason.training.supervised import Example
 from rlreason.types import Problem, Rollout, ScoredRollout, Step, StepReward
 
 CONFIG = composed("algo=rcrl").algo

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlreason.config import DataConfig, PromptConfig
-from rlreason.data import SOURCES
+from rlreason.config.sections import DataConfig, PromptConfig
+from rlreason.data.splits import SOURCES
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted([*(CONF / "data").glob("*.yaml"), *(CONF / "prompt").glob("*.yaml")])

@@ -11,7 +11,7 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from rlreason.config import PromptConfig
+from rlreason.config.sections import PromptConfig
 from rlreason.data.prompts import build_prompts, solution_text
 from rlreason.errors import UserError
 from rlreason.types import Problem

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlreason.config import EngineConfig
+from rlreason.config.sections import EngineConfig
 from rlreason.engines.places import Place, environment, places
 from rlreason.errors import UserError
 

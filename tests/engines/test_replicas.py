@@ -15,11 +15,11 @@ import pytest
 from fake_engine import BatchEngine, FakeEngine, drawn
 from tests_support import composed
 
-from rlreason import engines
-from rlreason.engines import SampleRequest, SamplingSettings
+from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.places import Place
 from rlreason.engines.replica_worker import Finished, More, Worker
 from rlreason.engines.replicas import Replicas
+from rlreason.engines.start import start_engine
 from rlreason.errors import UserError
 
 SETTINGS = SamplingSettings(1.0, 8)
@@ -252,16 +252,16 @@ def test_a_replica_keeps_to_its_place_and_to_itself(tmp_path, monkeypatch):
 
 def test_an_engine_apart_where_it_must_not_live_in_the_training_process(monkeypatch):
     config = composed("engine=transformers")
-    assert type(engines.start(config.engine, config.model, 100, 0)).__name__ == "TransformersEngine"
+    assert type(start_engine(config.engine, config.model, 100, 0)).__name__ == "TransformersEngine"
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert isinstance(engines.start(config.engine, config.model, 100, 0), Replicas)
+    assert isinstance(start_engine(config.engine, config.model, 100, 0), Replicas)
     two = composed("engine=transformers", "engine.replicas=2")
     with pytest.raises(UserError, match="one random state"):
-        engines.start(two.engine, two.model, 100, 0)
+        start_engine(two.engine, two.model, 100, 0)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ray" else object())
     ray = composed("engine=vllm", "engine.executor=ray")
     with pytest.raises(UserError, match="Ray is not installed"):
-        engines.start(ray.engine, ray.model, 100, 0)
+        start_engine(ray.engine, ray.model, 100, 0)
 
 
 PARENT = """
@@ -269,7 +269,7 @@ import os, sys, threading, time
 from functools import partial
 from pathlib import Path
 from fake_engine import FakeEngine
-from rlreason.engines import SampleRequest, SamplingSettings
+from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.places import Place
 from rlreason.engines.replica_worker import Finished, More, Worker
 from rlreason.engines.replicas import Replicas

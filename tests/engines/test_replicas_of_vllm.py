@@ -6,8 +6,8 @@ import signal
 import pytest
 from tests_support import composed
 
-from rlreason import engines
-from rlreason.engines import SampleRequest, SamplingSettings
+from rlreason.engines.engine import SampleRequest, SamplingSettings
+from rlreason.engines.start import start_engine
 from rlreason.models.embedded import EMBEDDED_FOLDER
 
 pytestmark = pytest.mark.engine
@@ -20,7 +20,7 @@ def pair():
     pytest.importorskip("vllm")
     config = composed("engine=vllm", "engine.replicas=2", "engine.max_sequences=16", "engine.memory_share=0.2")
     lines = []
-    engine = engines.start(config.engine, config.model, 120, 0, report=lines.append)
+    engine = start_engine(config.engine, config.model, 120, 0, report=lines.append)
     engine.load(TINY)
     engine.lines = lines
     yield engine

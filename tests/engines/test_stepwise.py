@@ -1,6 +1,6 @@
 """Generation with tags before each step, against a scripted engine that records what it was asked."""
 
-from rlreason.engines import SampleRequest, SamplingSettings
+from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.stepwise import sample_stepwise
 from rlreason.types import Rollout
 

@@ -11,14 +11,15 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlreason.config import EngineConfig, ModelConfig
-from rlreason.engines import SampleRequest, SamplingSettings, start
+from rlreason.config.sections import EngineConfig, ModelConfig
+from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.shared_memory import MEMORY, PREFIX
+from rlreason.engines.start import start_engine
 from rlreason.errors import UserError
+from rlreason.lab.weight_check import WeightCheck
 from rlreason.models.loading import save_for_engine, save_snapshot
 from rlreason.models.probe import probe_of
-from rlreason.run import held
-from rlreason.tasks.weight_check import WeightCheck
+from rlreason.run.folder import held
 
 embedded, folder, engine_name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 tokenizer = AutoTokenizer.from_pretrained(embedded)
@@ -131,7 +132,7 @@ def assert_sampled_from(engine, reference):
 
 
 def check_whole_checkpoints():
-    engine, check = start(ENGINE, MODEL, CONTEXT, 0), WeightCheck(LIMIT, CONTEXT - 1)
+    engine, check = start_engine(ENGINE, MODEL, CONTEXT, 0), WeightCheck(LIMIT, CONTEXT - 1)
     pretrained = AutoModelForCausalLM.from_pretrained(embedded, dtype=torch.float32)
     first, second = changed(1), changed(2)
     folders = [saved(first, "first"), saved(second, "second")]
@@ -158,7 +159,7 @@ def check_whole_checkpoints():
 
 
 def check_adapters():
-    engine, check = start(ENGINE, MODEL, CONTEXT, 0, adapter_rank=3), WeightCheck(LIMIT, CONTEXT - 1)
+    engine, check = start_engine(ENGINE, MODEL, CONTEXT, 0, adapter_rank=3), WeightCheck(LIMIT, CONTEXT - 1)
     first, second = adapted(1), adapted(2)
     folders = [saved(first, "adapters-1", embedded), saved(second, "adapters-2", embedded)]
     assert not list(folders[0].glob("model*.safetensors")), "adapters alone"

@@ -10,7 +10,7 @@ from wandb_file import assert_tracked
 from rlreason.engines.shared_memory import MEMORY, PREFIX
 from rlreason.models.embedded import EMBEDDED_FOLDER
 from rlreason.models.loading import load_tokenizer
-from rlreason.run import held
+from rlreason.run.folder import held
 
 pytestmark = pytest.mark.engine
 

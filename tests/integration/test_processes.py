@@ -12,7 +12,7 @@ import psutil
 import pytest
 from tests_support import BATCHES, JUDGE, LABORATORY, UPDATE, composed, journal, rollout_counts
 
-from rlreason import processes
+from rlreason.distributed import launch
 from rlreason.errors import UserError
 
 pytestmark = pytest.mark.engine
@@ -111,10 +111,10 @@ def test_a_port_in_use_and_a_machine_that_does_not_answer(cold_rlreason, tmp_pat
         done = cold_rlreason(tmp_path, *NODES, f"launcher.address={address}")
         assert (done.code, len(done.output.strip().splitlines())) == (2, 1)
         assert f"launcher.address={address}: the port is in use" in done.output
-    monkeypatch.setattr(processes, "SECONDS_TO_MEET", 3)
+    monkeypatch.setattr(launch, "SECONDS_TO_MEET", 3)
     config = composed(*NODES, "launcher.node_rank=1", f"launcher.address={address}")
     with pytest.raises(UserError, match="machine 0 does not answer"):
-        processes.start(config.launcher, 1, [])
+        launch.start(config.launcher, 1, [])
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,8 @@ def changed_card(model, folder, **values):
 def test_models_that_must_not_judge_are_refused(rlreason, tmp_path, model):
     from tests_support import composed
 
-    from rlreason.data import evaluation_problems
-    from rlreason.tasks.outcome_model import question_hash
+    from rlreason.data.splits import evaluation_problems
+    from rlreason.lab.outcome_model import question_hash
 
     evaluate = ["task=evaluate", "tracker=none", "data.test_size=6", "eval.k=2", "engine=transformers"]
     other = changed_card(model, tmp_path / "other", tokenizer="0" * 16)
@@ -130,7 +130,7 @@ def test_models_that_must_not_judge_are_refused(rlreason, tmp_path, model):
 
 
 def test_rollouts_that_cannot_be_learned_from_are_refused(rlreason, tmp_path):
-    from rlreason import store
+    from rlreason.run import store
     from rlreason.types import Rollout, ScoredRollout
 
     def stored(name, problem_id, text):

@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainingArguments, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from rlreason.config import ShardingConfig
+from rlreason.config.sections import ShardingConfig
 from rlreason.models.critic import SeparateCritic
 from rlreason.models.loading import load_for_training, load_tokenizer, save_checkpoint, save_snapshot
 from rlreason.models.resolve import resolve

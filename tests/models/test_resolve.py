@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors as hub_errors
 
-from rlreason.config import ModelConfig
+from rlreason.config.sections import ModelConfig
 from rlreason.errors import UserError
 from rlreason.models import resolve as resolving
 from rlreason.models import smollm2_wheel

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlreason.config import ModelConfig
+from rlreason.config.sections import ModelConfig
 
 EMBEDDED = Path(__file__).parents[2] / "rlreason/models/weights/tiny"
 MODEL = ModelConfig(
@@ -105,8 +105,8 @@ def test_lora_adapters_are_merged_on_saving(tmp_path):
 
     import torch
 
-    from rlreason.algorithms.training import lora
     from rlreason.models.scalar_head import load_scalar_head_model, new_scalar_head_model
+    from rlreason.training.common import lora
 
     config = dataclasses.replace(MODEL, lora_rank=2)
     model = new_scalar_head_model(EMBEDDED, config, True, lora(config, "CAUSAL_LM")).float().eval()

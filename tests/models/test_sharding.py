@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests_support import composed
 
-from rlreason.config import ShardingConfig
+from rlreason.config.sections import ShardingConfig
 from rlreason.errors import UserError
 from rlreason.models.critic import SeparateCritic
 from rlreason.models.embedded import EMBEDDED_FOLDER

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 from tests_support import composed
 
-from rlreason.config import ExperimentConfig
+from rlreason.config.experiment import ExperimentConfig
 from rlreason.errors import UserError
 from rlreason.planning import fit, shape
 from rlreason.planning.fit import check_fits, shortages

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlreason.config import DenseRewardConfig
+from rlreason.answers.steps import StepSplitter
+from rlreason.config.rewards import DenseRewardConfig
 from rlreason.data.gsm8k import load
 from rlreason.rewards.dense import dense_reward, lacks_results, matched_results, reference_results
 from rlreason.rewards.sparse import sparse_reward
-from rlreason.steps import StepSplitter
 from rlreason.types import GradedRollout, Problem, Rollout
 
 GSM8K = Path(__file__).parents[3] / "shared/data/gsm8k"

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from tokenizers import Tokenizer, decoders, models
 
 from rlreason.evaluation.evaluate import intervals, measure
-from rlreason.run import append_line
-from rlreason.store import seal, write_evaluation, write_scores
+from rlreason.run.folder import append_line
+from rlreason.run.store import seal, write_evaluation, write_scores
 from rlreason.types import Rollout, ScoredRollout, StepReward
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -3,7 +3,7 @@
 import pytest
 from study.made import make_run, rollout, write_stage
 
-from rlreason.store import write_scores
+from rlreason.run.store import write_scores
 from rlreason.study.arms import Arm
 from rlreason.study.calibration import calibration, scores_and_outcomes
 from rlreason.study.folders import read_study

@@ -18,11 +18,11 @@ from tests_support import CONF, LABORATORY, composed
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlreason.errors import UserError
+from rlreason.lab.common import quiet_libraries
 from rlreason.models import export as exporting
 from rlreason.models.embedded import EMBEDDED_FOLDER
 from rlreason.models.return_condition import ReturnCondition
 from rlreason.tasks import export as task
-from rlreason.tasks.common import quiet_libraries
 
 pytestmark = pytest.mark.engine
 

@@ -1,0 +1,94 @@
+"""Steps of a completion: which tokens belong to which line, decided once for every reward and algorithm.
+
+A step is a line of the solution (paper: a line or sentence; the line is our choice). Its tokens end with the token
+that holds its line end, so credit for a step is received exactly when the step is complete. Only tokens that contain
+a line end matter for that, and a line end is never part of a longer character, so tokens that carry fragments of a
+character (byte-level BPE, byte fall-back) need no special care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rlreason.answers.grading import states_final_answer
+from rlreason.types import Step
+
+
+class StepSplitter:
+    """Splits completions of one tokeniser into steps."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._line_ends: dict[int, int] = {}
+
+    def split(self, completion_ids: Sequence[int], text: str) -> tuple[Step, ...]:
+        """The steps of a completion.
+
+        Their token spans partition the completion: blank lines, the end-of-text token and tokens after a stop text
+        belong to the step before them. A token that holds the end of one line and the start of the next belongs to
+        the first. Lines that end within one token are one step.
+
+        Args:
+            completion_ids: Token ids; shape `(time,)`.
+            text: The same as text, without special tokens.
+
+        Returns:
+            At least one step for a completion of at least one token.
+        """
+        parts: list[tuple[str, int]] = []  # text and end of each step
+        for line, end in zip(text.split("\n"), self._ends(completion_ids, text.count("\n")), strict=True):
+            if parts and not (parts[-1][0] and line.strip() and end > parts[-1][1]):
+                line = "\n".join(filter(None, (parts.pop()[0], line.strip())))
+            parts.append((line.strip(), end))
+        starts = [0, *(end for _, end in parts)]
+        steps = [Step(start, end, words, "reasoning") for start, (words, end) in zip(starts, parts, strict=False)]
+        return _with_kinds(steps) if completion_ids else ()
+
+    def end_of_answer(self, completion_ids: Sequence[int], text: str) -> int:
+        """Index after the last token of the final answer, its line end left out; after the last token without one."""
+        last = next((step for step in self.split(completion_ids, text) if step.kind == "answer"), None)
+        if last is None:
+            return len(completion_ids)
+        answer = next(line for line in last.text.split("\n") if states_final_answer(line))
+        end = last.end
+        while answer in self._decode(completion_ids[last.start : end - 1]):
+            end -= 1
+        return end
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def line_end_ids(self) -> tuple[int, ...]:
+        """Every token of the vocabulary that holds a line end."""
+        return tuple(token for token in range(len(self._tokenizer)) if self._count(token))
+
+    def _ends(self, ids: Sequence[int], line_ends: int) -> list[int]:
+        """For each line, the index after the token with its line end; for the last line, the number of tokens."""
+        ends: list[int] = []
+        for position, token in enumerate(ids):
+            for _ in range(min(self._count(token), line_ends - len(ends))):
+                ends.append(position + 1)
+        return ends + [len(ids)] * (line_ends + 1 - len(ends))
+
+    def _count(self, token: int) -> int:
+        if token not in self._line_ends:
+            self._line_ends[token] = self._decode([token]).count("\n")
+        return self._line_ends[token]
+
+
+def through_answer(steps: Sequence[Step]) -> Sequence[Step]:
+    """The steps up to the one that states the final answer; all of them where none does."""
+    return [step for step in steps if step.kind != "after"]
+
+
+def _with_kinds(steps: Sequence[Step]) -> tuple[Step, ...]:
+    kinds: list[Step] = []
+    kind = "reasoning"
+    for step in steps:
+        if kind == "reasoning" and states_final_answer(step.text):
+            kind = "answer"
+        elif kind == "answer":
+            kind = "after"
+        kinds.append(Step(step.start, step.end, step.text, kind))
+    return tuple(kinds)

@@ -1,0 +1,171 @@
+"""Starts the processes of a run that trains with several, and ends with what became of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rlreason.config.base import require
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.sections import LauncherConfig
+from rlreason.distributed import ranks
+from rlreason.errors import UserError
+from rlreason.planning.batches import batch_arithmetic
+
+STARTED_HERE = "RLREASON_STARTED"  # in the environment of processes that `start` started
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+USER_ERROR = 2
+INTERRUPTED = 130
+SECONDS_TO_MEET = 900  # for all machines to come
+LEFT_ALONE = 3  # exit code of a process that missed another one
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+class ProcessDied(Exception):
+    """A process of a run died of something else than a mistake of the user's; the message names it in one line."""
+
+
+def wanted(config: ExperimentConfig) -> bool:
+    """Whether this process is to start those that train together, and is not one of them."""
+    several = config.nproc * config.launcher.nodes > 1
+    asked_for = config.task.name == "train" and config.launcher.name == "accelerate" and several
+    return asked_for and "RANK" not in os.environ
+
+
+def check(config: ExperimentConfig) -> None:
+    """Refuse what the processes of a run cannot do together.
+
+    Raises:
+        UserError: They cannot share its batches, or nobody starts them.
+    """
+    if config.task.name != "train":  # one process does it
+        return
+    count = config.nproc * config.launcher.nodes if "RANK" not in os.environ else ranks.size()
+    require(
+        count > 1 or config.sharding.name == "none",
+        f"sharding={config.sharding.name} splits the model over processes and there is one; set launcher=accelerate "
+        "nproc=2 or more, or sharding=none",
+    )
+    if count == 1:
+        return
+    if config.sharding.name.startswith("zero"):
+        from rlreason.models.sharding import require_deepspeed
+
+        require_deepspeed(config.sharding)
+    require(
+        ranks.size() > 1 or wanted(config),
+        f"nproc={config.nproc} needs launcher=accelerate, which starts the processes, or torchrun",
+    )
+    batch_arithmetic(config, count)
+
+
+def start(config: LauncherConfig, processes: int, overrides: Sequence[str]) -> None:
+    """Run one job in several processes of this machine, and wait for all of them.
+
+    Args:
+        config: How many machines there are, and which is this one.
+        processes: On this machine.
+        overrides: Of the job, as on the command line.
+
+    Raises:
+        UserError: The job ended with a mistake of the user's, or the machines do not find each other.
+        ProcessDied: A process failed or was killed; the others were ended.
+        KeyboardInterrupt: The user interrupted it.
+    """
+    import logging
+
+    from torch.distributed import DistNetworkError
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    alone = config.nodes == 1
+    settings = LaunchConfig(
+        min_nodes=config.nodes,
+        max_nodes=config.nodes,
+        nproc_per_node=processes,
+        rdzv_backend="c10d" if alone else "static",
+        rdzv_endpoint="localhost:0" if alone else str(config.address),
+        rdzv_configs={"rank": config.node_rank, "timeout": SECONDS_TO_MEET},
+        run_id="rlreason",
+        max_restarts=0,
+        monitor_interval=0.1,
+    )
+    os.environ[STARTED_HERE] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process sets its own share
+    try:
+        elastic_launch(settings, sys.executable)("-m", "rlreason", *overrides, "hydra.mode=RUN")
+    except ChildFailedError as error:
+        raise _what_happened(error.failures, processes * config.nodes) from None
+    except SignalException:
+        raise KeyboardInterrupt from None
+    except (DistNetworkError, TimeoutError) as error:
+        raise UserError(_unreachable(config, str(error))) from error
+    finally:
+        del os.environ[STARTED_HERE]
+
+
+def prepare() -> None:
+    """Make this process one of several: it ends with the one that started it, and keeps to its share of the cores.
+
+    To be called before torch is imported.
+    """
+    from rlreason.distributed.shares import confine_to_cores
+
+    if os.environ.get(STARTED_HERE):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    confine_to_cores(int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if ranks.rank() > 0:  # rank 0 shows the run
+        sys.stdout.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def missed_another(error: Exception) -> bool:
+    """Whether an error only says that another process is gone."""
+    text = str(error).lower()
+    return ranks.size() > 1 and any(word in text for word in ("gloo", "nccl", "connection closed by peer"))
+
+
+def tell(message: str) -> bool:
+    """Hand the one line that ends this process to the one that started it; whether there is one that shows it."""
+    if os.environ.get(STARTED_HERE) is None or ERROR_FILE not in os.environ:
+        return False
+    with open(os.environ[ERROR_FILE], "w", encoding="utf-8") as file:
+        json.dump({"message": message}, file)
+    return True
+
+
+def _what_happened(failures: Mapping[int, Any], count: int) -> BaseException:
+    """What to raise for the failures of processes, by rank: the cause, not those that then missed the dead one."""
+    codes = {rank: failure.exitcode for rank, failure in failures.items()}
+    for rank, code in codes.items():
+        if code == USER_ERROR:
+            return UserError(str(failures[rank].message))
+    if any(code in (INTERRUPTED, -signal.SIGINT) for code in codes.values()):
+        return KeyboardInterrupt()
+    killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+    alone = [rank for rank, code in codes.items() if code not in (LEFT_ALONE, -signal.SIGTERM)]
+    first = (killed or alone or sorted(codes))[0]
+    if first in killed:
+        how = f"was killed by {signal.Signals(-codes[first]).name} (is there enough memory?)"
+    else:
+        how = f"failed: {failures[first].message}"
+    return ProcessDied(
+        f"process {first} of {count} {how}; the others were ended, and the same command continues where it stopped"
+    )
+
+
+def _unreachable(config: LauncherConfig, reason: str) -> str:
+    if "EADDRINUSE" in reason or "already in use" in reason:
+        return f"launcher.address={config.address}: the port is in use; choose another one on every machine"
+    return (
+        f"launcher.address={config.address}: machine 0 does not answer, or not all {config.nodes} machines came within "
+        f"{SECONDS_TO_MEET // 60} minutes; start the same command with its own launcher.node_rank on each"
+    )

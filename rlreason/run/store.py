@@ -1,0 +1,202 @@
+"""Rollouts on disk: appended as they finish, sealed as one Parquet file per stage.
+
+While a stage samples, finished rollouts go to Arrow stream files (`<stage>.part-<n>.arrows`), one record batch per
+engine step, flushed at once: a killed process loses only what was not finished. A later process reads what the
+parts hold, however the last one ends, samples the rest into a new part, and seals the stage.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlreason.answers.arithmetic import operations
+from rlreason.types import Rollout, ScoredRollout, StepReward
+
+PART_SCHEMA = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("sample", pa.int32()),
+        ("seed", pa.int64()),
+        ("prompt_token_ids", pa.list_(pa.int32())),
+        ("token_ids", pa.list_(pa.int32())),
+        ("logprobs", pa.list_(pa.float32())),
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),
+    ]
+)
+STEP_TYPE = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("value", pa.float32())])
+SEALED_SCHEMA = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("round", pa.int32()),
+        ("checkpoint", pa.string()),
+        ("temperature", pa.float32()),
+        *PART_SCHEMA,
+        ("answer", pa.string()),
+        ("correct", pa.bool_()),
+        ("reward", pa.float32()),
+        ("step_rewards", pa.list_(STEP_TYPE)),
+        ("operations", pa.string()),
+    ]
+)
+
+
+SCORES_SCHEMA = pa.schema(
+    [("problem_id", pa.string()), ("sample", pa.int32()), ("step_scores", pa.list_(pa.float64()))]
+)
+
+
+class PartWriter:
+    """Appends finished rollouts of one stage to a part file of their own."""
+
+    def __init__(self, folder: Path, stage: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        number = len(_parts(folder, stage))
+        self._file = (folder / f"{stage}.part-{number}.arrows").open("xb")
+        self._writer = pa.ipc.new_stream(self._file, PART_SCHEMA)
+
+    def append(self, rollouts: Sequence[Rollout]) -> None:
+        """Store rollouts so that they survive the death of this process."""
+        self._writer.write_batch(pa.RecordBatch.from_pydict(_part_columns(rollouts), schema=PART_SCHEMA))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Finish the part."""
+        self._writer.close()
+        self._file.close()
+
+
+def read_parts(folder: Path, stage: str) -> list[Rollout]:
+    """All whole rollouts in the parts of a stage; a record batch that was cut off is dropped, each sample is
+    returned once.
+    """
+    found: dict[tuple[str, int], Rollout] = {}
+    for part in _parts(folder, stage):
+        for batch in _whole_batches(part):
+            for rollout in _rollouts(batch.to_pydict()):
+                found.setdefault((rollout.problem_id, rollout.sample), rollout)
+    return list(found.values())
+
+
+def seal(
+    folder: Path,
+    stage: str,
+    scored: Sequence[ScoredRollout],
+    *,
+    round_number: int,
+    checkpoint: str,
+    temperature: float,
+) -> None:
+    """Write the stage's Parquet file, whole or not at all."""
+    columns: dict[str, Any] = {
+        "stage": [stage] * len(scored),
+        "round": [round_number] * len(scored),
+        "checkpoint": [checkpoint] * len(scored),
+        "temperature": [temperature] * len(scored),
+        **_part_columns([item.rollout for item in scored]),
+        "answer": [item.answer for item in scored],
+        "correct": [item.correct for item in scored],
+        "reward": [item.reward_sum for item in scored],
+        "step_rewards": [
+            [{"start": step.start, "end": step.end, "value": step.value} for step in item.rewards] for item in scored
+        ],
+        "operations": [operations(item.rollout.text) for item in scored],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{stage}.parquet.tmp"
+    pq.write_table(pa.Table.from_pydict(columns, schema=SEALED_SCHEMA), temporary, compression="zstd")
+    os.replace(temporary, folder / f"{stage}.parquet")
+
+
+def read_sealed(folder: Path, stage: str) -> list[ScoredRollout]:
+    """The rollouts of a sealed stage, in the order in which they were sealed."""
+    columns = pq.read_table(folder / f"{stage}.parquet").to_pydict()
+    rewards = [tuple(StepReward(**step) for step in steps) for steps in columns["step_rewards"]]
+    rows = zip(_rollouts(columns), columns["answer"], columns["correct"], rewards, strict=True)
+    return [ScoredRollout(*row) for row in rows]
+
+
+def write_scores(path: Path, rollouts: Sequence[Rollout], scores: Sequence[Sequence[float]]) -> None:
+    """Write the step scores of rollouts, whole or not at all."""
+    columns = {
+        "problem_id": [rollout.problem_id for rollout in rollouts],
+        "sample": [rollout.sample for rollout in rollouts],
+        "step_scores": [list(values) for values in scores],
+    }
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(pa.Table.from_pydict(columns, schema=SCORES_SCHEMA), temporary, compression="zstd")
+    os.replace(temporary, path)
+
+
+def write_evaluation(path: Path, columns: dict[str, Any]) -> None:
+    """Write what was measured on every problem, whole or not at all.
+
+    Args:
+        path: Such as `evaluations/test-final.parquet` of a run.
+        columns: One value per problem under every name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(pa.table(columns), temporary, compression="zstd")
+    os.replace(temporary, path)
+
+
+def read_scores(path: Path) -> list[tuple[float, ...]]:
+    """Step scores in the order in which they were written."""
+    return [tuple(values) for values in pq.read_table(path)["step_scores"].to_pylist()]
+
+
+def remove_parts(folder: Path, stage: str) -> None:
+    """Delete the parts of a stage that has been sealed."""
+    for part in _parts(folder, stage):
+        part.unlink()
+
+
+def _parts(folder: Path, stage: str) -> list[Path]:
+    return sorted(folder.glob(f"{stage}.part-*.arrows"), key=lambda part: int(part.stem.rsplit("-", 1)[1]))
+
+
+def _whole_batches(part: Path) -> list[pa.RecordBatch]:
+    batches = []
+    with part.open("rb") as file:
+        try:
+            reader = pa.ipc.open_stream(file)
+            for batch in reader:
+                batches.append(batch)
+        except (pa.ArrowInvalid, OSError):
+            pass  # the writer died inside this batch; everything before it is whole
+    return batches
+
+
+def _part_columns(rollouts: Sequence[Rollout]) -> dict[str, Any]:
+    return {
+        "problem_id": [rollout.problem_id for rollout in rollouts],
+        "sample": [rollout.sample for rollout in rollouts],
+        "seed": [rollout.seed for rollout in rollouts],
+        "prompt_token_ids": [rollout.prompt_ids for rollout in rollouts],
+        "token_ids": [rollout.completion_ids for rollout in rollouts],
+        "logprobs": [rollout.sampler_logprobs for rollout in rollouts],
+        "text": [rollout.text for rollout in rollouts],
+        "finish_reason": [rollout.finish_reason for rollout in rollouts],
+    }
+
+
+def _rollouts(columns: dict[str, Any]) -> list[Rollout]:
+    rows = zip(
+        columns["problem_id"],
+        columns["sample"],
+        columns["seed"],
+        map(tuple, columns["prompt_token_ids"]),
+        map(tuple, columns["token_ids"]),
+        map(tuple, columns["logprobs"]),
+        columns["text"],
+        columns["finish_reason"],
+        strict=True,
+    )
+    return [Rollout(*row) for row in rows]

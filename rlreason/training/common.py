@@ -1,0 +1,222 @@
+"""What every update by a transformers Trainer shares: its arguments, resuming, adapters, progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlreason.config.algorithms import OnPolicyConfig
+from rlreason.config.base import SupervisedConfig
+from rlreason.config.sections import ModelConfig, ShardingConfig
+from rlreason.distributed import ranks
+from rlreason.distributed.shares import micro_batch
+
+IGNORED = -100
+COMPLETE = "complete"
+NOT_SPLIT = ShardingConfig(name="none", cpu_offload=False)
+
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What an update did: optimizer steps, tokens read (prompt and completion, all epochs), the mean loss of its last
+    steps, and why it ended early, if it did.
+    """
+
+    steps: int
+    tokens: int
+    loss: float
+    ending: str = ""
+
+
+def update_report(trainer: Any, config: SupervisedConfig, tokens: int) -> UpdateReport:
+    """The report of a finished trainer that read `tokens` tokens per epoch."""
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    tail = losses[-max(1, len(losses) // 10) :]
+    return UpdateReport(trainer.state.global_step, round(config.epochs * tokens), sum(tail) / len(tail))
+
+
+def trainer_arguments(
+    config: SupervisedConfig, model_config: ModelConfig, scratch: Path, seed: int, sharding: ShardingConfig
+) -> dict[str, Any]:
+    """Arguments of `transformers.TrainingArguments` that follow from the configuration of a supervised update.
+
+    Sequences are grouped by the dataset's column `length`, so that little padding is computed.
+    """
+    return {
+        **common_arguments(config, config.batch_size, model_config, scratch, seed, sharding),
+        "num_train_epochs": config.epochs,
+        "gradient_accumulation_steps": accumulation(config.batch_size, config.micro_batch_size),
+        "train_sampling_strategy": "group_by_length",
+        "length_column_name": "length",
+        "logging_steps": 1,
+    }
+
+
+def for_processes(trainer: type, batch_size: int, rows: int, sharding: ShardingConfig) -> type:
+    """A trainer class whose processes see in each optimizer step the sequences that one process would.
+
+    Args:
+        trainer: A class of transformers' Trainer.
+        batch_size: Sequences per optimizer step, over all processes.
+        rows: Of the dataset that are to be learned; those after them only fill the last micro-batches.
+        sharding: How the model must turn out to be split over the processes.
+    """
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    from rlreason.models.sharding import assert_sharded
+
+    class Order(LengthGroupedSampler):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[int]:
+            return iter([*ranks.shared(list(super().__iter__())), *self.fillers])
+
+    class ForProcesses(trainer):  # type: ignore[misc, valid-type]
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            lengths = self.train_dataset[self.args.length_column_name]
+            order = Order(batch_size, lengths=lengths[:rows])
+            order.fillers = range(rows, len(lengths))
+            return order
+
+        def _prepare_for_training(self, *arguments: Any) -> Any:
+            prepared = super()._prepare_for_training(*arguments)
+            assert_sharded(self.model_wrapped, sharding)
+            return prepared
+
+    return ForProcesses
+
+
+def filler_count(rows: int, config: SupervisedConfig) -> int:
+    """How many rows without loss let every process have as many full micro-batches as the others; 0 for one process."""
+    together = micro_batch(config.batch_size, config.micro_batch_size, ranks.size()) * ranks.size()
+    return -rows % together if ranks.size() > 1 else 0
+
+
+def accumulation(batch_size: int, largest: int) -> int:
+    """Forward passes of each process per optimizer step."""
+    return batch_size // (micro_batch(batch_size, largest, ranks.size()) * ranks.size())
+
+
+def common_arguments(
+    config: SupervisedConfig | OnPolicyConfig,
+    batch_size: int,
+    model_config: ModelConfig,
+    scratch: Path,
+    seed: int,
+    sharding: ShardingConfig,
+) -> dict[str, Any]:
+    """Arguments of `transformers.TrainingArguments` that every trainer shares; saving is left to `Recorder`.
+
+    Args:
+        config: Of the update.
+        batch_size: Sequences per optimizer step, over all processes.
+        model_config: Precision and gradient checkpointing.
+        scratch: Folder of resumable checkpoints.
+        seed: Of the order of the sequences.
+        sharding: How the model is split over the processes; `apply_sharding` settles the rest.
+    """
+    import torch
+
+    from rlreason.models.loading import bfloat16_is_fast
+    from rlreason.models.sharding import sharding_arguments
+
+    return {
+        "output_dir": str(scratch),
+        "per_device_train_batch_size": micro_batch(batch_size, config.micro_batch_size, ranks.size()),
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.schedule if config.schedule != "constant" else "constant_with_warmup",
+        "warmup_steps": config.warmup_ratio,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "bf16": bfloat16_is_fast(),
+        "use_cpu": not torch.cuda.is_available(),
+        "gradient_checkpointing": model_config.gradient_checkpointing,
+        "save_strategy": "no",
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": seed,
+        "data_seed": seed,
+        **sharding_arguments(sharding),
+    }
+
+
+def lora(model_config: ModelConfig, task_type: str) -> Any:
+    """The adapters that the configuration asks for; None when all weights are trained."""
+    if model_config.lora_rank == 0:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=model_config.lora_rank,
+        lora_alpha=model_config.lora_alpha,
+        target_modules="all-linear",
+        task_type=task_type,
+    )
+
+
+def last_complete(scratch: Path) -> str | None:
+    """The newest resumable checkpoint that was written to its end, if there is one."""
+    complete = [marker.parent for marker in scratch.glob(f"checkpoint-*/{COMPLETE}")]
+    return str(max(complete, key=lambda folder: int(folder.name.split("-")[1]))) if complete else None
+
+
+def silent(step: int, steps: int, loss: float) -> None:
+    """Progress that nobody sees."""
+
+
+class Recorder:
+    """Saves by the clock instead of by steps, marks finished saves, reports progress, and takes snapshots on the way.
+
+    Args:
+        checkpoint_seconds: Time between two resumable checkpoints.
+        progress: Called after each optimizer step with (step, total steps, loss).
+        snapshots: Called as `snapshot(number, model)` when the share number / (snapshots + 1) of the steps is done.
+        snapshot: Keeps the model of that moment.
+        save_every: Steps between two moments at which a resumable checkpoint can be taken.
+    """
+
+    def __init__(
+        self,
+        checkpoint_seconds: float,
+        progress: Progress,
+        snapshots: int = 0,
+        snapshot: Callable[[int, Any], None] = lambda number, model: None,
+        save_every: int = 1,
+    ) -> None:
+        self.checkpoint_seconds = checkpoint_seconds
+        self.progress = progress
+        self.snapshots = snapshots
+        self.snapshot = snapshot
+        self.save_every = save_every
+        self.last_save = time.monotonic()
+
+    def callback(self) -> Any:
+        """This recorder as a `transformers.TrainerCallback`."""
+        from transformers import TrainerCallback
+
+        recorder = self
+
+        class Callback(TrainerCallback):  # type: ignore[misc]
+            def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+                for number in range(1, recorder.snapshots + 1):
+                    if state.global_step == round(number * state.max_steps / (recorder.snapshots + 1)):
+                        recorder.snapshot(number, model)
+                elapsed = time.monotonic() - recorder.last_save
+                possible = state.global_step < state.max_steps and state.global_step % recorder.save_every == 0
+                control.should_save = possible and ranks.shared(elapsed >= recorder.checkpoint_seconds)
+
+            def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                ranks.wait()
+                if ranks.rank() == 0:
+                    (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+                recorder.last_save = time.monotonic()
+
+            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+                if logs and "loss" in logs:
+                    recorder.progress(state.global_step, state.max_steps, float(logs["loss"]))
+
+        return Callback()

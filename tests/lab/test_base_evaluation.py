@@ -1,0 +1,154 @@
+"""A shared evaluation of the starting checkpoint is exactly the one that a run would have made itself."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tests_support import LABORATORY, composed
+
+from rlreason.data.splits import evaluation_problems
+from rlreason.display import Display
+from rlreason.lab.base_evaluation import base_evaluation, evaluation_rollouts
+from rlreason.lab.generation import Generation, SharedEngine
+from rlreason.models.resolve import resolve
+from rlreason.run import store
+from rlreason.run.folder import Run
+from rlreason.types import Prompt, Rollout
+
+STAGES = [("validation-init", 1, 0.0), ("test-init-greedy", 1, 0.0), ("test-init-sampled", 3, 0.7)]
+
+
+class SeedEngine:
+    """Answers with what follows from the request's seed; dies after so many answers where it is told to."""
+
+    def __init__(self, tokenizer, dies_after=None):
+        self.tokenizer = tokenizer
+        self.dies_after = dies_after
+        self.answered = 0
+
+    def load(self, checkpoint):
+        pass
+
+    def release(self):
+        pass
+
+    def score(self, token_ids):
+        return (0.0,) * (len(token_ids) - 1)
+
+    def sample(self, requests, settings):
+        for request in requests:
+            if self.answered == self.dies_after:
+                raise KeyboardInterrupt
+            self.answered += 1
+            text = f"{request.seed % 100} + 1 = {request.seed % 100 + 1}\nThe answer is {request.seed % 7}"
+            ids = tuple(self.tokenizer(text)["input_ids"])
+            logprobs = tuple(-float(number % 5) for number in range(len(ids)))
+            yield [
+                Rollout(
+                    request.problem_id, request.sample, request.seed, request.prompt_ids, ids, logprobs, text, "stop"
+                )
+            ]
+
+
+class Laboratory:
+    def __init__(self, folder):
+        from rlreason.models.loading import load_tokenizer
+
+        self.folder = folder
+        self.model = resolve(composed().model)
+        self.tokenizer = load_tokenizer(self.model.folder)
+
+    def run(self, name, *overrides, shared=True, dies_after=None):
+        """The rollouts of every stage in a run of its own, its journal, and how many the engine drew."""
+        config = composed(*LABORATORY, f"runs_dir={self.folder}", "engine.probe_limit=99", *overrides)
+        problems = evaluation_problems(config.data, "test")
+        prompts = {item.id: Prompt(item.id, item.question, (1, 2, 3)) for item in problems}
+        engine = SeedEngine(self.tokenizer, dies_after)
+        run = Run(self.folder / name, {"seed": config.seed})
+        display = Display(Console(quiet=True))
+        generation = Generation(config, run, display, self.tokenizer, prompts, SharedEngine(config, engine))
+        base = base_evaluation(config, self.model, self.model.folder) if shared else None
+        try:
+            found = {
+                stage: evaluation_rollouts(
+                    base, generation, stage, 0, self.model.folder, problems, samples, temperature
+                )
+                for stage, samples, temperature in STAGES
+            }
+        finally:
+            run.close()
+        return found, run, engine.answered
+
+
+@pytest.fixture
+def laboratory(tmp_path):
+    return Laboratory(tmp_path)
+
+
+def test_shared_rollouts_are_those_that_the_run_would_have_drawn(laboratory):
+    own, own_run, drawn = laboratory.run("own", shared=False)
+    first, first_run, first_drawn = laboratory.run("first")
+    second, second_run, second_drawn = laboratory.run("second", "algo=ppo", "reward=dense")
+    assert (drawn, first_drawn, second_drawn) == (50, 50, 0)
+    assert own == first == second
+    for stage, _, _ in STAGES:
+        assert len({item.rollout.seed for item in own[stage]}) == (1 if stage != "test-init-sampled" else 30)
+        assert store.read_sealed(second_run.rollouts, stage) == own[stage]
+        assert own_run.journal[stage]["rollouts"] == second_run.journal[stage]["rollouts"]
+        assert own_run.journal[stage]["cut_at_limit"] == second_run.journal[stage]["cut_at_limit"]
+        assert [run.journal[stage]["cached"] for run in (first_run, second_run)] == [False, True]
+        assert first_run.journal[stage]["tokens"] == own_run.journal[stage]["tokens"]
+        assert second_run.journal[stage]["tokens"] == {}
+
+
+def test_a_run_folder_needs_the_cache_no_longer(laboratory):
+    first, _, _ = laboratory.run("first")
+    for path in (laboratory.folder / "cache").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    again, _, drawn = laboratory.run("first")
+    assert again == first
+    assert drawn == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "seed=1",
+        "eval.temperature=0.5",
+        "eval.k=2",
+        "data.max_completion_tokens=70",
+        "engine.max_sequences=8",
+        "algo=rcrl",
+    ],
+)
+def test_what_could_change_the_rollouts_is_not_shared(laboratory, other):
+    laboratory.run("first")
+    _, _, drawn = laboratory.run("second", other)
+    assert drawn == 50
+
+
+def test_an_interrupted_evaluation_is_continued_by_whoever_comes_next(laboratory):
+    with pytest.raises(KeyboardInterrupt):
+        laboratory.run("first", dies_after=25)
+    _, second_run, drawn = laboratory.run("second")
+    assert drawn == 25
+    own, _, _ = laboratory.run("own", shared=False)
+    assert {stage: store.read_sealed(second_run.rollouts, stage) for stage, _, _ in STAGES} == own
+    assert not list(Path(laboratory.folder, "cache").rglob("*.arrows"))
+
+
+def test_other_checkpoints_and_stages_are_the_run_s_own(laboratory):
+    config = composed(*LABORATORY, f"runs_dir={laboratory.folder}")
+    base = base_evaluation(config, laboratory.model, laboratory.model.folder)
+    calls = []
+
+    class Recorder:
+        def rollouts(self, stage, *arguments):
+            calls.append(stage)
+            return []
+
+    evaluation_rollouts(base, Recorder(), "test-final-greedy", 3, laboratory.model.folder, (), 1, 0.0)
+    evaluation_rollouts(base, Recorder(), "test-init-greedy", 0, Path("/other/checkpoint"), (), 1, 0.0)
+    assert calls == ["test-final-greedy", "test-init-greedy"]
+    assert not base.folder.exists()

@@ -1,0 +1,168 @@
+"""The outcome reward model: balance, labels, its loss against a float64 loop, batches, rewards, refusals."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import composed
+
+from rlreason.algorithms.base import Start
+from rlreason.errors import UserError
+from rlreason.orm import training as subject
+from rlreason.orm.model import TOKENS_PER_BATCH, batches, outcome_model_reward
+from rlreason.orm.update import outcome_loss
+from rlreason.types import GradedRollout, Problem, Rollout, Step
+
+CONFIG = composed("algo=orm").orm
+
+
+def graded(problem: str, correct: bool, ends=(2, 4, 5), sample=0) -> GradedRollout:
+    kinds = ["reasoning"] * (len(ends) - 2) + ["answer", "after"]
+    starts = (0, *ends)
+    steps = tuple(Step(start, end, "x", kind) for start, end, kind in zip(starts, ends, kinds, strict=False))
+    rollout = Rollout(problem, sample, 0, (1, 2), tuple(range(ends[-1])), (-1.0,) * ends[-1], "x", "stop")
+    return GradedRollout(Problem(problem, "q", "1"), rollout, steps, "1", correct)
+
+
+MIXED = [graded("a", True), graded("a", False), graded("a", False), graded("b", False), graded("c", True)]
+
+
+@pytest.mark.parametrize(
+    ("balance", "right", "wrong"), [("all", 2, 2), ("question", 1, 1), ("none", 2, 3), ("weight", 2, 3)]
+)
+def test_balance(balance, right, wrong):
+    chosen = subject.balanced(MIXED, balance, 0)
+    assert (sum(item.correct for item in chosen), sum(not item.correct for item in chosen)) == (right, wrong)
+    weights = subject.outcome_weights(chosen, balance)
+    totals = {outcome: sum(weights[outcome] for item in chosen if item.correct == outcome) for outcome in (True, False)}
+    if balance != "none":
+        assert totals[True] == pytest.approx(totals[False])
+    assert sum(totals.values()) == pytest.approx(len(chosen))
+
+
+@pytest.mark.parametrize("outcome", [True, False])
+def test_equal_outcomes_are_refused(outcome):
+    with pytest.raises(UserError, match=r"nothing to learn.*orm.samples"):
+        subject.balanced([graded("a", outcome), graded("b", outcome)], "all", 0)
+
+
+def test_labels_end_with_the_final_answer():
+    item = graded("a", True, ends=(2, 4, 7))
+    at_steps = subject.labelled(item, [0.25, 1.0], "steps", 1.0)
+    assert at_steps.labels == {1: 0.25, 3: 1.0}
+    assert at_steps.completion_ids == (0, 1, 2, 3)
+    assert subject.labelled(item, [0.25, 1.0], "tokens", 1.0).labels == {0: 0.25, 1: 0.25, 2: 1.0, 3: 1.0}
+
+
+def test_the_loss_equals_a_float64_loop():
+    import torch
+
+    from rlreason.models.scalar_head import ScalarHeadOutput
+
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 6, generator=generator) * 3
+    logprobs = -torch.rand(3, 6, generator=generator)
+    labels = torch.full((3, 6), -100.0)
+    labels[0, 2:5] = torch.tensor([1.0, 0.25, 1.0])
+    labels[1, 5] = 0.0
+    labels[2, 1] = 1.0
+    weights = torch.tensor([0.5, 2.0, 1.0])
+    learned = torch.zeros(3, 6, dtype=torch.bool)
+    learned[0, 2:5] = learned[2, 1:3] = True
+    loss = 0.0
+    for row in range(3):
+        judged, written = [], []
+        for position in range(6):
+            if labels[row, position] != -100:
+                p = 1 / (1 + math.exp(-logits[row, position].item()))
+                label = labels[row, position].item()
+                judged.append(-label * math.log(p) - (1 - label) * math.log(1 - p))
+            if learned[row, position]:
+                written.append(-logprobs[row, position].item())
+        loss += weights[row].item() * sum(judged) / len(judged) / 3
+        loss += 0.7 * (sum(written) / len(written) if written else 0.0) / 3
+    found = outcome_loss(ScalarHeadOutput(logits, logprobs), labels, weights, learned, 0.7, len(labels))
+    assert found.item() == pytest.approx(loss, rel=1e-5)
+    without = outcome_loss(ScalarHeadOutput(logits, None), labels, weights, learned, 0.7, len(labels))
+    assert without.item() < found.item()
+
+
+class Script:
+    """Answers an outcome model's training with given solutions and remembers what it was asked."""
+
+    def __init__(self, training, validation):
+        self.given = {"training": training, "validation": validation}
+        self.prefixes, self.trained = [], []
+
+    def solutions(self, purpose, policy, problems, samples, temperature):
+        return self.given[purpose]
+
+    def continuations(self, policy, prefixes, samples, temperature):
+        self.prefixes += prefixes
+        return [0.5] * len(prefixes)
+
+    def update(self, start, solutions, config):
+        self.trained.append((start, solutions))
+        return Path("model")
+
+    def logits(self, model, items):
+        return [(0.0, 2.0 if item.correct else -2.0) for item in items]
+
+
+def run(config, training=MIXED, validation=MIXED):
+    script = Script(training, validation)
+    start = Start(Path("base"), Path("init"))
+    return subject.outcome_reward_model(config, start, [], [], 0, script), script
+
+
+def test_outcome_labels_and_calibration():
+    (model, calibration), script = run(CONFIG)
+    assert model == Path("model")
+    assert calibration.probability(2.0) > 0.9 > 0.1 > calibration.probability(-2.0)
+    (start, solutions) = script.trained[0]
+    assert start == Path("init")
+    assert len(solutions) == 5
+    assert {value for item in solutions for value in item.labels.values()} == {0.0, 1.0}
+    assert not script.prefixes
+
+
+def test_labels_from_continuations_of_every_prefix_but_the_last():
+    _, script = run(dataclasses.replace(CONFIG, label="rollout", loss_on="steps", start="base"))
+    assert [end for _, end in script.prefixes] == [2] * 5
+    start, solutions = script.trained[0]
+    assert start == Path("base")
+    assert [sorted(item.labels.items()) for item in solutions] == [
+        [(1, 0.5), (3, float(item.correct))] for item in MIXED
+    ]
+
+
+def test_validation_solutions_of_one_kind_are_refused():
+    with pytest.raises(UserError, match=r"validation questions.*orm.validation_samples"):
+        run(CONFIG, validation=[graded("a", True)])
+
+
+@given(st.lists(st.integers(0, 3000), max_size=60))
+def test_batches_hold_every_sequence_once_and_keep_their_size(lengths):
+    found = list(batches(lengths))
+    assert sorted(row for rows in found for row in rows) == [row for row, length in enumerate(lengths) if length]
+    for rows in found:
+        assert len(rows) == 1 or max(lengths[row] for row in rows) * len(rows) <= TOKENS_PER_BATCH
+
+
+class Scores:
+    def step_scores(self, items):
+        return [(0.25, 0.75) if item.steps else () for item in items]
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"), [("end", [(2, 4, 0.75)]), ("steps", [(0, 2, 0.25), (2, 4, pytest.approx(0.5))])]
+)
+def test_scores_become_rewards_that_sum_to_the_final_score(at, expected):
+    config = dataclasses.replace(composed("reward=orm").reward, at=at)
+    empty = dataclasses.replace(graded("a", False), steps=())
+    (rewards, nothing) = outcome_model_reward([graded("a", True), empty], Scores(), config)
+    assert [(item.start, item.end, item.value) for item in rewards] == expected
+    assert nothing == ()

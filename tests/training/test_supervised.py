@@ -1,0 +1,110 @@
+"""The supervised update against the definition of its loss, computed token by token."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from rlreason.config.base import SupervisedConfig
+from rlreason.config.sections import ModelConfig
+from rlreason.training.supervised import Example, supervised_update
+
+pytestmark = pytest.mark.engine
+EMBEDDED = Path(__file__).parents[2] / "rlreason/models/weights/tiny"
+MODEL = ModelConfig(
+    name="tiny",
+    path=str(EMBEDDED),
+    revision=None,
+    parameters=None,
+    dtype="float32",
+    learning_rate=1e-3,
+    orm_learning_rate=1e-4,
+    rl_learning_rate=1e-6,
+    micro_batch_size=2,
+    gradient_checkpointing=False,
+    lora_rank=0,
+    lora_alpha=1.0,
+)
+CONFIG = SupervisedConfig(
+    learning_rate=1e-3,
+    epochs=1,
+    batch_size=4,
+    micro_batch_size=2,
+    warmup_ratio=0.0,
+    schedule="constant",
+    weight_decay=0.0,
+    max_grad_norm=1.0,
+)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    pairs = [
+        ("Question: Tom has 3 apples. Tom buys 4 more. How many apples does Tom have now?\nAnswer:\n", "3+4=7\n#### 7"),
+        ("Question: Ana has 9 pens. Ana sells 2 pens. How many pens does Ana have now?\nAnswer:\n", "#### 7"),
+        ("Question: Ben has 5 eggs.\nAnswer:\n", "5*2=10\n10-1=9\n9+9=18\n#### 18"),
+        ("Question: Mia has 8 nuts.\nAnswer:\n", "8/2=4\n#### 4"),
+    ]
+    encode = lambda text: tuple(tokenizer(text)["input_ids"])  # noqa: E731
+    return [Example(encode(prompt), (*encode(text), tokenizer.eos_token_id)) for prompt, text in pairs]
+
+
+def reference_loss(examples, prompts_too=False):
+    """Mean over all completion tokens of the batch of -log p, from float64 log-softmax, one sequence at a time."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32)
+    total, count = 0.0, 0
+    for example in examples:
+        ids = [*example.prompt_ids, *example.completion_ids]
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0].double()
+        for position in range(1, len(ids)):
+            if prompts_too or position >= len(example.prompt_ids):
+                total -= logits[position - 1].log_softmax(-1)[ids[position]].item()
+                count += 1
+    return total / count
+
+
+def update(examples, folder, config=CONFIG):
+    losses = []
+    report = supervised_update(
+        EMBEDDED,
+        examples,
+        config,
+        MODEL,
+        folder / "out",
+        folder / "scratch",
+        0,
+        math.inf,
+        progress=lambda *seen: losses.append(seen),
+    )
+    return report, losses
+
+
+def test_the_loss_counts_completion_tokens_only_over_micro_batches(examples, tmp_path):
+    report, losses = update(examples, tmp_path)
+    assert report.steps == 1
+    assert report.tokens == sum(len(item.prompt_ids) + len(item.completion_ids) for item in examples)
+    (step, steps, loss) = losses[0]
+    assert (step, steps) == (1, 1)
+    assert loss == pytest.approx(reference_loss(examples), rel=0.02)  # bfloat16 where the hardware has it
+    assert abs(loss - reference_loss(examples, prompts_too=True)) > 0.1
+
+
+def test_training_on_few_solutions_makes_them_likely_and_saves_a_loadable_checkpoint(examples, tmp_path):
+    import dataclasses
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    report, losses = update(examples, tmp_path, dataclasses.replace(CONFIG, epochs=40))
+    assert losses[-1][2] < 0.3 * losses[0][2]
+    assert report.loss < losses[0][2]
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+    assert not list((tmp_path / "out").glob("*.bin"))
