@@ -79,7 +79,7 @@ class Load:
         scored = stages.sample(1, self.model.folder, self.problems, self.samples, 1.0)
         seconds = time.perf_counter() - began
         run.close()
-        return sum(len(item.rollout.completion_ids) for item in scored) / seconds
+        return sum(len(item.completion_ids) for item in scored) / seconds
 
     def scored(self, folder: Path) -> list[Any]:
         """The rollouts of such a stage."""

@@ -41,19 +41,19 @@ COMMON = [
 
 def one_trainer(name: str, rollouts: Path, profiled: bool) -> dict[str, float]:
     """Median seconds per batch and peak memory in MiB of one trainer in this process; or its share of own code."""
+    from rlreason.lab.common import quiet_libraries
     from transformers import TrainerCallback
     from trl import GRPOTrainer
 
     from bench.__main__ import compose
     from rlreason.algorithms.base import OnlineSettings
-    from rlreason.algorithms.grpo import GroupTrainer
     from rlreason.algorithms.on_policy import Loop
-    from rlreason.algorithms.ppo import PPOTrainer
-    from rlreason.lab.common import quiet_libraries
     from rlreason.models.critic import new_critic
     from rlreason.models.loading import load_for_training, load_tokenizer
     from rlreason.models.resolve import resolve
+    from rlreason.training.grpo import GroupTrainer
     from rlreason.training.on_policy_trainer import _roll_out, total_return, trainer_config
+    from rlreason.training.ppo import PPOTrainer
 
     quiet_libraries()
     algorithm = "ppo" if name.startswith("ppo") else "grpo"

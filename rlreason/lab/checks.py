@@ -1,0 +1,84 @@
+"""What is looked at before any work: prompts that fit, weights that are the model's; and libraries that keep quiet."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlreason.config.context import longest_context
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.data.prompts import build_prompts
+from rlreason.display import Display, plain_list
+from rlreason.distributed.shares import check_heads
+from rlreason.errors import UserError
+from rlreason.models.architecture import check_weights
+from rlreason.models.loading import check_precision
+from rlreason.types import Problem, Prompt
+
+if TYPE_CHECKING:
+    pass
+
+
+def quiet_libraries() -> None:
+    """Keep progress bars and notices of the libraries out of ours; their warnings about real trouble stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+    # The range of vLLM versions that TRL drives itself; here it is given finished rollouts.
+    warnings.filterwarnings("ignore", message="TRL currently supports vLLM", category=UserWarning)
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def fit_prompts(
+    config: ExperimentConfig,
+    tokenizer: Any,
+    training: Sequence[Problem],
+    problems: Sequence[Problem],
+    display: Display,
+) -> tuple[dict[str, Prompt], list[str]]:
+    """The prompts that fit, by problem id, and the ids of those that do not, which are reported."""
+    prompts, too_long = build_prompts(
+        problems, training, config.prompt, tokenizer, config.data.seed, config.data.max_prompt_tokens
+    )
+    if too_long:
+        display.line(
+            f"left out {len(too_long):,} of {len(problems):,} questions: their prompts are longer than "
+            f"data.max_prompt_tokens={config.data.max_prompt_tokens} ({plain_list(too_long)})"
+        )
+    return {prompt.problem_id: prompt for prompt in prompts}, too_long
+
+
+def check_shape(config: ExperimentConfig, folder: Path) -> None:
+    """Refuse what does not go with the model in `folder`, or with its precision on this machine.
+
+    Raises:
+        UserError: The GPU lacks the engine's precision, the weights are not those of the model that `config.json`
+            describes, the longest context has more tokens than the model has positions, or its heads cannot be divided
+            between `engine.tensor_parallel_size` GPUs.
+    """
+    check_precision(config.model.dtype)
+    check_weights(folder)
+    shape = json.loads((folder / "config.json").read_text())
+    shape = shape.get("text_config", shape)
+    if heads := shape.get("num_attention_heads"):
+        of_keys = shape.get("num_key_value_heads") or heads
+        check_heads(heads, of_keys, config.engine.tensor_parallel_size, config.model.name)
+    positions = shape.get("max_position_embeddings")
+    longest = longest_context(config)
+    if positions is not None and longest > positions:
+        raise UserError(
+            f"prompts and completions of up to {longest:,} tokens do not fit into the model's {positions:,} positions; "
+            "lower data.max_completion_tokens or data.max_prompt_tokens"
+        )
