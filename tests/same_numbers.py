@@ -95,13 +95,14 @@ CASES = {
         "algo.epochs=2",
         "algo.kl_in=loss",
         "algo.kl_coefficient=0.1",
+        "data.max_completion_tokens=24",  # cuts some completions, whose ends are then bootstrapped
     ],
     "ppo-orm": [*PPO, "reward=orm", "algo.critic=separate", "algo.critic_start=orm", *ORM],
     "ppo-backtracking-prioritized": [*PPO, "algo.backtracking=true", "algo.replay=prioritized"],
     "grpo-group": [*GRPO, "algo.advantage=group"],
     "grpo-dr_grpo-kl": [*GRPO, "algo.advantage=dr_grpo", "algo.kl_coefficient=0.05"],
     "grpo-rloo": [*GRPO, "algo.advantage=rloo"],
-    "grpo-lora": [*GRPO, *LORA],
+    "grpo-lora": [*GRPO, *LORA, "algo.kl_coefficient=0.05"],
     "orm": ["algo=orm", *ORM],
     "evaluate": ["task=evaluate"],
 }
@@ -131,7 +132,7 @@ class Side:
     def finished(self, case: str) -> bool:
         """Whether the case, as it is defined now, has been run."""
         record = self.cases / case / "finished.json"
-        return record.exists() and json.loads(record.read_text()) == CASES[case]
+        return record.exists() and json.loads(record.read_text()) == [*COMMON, *CASES[case]]
 
     def run(self, case: str) -> str | None:
         """Run a case unless it is there; the end of its output if it failed."""
@@ -140,9 +141,10 @@ class Side:
             return None
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        overrides = [*COMMON, *CASES[case]]
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", "rlreason", *COMMON, *CASES[case], "runs_dir=runs", "name=run"],
+            [sys.executable, "-m", "rlreason", *overrides, "runs_dir=runs", "name=run"],
             cwd=folder,  # without a package in it, PYTHONPATH comes first
             env={**os.environ, **threads, "PYTHONPATH": str(self.tree), "CUDA_VISIBLE_DEVICES": ""},
             stdout=subprocess.PIPE,
@@ -153,7 +155,7 @@ class Side:
         (folder / "output.txt").write_text(done.stdout)
         if done.returncode != 0:
             return f"{self.label} failed with exit code {done.returncode}: {done.stdout[-1500:].strip()}"
-        (folder / "finished.json").write_text(json.dumps(CASES[case]))
+        (folder / "finished.json").write_text(json.dumps(overrides))
         return None
 
 
