@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from rlreason.config.sections import DataConfig
+from rlreason.data.base import DataFacts, Dataset, official
 from rlreason.data.sources import Row, hub_rows, json_lines
 from rlreason.errors import UserError
 from rlreason.types import Problem
@@ -36,3 +40,16 @@ def _problem(row: Row, split: str) -> Problem:
         raise UserError(f"{row.place}: the column 'answer' must end with a line '{ANSWER_MARKER} NUMBER'; mend the row")
     steps = tuple(line.rstrip() for line in solution.split("\n") if line.strip())
     return Problem(f"gsm8k-{split}-{row.number}", row.text("question"), answer, steps)
+
+
+GSM8K = Dataset(
+    settings=DataConfig,
+    title="GSM8K",
+    splits=partial(official, load),
+    generated=False,
+    solutions=True,
+    other_kind=False,
+    facts=DataFacts(7473, 1319, 60.2, 223, 124.4, 454, 3.57),
+    hub_name=HUB_NAME,
+    licence="mit",
+)

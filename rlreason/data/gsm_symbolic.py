@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+from rlreason.config.sections import DataConfig
+from rlreason.data.base import DataFacts, Dataset, generated
 from rlreason.errors import UserError
 from rlreason.types import Problem
 
@@ -86,3 +89,16 @@ def _normalised(question: str) -> str:
 
 def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+GSM_SYMBOLIC = Dataset(
+    settings=DataConfig,
+    title="GSM-Symbolic",
+    splits=partial(generated, generate, ("train", "validation", "test")),
+    generated=True,
+    solutions=True,
+    other_kind=False,
+    facts=DataFacts(0, 0, 74.9, 155, 95.1, 260, 3.57),
+    hub_name=None,
+    licence=None,
+)

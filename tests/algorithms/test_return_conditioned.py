@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import composed
 
-from rlreason.algorithms.base import Questions, Start
+from rlreason.algorithms.base import Questions
 from rlreason.algorithms.return_conditioned import distinct, return_conditioned, tagged, with_ratio
 from rlreason.errors import UserError
+from rlreason.lab.context import Start
 from rlreason.models.return_condition import ReturnCondition, condition_of
 from rlreason.training.supervised import Example
 from rlreason.types import Problem, Rollout, Step, StepReward
@@ -24,8 +25,8 @@ STEPS = (Step(0, 2, "1+2=3", "reasoning"), Step(2, 5, "#### 3", "answer"), Step(
 
 def solution(problem_id, right, text="1+2=3\n#### 3", sample=0):
     ids = (10, 11, 12, 13, 14, 15)
-    rollout = Rollout(problem_id, sample, 0, (1,), ids, (-1.0,) * 6, text, "stop")
-    return Rollout(rollout, "3", right, (StepReward(0, 5, 1.0),) if right else ())
+    asked, rewards = Problem(problem_id, "q", "3"), (StepReward(0, 5, 1.0),) if right else ()
+    return Rollout(asked, sample, 0, (1,), ids, (-1.0,) * 6, text, "stop", STEPS, "3", right, rewards)
 
 
 def test_a_tag_before_every_step_carries_no_loss():

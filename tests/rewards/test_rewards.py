@@ -36,8 +36,8 @@ SPLITTER = StepSplitter(Characters())
 
 def graded(text, correct, problem=PROBLEM):
     ids = tuple(map(ord, text))
-    rollout = Rollout(problem.id, 0, 0, (1,), ids, (-1.0,) * len(ids), text, "stop")
-    return Rollout(problem, rollout, SPLITTER.split(ids, text), None, correct)
+    steps = SPLITTER.split(ids, text)
+    return Rollout(problem, 0, 0, (1,), ids, (-1.0,) * len(ids), text, "stop", steps, None, correct)
 
 
 def total(text, correct, problem=PROBLEM, config=CONFIG):
