@@ -43,7 +43,7 @@ class ModelConfig:
     """Which pretrained language model, and how it is held in memory."""
 
     name: str = documented("short name, used in run names")
-    path: str = documented("embedded:NAME, wheel:NAME, a folder in Hugging Face format, or a Hub name")
+    path: str = documented("embedded:NAME, a folder in Hugging Face format, or a Hub name")
     revision: str | None = documented("branch, tag or commit on the Hub")
     parameters: float | None = documented("parameter count, for the memory check before a download; null: unknown")
     dtype: str = documented("precision of weights in the engine: auto, float32, bfloat16 or float16")

