@@ -35,7 +35,6 @@ class ExpertIterationConfig(SupervisedConfig):
     )
     aggregate: bool = documented("train on the solutions of all rounds so far, not only the latest")
     restart: str = documented("every round fine-tunes: base (pretrained, as in the paper), init (SFT), or policy")
-    join_references: bool = documented("add the reference solutions to the training data of every round")
     patience: int = documented("stop after this many rounds in a row without a better validation maj@1")
 
     def __post_init__(self) -> None:

@@ -62,10 +62,7 @@ def workload(config: ExperimentConfig) -> list[Work]:
     elif isinstance(algo, ExpertIterationConfig):
         asked = min(algo.questions or training, training)
         found.append(_drawn("sampling", algo.rounds * asked * algo.samples, size, algo.rounds * asked, True))
-        learned = [
-            asked * algo.samples * (number if algo.aggregate else 1) + training * algo.join_references
-            for number in range(1, algo.rounds + 1)
-        ]
+        learned = [asked * algo.samples * (number if algo.aggregate else 1) for number in range(1, algo.rounds + 1)]
         found.append(_learning("EI training", algo, sum(learned), size.prompt + size.completion, at_most=True))
     elif isinstance(algo, ReturnConditionedConfig):
         asked = min(algo.questions or training, training)
