@@ -119,7 +119,6 @@ def test_adapters_learn_ten_times_as_fast(model):
         (["eval.rerank=mean"], "final, product, minimum"),
         (["task=evaluate", "eval.orm=train"], "eval.orm=FOLDER"),
         (["algo=rcrl", "algo.good_tag=x", "algo.bad_tag=x"], "two different texts"),
-        (["algo=rcrl", "algo.good_per_bad=0"], "algo.good_per_bad=0"),
         (["algo=rcrl", "algo.per=word"], "step, solution"),
         (["algo=sft", "algo.evaluations=0"], "algo.evaluations=0"),
         (["algo.keep=best"], "return, correct, both"),

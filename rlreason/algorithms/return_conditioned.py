@@ -9,7 +9,6 @@ one a step is good when the score at its end reaches the threshold. A missing or
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +39,6 @@ def return_conditioned(
 
     rollouts, samples_seen = collected(config, start.init, questions, seed, stages)
     rollouts = [item for item in distinct(rollouts, config.deduplicate) if item.rollout.completion_ids]
-    rollouts = with_ratio(rollouts, config.good_per_bad, seed)
     labels = step_labels(config, rollouts, stages)
     good = sum(map(sum, labels))
     total = sum(map(len, labels))
@@ -91,18 +89,6 @@ def distinct(rollouts: Sequence[ScoredRollout], deduplicate: str) -> list[Scored
             key = f"{key}\n{item.answer}"
         kept.setdefault((item.rollout.problem_id, item.correct, key), item)
     return list(kept.values())
-
-
-def with_ratio(rollouts: Sequence[ScoredRollout], good_per_bad: float | None, seed: int) -> list[ScoredRollout]:
-    """As many right per wrong solutions as asked for, by leaving out a seeded draw of what is too many."""
-    if good_per_bad is None:
-        return list(rollouts)
-    good = [position for position, item in enumerate(rollouts) if item.correct]
-    bad = [position for position, item in enumerate(rollouts) if not item.correct]
-    rng = random.Random(f"{seed}/good-per-bad")
-    good = rng.sample(good, min(len(good), round(len(bad) * good_per_bad)))
-    bad = rng.sample(bad, min(len(bad), round(len(good) / good_per_bad)))
-    return [rollouts[position] for position in sorted(good + bad)]
 
 
 def step_labels(config: ReturnConditionedConfig, rollouts: Sequence[ScoredRollout], stages: Stages) -> list[list[bool]]:

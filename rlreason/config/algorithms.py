@@ -67,7 +67,6 @@ class ReturnConditionedConfig(SupervisedConfig):
     threshold: float | None = documented(
         "ORM score from which a step is good; null: calibrated on validation questions"
     )
-    good_per_bad: float | None = documented("solutions with a right answer kept per one with a wrong answer; null: all")
     deduplicate: str = documented("within a question, keep one solution per: steps, operations, text, or none")
     good_tag: str = documented("written before what is good, and asked for at test time")
     bad_tag: str = documented("written before what is bad")
@@ -84,8 +83,6 @@ class ReturnConditionedConfig(SupervisedConfig):
         one_of("algo.deduplicate", self.deduplicate, ("steps", "operations", "text", "none"))
         one_of("algo.tags_as", self.tags_as, ("text", "tokens"))
         one_of("algo.restart", self.restart, ("base", "init"))
-        ratio = self.good_per_bad
-        require(ratio is None or ratio > 0, f"algo.good_per_bad={ratio} must be above 0, or null to keep all")
         require(
             self.good_tag.strip() != "" and self.bad_tag.strip() != "" and self.good_tag != self.bad_tag,
             f"algo.good_tag={self.good_tag!r} and algo.bad_tag={self.bad_tag!r} must be two different texts",
