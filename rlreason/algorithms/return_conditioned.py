@@ -29,9 +29,10 @@ def return_conditioned(
     Raises:
         UserError: Everything is good, or everything is bad, so that the tags would mean nothing.
     """
-    restart = {"base": start.base, "init": start.init}[config.restart]
-    if config.tags_as == "tokens":  # only what is trained knows them: other policies must not write them
-        restart = stages.with_tokens(restart, (config.good_tag, config.bad_tag))
+    # Tags are tokens of their own: as text they did worse (docs/log.md, "Return tags as text"). Only what is trained
+    # knows them: other policies must not write them.
+    tags = (config.good_tag, config.bad_tag)
+    restart = stages.with_tokens({"base": start.base, "init": start.init}[config.restart], tags)
     condition = ReturnCondition(
         stages.token_ids(config.good_tag, restart), stages.token_ids(config.bad_tag, restart), config.per == "step"
     )

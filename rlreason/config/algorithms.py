@@ -68,9 +68,8 @@ class ReturnConditionedConfig(SupervisedConfig):
         "ORM score from which a step is good; null: calibrated on validation questions"
     )
     deduplicate: str = documented("within a question, keep one solution per: steps, operations, text, or none")
-    good_tag: str = documented("written before what is good, and asked for at test time")
-    bad_tag: str = documented("written before what is bad")
-    tags_as: str = documented("tags are ordinary text, or tokens added to the vocabulary")
+    good_tag: str = documented("token added to the vocabulary, before what is good; asked for at test time")
+    bad_tag: str = documented("token added to the vocabulary, before what is bad")
     restart: str = documented("checkpoint that is fine-tuned: base (pretrained) or init (SFT)")
 
     def __post_init__(self) -> None:
@@ -81,7 +80,6 @@ class ReturnConditionedConfig(SupervisedConfig):
         one_of("algo.per", self.per, ("step", "solution"))
         one_of("algo.labels", self.labels, ("outcome", "orm"))
         one_of("algo.deduplicate", self.deduplicate, ("steps", "operations", "text", "none"))
-        one_of("algo.tags_as", self.tags_as, ("text", "tokens"))
         one_of("algo.restart", self.restart, ("base", "init"))
         require(
             self.good_tag.strip() != "" and self.bad_tag.strip() != "" and self.good_tag != self.bad_tag,

@@ -122,7 +122,7 @@ def test_labels_of_the_outcome_and_per_solution():
 
 
 def test_added_tokens_go_into_the_checkpoint_that_is_trained():
-    _, script = run(dataclasses.replace(CONFIG, tags_as="tokens", restart="init"), MIXED)
+    _, script = run(dataclasses.replace(CONFIG, restart="init"), MIXED)
     assert script.start == Path("init+2")
 
 

@@ -56,7 +56,7 @@ def test_expert_iteration_with_a_given_outcome_model(rlreason, tmp_path, model):
 
 
 def test_return_conditioned_per_step_with_added_tokens(rlreason, tmp_path, model):
-    given = ["algo=rcrl", "algo.tags_as=tokens", "algo.good_tag='<|good|>'", "algo.bad_tag='<|bad|>'"]
+    given = ["algo=rcrl", "algo.good_tag='<|good|>'", "algo.bad_tag='<|bad|>'"]
     rlreason(
         tmp_path, *LABORATORY, *UPDATE, *given, "orm=local", f"orm.path={model}", "algo.threshold=0.2", "name=run"
     ).check()
