@@ -113,7 +113,7 @@ def test_adapters_learn_ten_times_as_fast(model):
         (["orm=local"], "orm.path"),
         (["orm.balance=even"], "weight, all, question, none"),
         (["orm.label=guess"], "outcome, rollout"),
-        (["reward=dense", "reward.weight=1.5"], "reward.normalise=false"),
+        (["reward=dense", "reward.weight=1.5"], "reward.weight=1.5 must be below 1"),
         (["reward=dense", "reward.weight=0"], "reward.weight=0"),
         (["reward=orm", "reward.at=start"], "end, steps"),
         (["eval.rerank=mean"], "final, product, minimum"),

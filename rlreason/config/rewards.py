@@ -20,16 +20,17 @@ class DenseRewardConfig:
     """The sparse reward, and credit for every result of the reference solution that a step reaches."""
 
     name: str = documented("dense")
-    weight: float = documented("credit for all matched results together, or for each of them without normalise")
-    normalise: bool = documented("share weight among the results of the reference solution, so that lengths are equal")
+    weight: float = documented(
+        "credit for all results of the reference solution together, shared among them so that lengths are equal"
+    )
     threshold: float = documented("return from which expert iteration keeps a solution")
 
     def __post_init__(self) -> None:
         require(self.weight > 0, f"reward.weight={self.weight} must be above 0; reward=sparse gives no step credit")
         require(
-            not self.normalise or self.weight < 1,
+            self.weight < 1,
             f"reward.weight={self.weight} must be below 1, or every step without a right answer is worth as much as "
-            "a right answer; set reward.normalise=false to have it so",
+            "a right answer",
         )
 
 
