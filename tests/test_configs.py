@@ -111,7 +111,6 @@ def test_adapters_learn_ten_times_as_fast(model):
         (["data.path=/x"], "generated"),
         (["model=local"], "model.path"),
         (["orm=local"], "orm.path"),
-        (["orm.balance=even"], "weight, all, question, none"),
         (["orm.label=guess"], "outcome, rollout"),
         (["reward=dense", "reward.weight=1.5"], "reward.weight=1.5 must be below 1"),
         (["reward=dense", "reward.weight=0"], "reward.weight=0"),

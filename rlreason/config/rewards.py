@@ -61,9 +61,6 @@ class OutcomeModelConfig(SupervisedConfig):
     temperature: float = documented("sampling temperature of those solutions")
     label: str = documented("a prefix's label: outcome (of its own solution) or rollout (share of right continuations)")
     continuations: int = documented("continuations sampled from every prefix with label=rollout")
-    balance: str = documented(
-        "right and wrong solutions count the same: weight (in the loss), all or question (by leaving out); or none"
-    )
     loss_on: str = documented("positions with loss: steps (each step's last token) or tokens (every token)")
     likelihood: bool = documented("the head also reads how likely the language model finds the solution so far")
     language_loss: float = documented(
@@ -76,7 +73,6 @@ class OutcomeModelConfig(SupervisedConfig):
         super().__post_init__()
         one_of("orm.start", self.start, ("init", "base"))
         one_of("orm.label", self.label, ("outcome", "rollout"))
-        one_of("orm.balance", self.balance, ("weight", "all", "question", "none"))
         one_of("orm.loss_on", self.loss_on, ("steps", "tokens"))
         require(self.path != "???", "orm.path is empty: name the folder of a trained ORM, e.g. orm.path=runs/NAME/orm")
         for key in ("samples", "continuations", "validation_samples"):

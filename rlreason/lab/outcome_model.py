@@ -65,7 +65,7 @@ def outcome_model(
                     config, run, generation.display, generation.tokenizer, generation.prompts, generation.engine
                 )
                 stages = ModelStages(inner)
-                _, calibration = outcome_reward_model(config.orm, start, training, validation, config.seed, stages)
+                _, calibration = outcome_reward_model(config.orm, start, training, validation, stages)
                 save_card(generation, trained, calibration, (*training, *validation))
                 run.commit("calibrated", calibration=asdict(calibration))
         finally:

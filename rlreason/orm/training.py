@@ -1,7 +1,7 @@
 """The outcome reward model (Cobbe et al. 2021; Havrilla et al. 2024): p(right | question, steps so far).
 
-K solutions per training question are sampled from a policy and graded; equally many right and wrong ones train a
-scalar head on a language model with binary cross-entropy at the end of every step (or at every token), beside the
+K solutions per training question are sampled from a policy and graded; right and wrong ones, weighted to count the
+same, train a scalar head on a language model with binary cross-entropy at the end of every step (or at every token), beside the
 language model's own loss on the right ones. A prefix is labelled by the outcome of its own solution, or by the share
 of right continuations sampled from it (stepwise, GLoRe, Havrilla et al. 2024b). Validation questions then calibrate
 the score and its threshold.
@@ -9,8 +9,6 @@ the score and its threshold.
 
 from __future__ import annotations
 
-import random
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -50,7 +48,6 @@ def outcome_reward_model(
     start: Start,
     training: Sequence[Problem],
     validation: Sequence[Problem],
-    seed: int,
     stages: OutcomeStages,
 ) -> tuple[Path, Calibration]:
     """Train and calibrate a model on solutions of `start.init`.
@@ -59,14 +56,15 @@ def outcome_reward_model(
         UserError: All solutions are right, or all are wrong, so that there is nothing to tell apart.
     """
     sampled = stages.solutions("training", start.init, training, config.samples, config.temperature)
-    chosen = balanced([item for item in sampled if item.steps], config.balance, seed)
+    chosen = [item for item in sampled if item.steps]
+    require_both(chosen, "training questions", "orm.samples")
     if config.label == "rollout":
         prefixes = [(item, step.end) for item in chosen for step in through_answer(item.steps)[:-1]]
         shares = iter(stages.continuations(start.init, prefixes, config.continuations, config.temperature))
         labels = [[next(shares) for _ in through_answer(item.steps)[:-1]] + [float(item.correct)] for item in chosen]
     else:
         labels = [[float(item.correct)] * len(through_answer(item.steps)) for item in chosen]
-    weights = outcome_weights(chosen, config.balance)
+    weights = outcome_weights(chosen)
     solutions = [
         labelled(item, values, config.loss_on, weights[item.correct])
         for item, values in zip(chosen, labels, strict=True)
@@ -80,34 +78,13 @@ def outcome_reward_model(
     return model, fit_calibration(final, [item.correct for item in held_out])
 
 
-def balanced(graded: Sequence[GradedRollout], balance: str, seed: int) -> list[GradedRollout]:
-    """Equally many right and wrong solutions, of each question or of all together; every one with other balances.
+def outcome_weights(chosen: Sequence[GradedRollout]) -> dict[bool, float]:
+    """Weights of wrong and of right solutions, such that both count the same together.
 
-    Raises:
-        UserError: Nothing is left, or all solutions have the same outcome.
+    Leaving solutions out until both are equally many, or not balancing at all, was better on one policy's samples and
+    worse on another's (docs/log.md, "Outcome reward model, from hidden states alone").
     """
-    require_both(graded, "training questions", "orm.samples")
-    if balance not in ("question", "all"):
-        return list(graded)
-    groups: dict[str, dict[bool, list[GradedRollout]]] = defaultdict(lambda: {True: [], False: []})
-    for item in graded:
-        groups[item.problem.id if balance == "question" else ""][item.correct].append(item)
-    rng = random.Random(f"{seed}/balance")
-    chosen: list[GradedRollout] = []
-    for outcomes in groups.values():
-        count = min(map(len, outcomes.values()))
-        for items in outcomes.values():
-            chosen += rng.sample(items, count)
-    if not chosen:
-        raise UserError("no question has both right and wrong solutions; raise orm.samples, or use orm.balance=all")
-    return chosen
-
-
-def outcome_weights(chosen: Sequence[GradedRollout], balance: str) -> dict[bool, float]:
-    """Weights of wrong and of right solutions: 1, or with "weight" such that both count the same together."""
     right = sum(item.correct for item in chosen)
-    if balance != "weight":
-        return {False: 1.0, True: 1.0}
     return {False: len(chosen) / (2 * (len(chosen) - right)), True: len(chosen) / (2 * right)}
 
 

@@ -82,9 +82,7 @@ def _outcome_model(config: ExperimentConfig, size: Lengths, training: int, valid
     if orm.label == "rollout":
         prefixes = round(training * orm.samples * size.steps)
         found.append(_drawn("ORM continuations", prefixes * orm.continuations, size, prefixes, True))
-    found.append(
-        _learning("ORM training", orm, training * orm.samples, size.prompt + size.completion, orm.balance != "weight")
-    )
+    found.append(_learning("ORM training", orm, training * orm.samples, size.prompt + size.completion))
     return found
 
 

@@ -30,23 +30,17 @@ def graded(problem: str, correct: bool, ends=(2, 4, 5), sample=0) -> GradedRollo
 MIXED = [graded("a", True), graded("a", False), graded("a", False), graded("b", False), graded("c", True)]
 
 
-@pytest.mark.parametrize(
-    ("balance", "right", "wrong"), [("all", 2, 2), ("question", 1, 1), ("none", 2, 3), ("weight", 2, 3)]
-)
-def test_balance(balance, right, wrong):
-    chosen = subject.balanced(MIXED, balance, 0)
-    assert (sum(item.correct for item in chosen), sum(not item.correct for item in chosen)) == (right, wrong)
-    weights = subject.outcome_weights(chosen, balance)
-    totals = {outcome: sum(weights[outcome] for item in chosen if item.correct == outcome) for outcome in (True, False)}
-    if balance != "none":
-        assert totals[True] == pytest.approx(totals[False])
-    assert sum(totals.values()) == pytest.approx(len(chosen))
+def test_right_and_wrong_solutions_count_the_same_together():
+    weights = subject.outcome_weights(MIXED)
+    totals = {outcome: sum(weights[outcome] for item in MIXED if item.correct == outcome) for outcome in (True, False)}
+    assert totals[True] == pytest.approx(totals[False])
+    assert sum(totals.values()) == pytest.approx(len(MIXED))
 
 
 @pytest.mark.parametrize("outcome", [True, False])
 def test_equal_outcomes_are_refused(outcome):
-    with pytest.raises(UserError, match=r"nothing to learn.*orm.samples"):
-        subject.balanced([graded("a", outcome), graded("b", outcome)], "all", 0)
+    with pytest.raises(UserError, match=r"training questions.*nothing to learn.*orm.samples"):
+        run(CONFIG, training=[graded("a", outcome), graded("b", outcome)])
 
 
 def test_labels_end_with_the_final_answer():
@@ -115,7 +109,7 @@ class Script:
 def run(config, training=MIXED, validation=MIXED):
     script = Script(training, validation)
     start = Start(Path("base"), Path("init"))
-    return subject.outcome_reward_model(config, start, [], [], 0, script), script
+    return subject.outcome_reward_model(config, start, [], [], script), script
 
 
 def test_outcome_labels_and_calibration():
