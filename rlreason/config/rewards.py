@@ -56,7 +56,6 @@ class OutcomeModelConfig(SupervisedConfig):
 
     name: str = documented("outcome, rollout or local")
     path: str | None = documented("folder of a trained ORM; null: train one as described here, cached for later runs")
-    start: str = documented("language model that gets the scalar head: init or base")
     samples: int = documented("solutions sampled for every training question (K)")
     temperature: float = documented("sampling temperature of those solutions")
     label: str = documented("a prefix's label: outcome (of its own solution) or rollout (share of right continuations)")
@@ -71,7 +70,6 @@ class OutcomeModelConfig(SupervisedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("orm.start", self.start, ("init", "base"))
         one_of("orm.label", self.label, ("outcome", "rollout"))
         one_of("orm.loss_on", self.loss_on, ("steps", "tokens"))
         require(self.path != "???", "orm.path is empty: name the folder of a trained ORM, e.g. orm.path=runs/NAME/orm")

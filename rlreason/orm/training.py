@@ -69,7 +69,7 @@ def outcome_reward_model(
         labelled(item, values, config.loss_on, weights[item.correct])
         for item, values in zip(chosen, labels, strict=True)
     ]
-    model = stages.update({"init": start.init, "base": start.base}[config.start], solutions, config)
+    model = stages.update(start.init, solutions, config)
 
     held_out = stages.solutions("validation", start.init, validation, config.validation_samples, config.temperature)
     held_out = [item for item in held_out if item.steps]
