@@ -77,10 +77,10 @@ def test_the_loss_equals_a_float64_loop():
             if learned[row, position]:
                 written.append(-logprobs[row, position].item())
         loss += weights[row].item() * sum(judged) / len(judged) / 3
-        loss += 0.7 * (sum(written) / len(written) if written else 0.0) / 3
-    found = outcome_loss(ScalarHeadOutput(logits, logprobs), labels, weights, learned, 0.7, len(labels))
+        loss += (sum(written) / len(written) if written else 0.0) / 3
+    found = outcome_loss(ScalarHeadOutput(logits, logprobs), labels, weights, learned, len(labels))
     assert found.item() == pytest.approx(loss, rel=1e-5)
-    without = outcome_loss(ScalarHeadOutput(logits, None), labels, weights, learned, 0.7, len(labels))
+    without = outcome_loss(ScalarHeadOutput(logits, None), labels, weights, learned, len(labels))
     assert without.item() < found.item()
 
 
