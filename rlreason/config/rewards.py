@@ -62,7 +62,6 @@ class OutcomeModelConfig(SupervisedConfig):
     continuations: int = documented("continuations sampled from every prefix with label=rollout")
     loss_on: str = documented("positions with loss: steps (each step's last token) or tokens (every token)")
     likelihood: bool = documented("the head also reads how likely the language model finds the solution so far")
-    head_learning_rate: float = documented("learning rate of the scalar head; learning_rate is the language model's")
     validation_samples: int = documented("solutions per validation question that calibrate score and threshold")
 
     def __post_init__(self) -> None:
@@ -72,5 +71,4 @@ class OutcomeModelConfig(SupervisedConfig):
         require(self.path != "???", "orm.path is empty: name the folder of a trained ORM, e.g. orm.path=runs/NAME/orm")
         for key in ("samples", "continuations", "validation_samples"):
             require(getattr(self, key) >= 1, f"orm.{key}={getattr(self, key)} must be at least 1")
-        require(self.head_learning_rate > 0, f"orm.head_learning_rate={self.head_learning_rate} must be above 0")
         require(self.temperature > 0, f"orm.temperature={self.temperature} must be above 0")
