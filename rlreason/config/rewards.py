@@ -62,13 +62,12 @@ class OutcomeModelConfig(SupervisedConfig):
     continuations: int = documented("continuations sampled from every prefix with label=rollout")
     loss_on: str = documented("positions with loss: steps (each step's last token) or tokens (every token)")
     likelihood: bool = documented("the head also reads how likely the language model finds the solution so far")
-    validation_samples: int = documented("solutions per validation question that calibrate score and threshold")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("orm.label", self.label, ("outcome", "rollout"))
         one_of("orm.loss_on", self.loss_on, ("steps", "tokens"))
         require(self.path != "???", "orm.path is empty: name the folder of a trained ORM, e.g. orm.path=runs/NAME/orm")
-        for key in ("samples", "continuations", "validation_samples"):
+        for key in ("samples", "continuations"):
             require(getattr(self, key) >= 1, f"orm.{key}={getattr(self, key)} must be at least 1")
         require(self.temperature > 0, f"orm.temperature={self.temperature} must be above 0")

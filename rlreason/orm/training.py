@@ -17,7 +17,7 @@ from rlreason.algorithms.base import Start
 from rlreason.answers.steps import through_answer
 from rlreason.config.rewards import OutcomeModelConfig
 from rlreason.errors import UserError
-from rlreason.orm.calibration import Calibration
+from rlreason.orm.calibration import VALIDATION_SAMPLES, Calibration
 from rlreason.orm.judging import fit_calibration
 from rlreason.orm.update import LabelledSolution
 from rlreason.types import GradedRollout, Problem
@@ -71,9 +71,9 @@ def outcome_reward_model(
     ]
     model = stages.update(start.init, solutions, config)
 
-    held_out = stages.solutions("validation", start.init, validation, config.validation_samples, config.temperature)
+    held_out = stages.solutions("validation", start.init, validation, VALIDATION_SAMPLES, config.temperature)
     held_out = [item for item in held_out if item.steps]
-    require_both(held_out, "validation questions", "orm.validation_samples")
+    require_both(held_out, "validation questions", "data.validation_size")
     final = [scores[-1] for scores in stages.logits(model, held_out)]
     return model, fit_calibration(final, [item.correct for item in held_out])
 

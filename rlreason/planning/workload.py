@@ -14,6 +14,7 @@ from rlreason.config.algorithms import (
 from rlreason.config.base import SupervisedConfig
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import SFTInitConfig
+from rlreason.orm.calibration import VALIDATION_SAMPLES
 from rlreason.planning.batches import trains_outcome_model
 from rlreason.planning.lengths import Lengths, lengths, question_counts
 
@@ -77,7 +78,7 @@ def workload(config: ExperimentConfig) -> list[Work]:
 
 def _outcome_model(config: ExperimentConfig, size: Lengths, training: int, validation: int) -> list[Work]:
     orm = config.orm
-    drawn = training * orm.samples + validation * orm.validation_samples
+    drawn = training * orm.samples + validation * VALIDATION_SAMPLES
     found = [_drawn("ORM sampling", drawn, size, training + validation)]
     if orm.label == "rollout":
         prefixes = round(training * orm.samples * size.steps)

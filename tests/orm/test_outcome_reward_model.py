@@ -133,7 +133,7 @@ def test_labels_from_continuations_of_every_prefix_but_the_last():
 
 
 def test_validation_solutions_of_one_kind_are_refused():
-    with pytest.raises(UserError, match=r"validation questions.*orm.validation_samples"):
+    with pytest.raises(UserError, match=r"validation questions.*data.validation_size"):
         run(CONFIG, validation=[graded("a", True)])
 
 
