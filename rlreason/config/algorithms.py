@@ -122,13 +122,7 @@ class OnPolicyConfig:
     )
     evaluations: int = documented("evaluations on the way, evenly spaced, the last at the end")
     replay: str = documented("order of questions: uniform passes, or prioritized by what can be learned from them")
-    replay_staleness: float = documented(
-        "with prioritized: share of the questions drawn by how long ago they were asked"
-    )
     backtracking: bool = documented("start from a part of the reference solution, shortened as it is mastered")
-    backtracking_mastered: float = documented(
-        "with backtracking: share of right solutions from which a start moves back"
-    )
 
     @property
     def batch_size(self) -> int:
@@ -163,8 +157,6 @@ class OnPolicyConfig:
         require(cap is None or cap >= 1, f"algo.importance_cap={cap} must be at least 1, or null for no correction")
         require(self.gap_limit > 0, f"algo.gap_limit={self.gap_limit} must be above 0")
         one_of("algo.replay", self.replay, ("uniform", "prioritized"))
-        for key in ("replay_staleness", "backtracking_mastered"):
-            require(0 <= getattr(self, key) <= 1, f"algo.{key}={getattr(self, key)} must be in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +178,6 @@ class PPOConfig(OnPolicyConfig):
     kl_target: float | None = documented(
         "KL per completion that an adaptive coefficient holds; null: fixed coefficient"
     )
-    kl_horizon: float = documented("with kl_target: samples over which the coefficient changes by about 20 %")
     kl_stop: float | None = documented(
         "mean KL between the policies before and after a step at which a batch's epochs end; null: never"
     )
@@ -211,7 +202,6 @@ class PPOConfig(OnPolicyConfig):
         require(
             0 <= self.value_warmup < self.batches, f"algo.value_warmup={self.value_warmup} must be below algo.batches"
         )
-        require(self.kl_horizon > 0, f"algo.kl_horizon={self.kl_horizon} must be above 0")
         require(
             self.kl_target is None or self.kl_coefficient > 0,
             "algo.kl_target adapts algo.kl_coefficient, which must start above 0",
