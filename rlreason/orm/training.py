@@ -1,10 +1,10 @@
 """The outcome reward model (Cobbe et al. 2021; Havrilla et al. 2024): p(right | question, steps so far).
 
 K solutions per training question are sampled from a policy and graded; right and wrong ones, weighted to count the
-same, train a scalar head on a language model with binary cross-entropy at the end of every step (or at every token), beside the
-language model's own loss on the right ones. A prefix is labelled by the outcome of its own solution, or by the share
-of right continuations sampled from it (stepwise, GLoRe, Havrilla et al. 2024b). Validation questions then calibrate
-the score and its threshold.
+same, train a scalar head on a language model with binary cross-entropy at the end of every step (or at every token),
+beside the language model's own loss on the right ones. A prefix is labelled by the outcome of its own solution, or by
+the share of right continuations sampled from it (stepwise, GLoRe, Havrilla et al. 2024b). Validation questions then
+calibrate the score and its threshold.
 """
 
 from __future__ import annotations
