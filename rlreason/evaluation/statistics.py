@@ -29,11 +29,6 @@ class Interval:
     high: float
     problems: int
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside the interval; for a difference, whether it is significant."""
-        return self.low > 0 or self.high < 0
-
     def to_dict(self) -> dict[str, float | int]:
         """The fields by name, as plain Python numbers."""
         return {
@@ -132,11 +127,6 @@ class Estimate:
     p_value: float
     seeds: int
     problems: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside the interval."""
-        return self.low > 0 or self.high < 0
 
 
 def crossed_estimate(values: npt.ArrayLike, confidence: float = 0.95) -> Estimate:
