@@ -15,7 +15,8 @@ from typing import Any
 from rlreason.config.compose import from_composed
 from rlreason.distributed import placement
 from rlreason.errors import UserError
-from rlreason.jobs import NAMED_GROUPS, Outcome, SweepFailed, in_one_line, record_failure, run_folder
+from rlreason.jobs import Outcome, SweepFailed, in_one_line, record_failure, run_folder
+from rlreason.run.identity import NAMED_GROUPS
 from rlreason.study.plan import Command, Job, add_to_plan
 
 CRASHED = 1
