@@ -16,9 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlreason.answers import worker
-from rlreason.answers.grading import answer_key, extract_answer, grade, is_correct
+from rlreason.answers.grading import answer_key, extract_answer, grade
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
+
+
+def is_correct(text, gold):
+    return grade([text], [gold], workers=1)[0]
+
 
 EXTRACTED = [
     ("She pays 2 * 9 = <<2*9=18>>18 dollars.\n#### 18", "18"),
