@@ -127,11 +127,11 @@ def suggest(error: Exception, folder: Path) -> str:
         return f"{group}={name} is unknown; {hint}choose from: {', '.join(there)}"
     group_name = re.search(r"Could not override '([\w.-]+)'", message)
     if group_name:
-        return _unknown_key(group_name.group(1), folder)
+        return _unknown_key(group_name.group(1))
     return message.partition(" See https://")[0].partition(" full_key:")[0]
 
 
-def _unknown_key(key: str, folder: Path) -> str:
+def _unknown_key(key: str) -> str:
     from rlreason.config.compose import SECTIONS, TOP_LEVEL, describe
 
     known = [*GROUP_NOTES, *TOP_LEVEL]

@@ -18,8 +18,9 @@ from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
 from rlreason.distributed import placement
 from rlreason.errors import UserError
-from rlreason.jobs import NAMED_GROUPS, Outcome, SweepFailed, in_one_line, record_failure, run_folder
+from rlreason.jobs import Outcome, SweepFailed, in_one_line, record_failure, run_folder
 from rlreason.rewards.registry import REWARDS
+from rlreason.run.identity import NAMED_GROUPS
 from rlreason.study.plan import Command, Job, add_to_plan
 
 CRASHED = 1

@@ -113,11 +113,6 @@ def answer_key(answer: str) -> str:
     return " ".join(answer.split()) if number is None else str(number.value)
 
 
-def is_correct(text: str, gold: str) -> bool:
-    """Decides whether one solution states an answer equal to the gold answer; see `grade`."""
-    return grade([text], [gold], workers=1)[0]
-
-
 def grade(texts: Sequence[str], golds: Sequence[str], workers: int | None = None) -> list[bool]:
     """Decides for each solution whether it is right.
 

@@ -35,7 +35,6 @@ class ExpertIterationConfig(SupervisedConfig):
     )
     aggregate: bool = documented("train on the solutions of all rounds so far, not only the latest")
     restart: str = documented("every round fine-tunes: base (pretrained, as in the paper), init (SFT), or policy")
-    join_references: bool = documented("add the reference solutions to the training data of every round")
     patience: int = documented("stop after this many rounds in a row without a better validation maj@1")
 
     def __post_init__(self) -> None:
@@ -68,11 +67,9 @@ class ReturnConditionedConfig(SupervisedConfig):
     threshold: float | None = documented(
         "ORM score from which a step is good; null: calibrated on validation questions"
     )
-    good_per_bad: float | None = documented("solutions with a right answer kept per one with a wrong answer; null: all")
     deduplicate: str = documented("within a question, keep one solution per: steps, operations, text, or none")
-    good_tag: str = documented("written before what is good, and asked for at test time")
-    bad_tag: str = documented("written before what is bad")
-    tags_as: str = documented("tags are ordinary text, or tokens added to the vocabulary")
+    good_tag: str = documented("token added to the vocabulary, before what is good; asked for at test time")
+    bad_tag: str = documented("token added to the vocabulary, before what is bad")
     restart: str = documented("checkpoint that is fine-tuned: base (pretrained) or init (SFT)")
 
     def __post_init__(self) -> None:
@@ -83,10 +80,7 @@ class ReturnConditionedConfig(SupervisedConfig):
         one_of("algo.per", self.per, ("step", "solution"))
         one_of("algo.labels", self.labels, ("outcome", "orm"))
         one_of("algo.deduplicate", self.deduplicate, ("steps", "operations", "text", "none"))
-        one_of("algo.tags_as", self.tags_as, ("text", "tokens"))
         one_of("algo.restart", self.restart, ("base", "init"))
-        ratio = self.good_per_bad
-        require(ratio is None or ratio > 0, f"algo.good_per_bad={ratio} must be above 0, or null to keep all")
         require(
             self.good_tag.strip() != "" and self.bad_tag.strip() != "" and self.good_tag != self.bad_tag,
             f"algo.good_tag={self.good_tag!r} and algo.bad_tag={self.bad_tag!r} must be two different texts",
@@ -128,13 +122,7 @@ class OnPolicyConfig:
     )
     evaluations: int = documented("evaluations on the way, evenly spaced, the last at the end")
     replay: str = documented("order of questions: uniform passes, or prioritized by what can be learned from them")
-    replay_staleness: float = documented(
-        "with prioritized: share of the questions drawn by how long ago they were asked"
-    )
     backtracking: bool = documented("start from a part of the reference solution, shortened as it is mastered")
-    backtracking_mastered: float = documented(
-        "with backtracking: share of right solutions from which a start moves back"
-    )
 
     @property
     def batch_size(self) -> int:
@@ -169,8 +157,6 @@ class OnPolicyConfig:
         require(cap is None or cap >= 1, f"algo.importance_cap={cap} must be at least 1, or null for no correction")
         require(self.gap_limit > 0, f"algo.gap_limit={self.gap_limit} must be above 0")
         one_of("algo.replay", self.replay, ("uniform", "prioritized"))
-        for key in ("replay_staleness", "backtracking_mastered"):
-            require(0 <= getattr(self, key) <= 1, f"algo.{key}={getattr(self, key)} must be in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +178,6 @@ class PPOConfig(OnPolicyConfig):
     kl_target: float | None = documented(
         "KL per completion that an adaptive coefficient holds; null: fixed coefficient"
     )
-    kl_horizon: float = documented("with kl_target: samples over which the coefficient changes by about 20 %")
     kl_stop: float | None = documented(
         "mean KL between the policies before and after a step at which a batch's epochs end; null: never"
     )
@@ -217,7 +202,6 @@ class PPOConfig(OnPolicyConfig):
         require(
             0 <= self.value_warmup < self.batches, f"algo.value_warmup={self.value_warmup} must be below algo.batches"
         )
-        require(self.kl_horizon > 0, f"algo.kl_horizon={self.kl_horizon} must be above 0")
         require(
             self.kl_target is None or self.kl_coefficient > 0,
             "algo.kl_target adapts algo.kl_coefficient, which must start above 0",

@@ -12,7 +12,6 @@ from typing import Any
 from rlreason.config.algorithms import (
     ExpertIterationConfig,
     GRPOConfig,
-    OnPolicyConfig,
     OutcomeModelAlgorithmConfig,
     PPOConfig,
     ReturnConditionedConfig,
@@ -179,10 +178,6 @@ def _check_together(config: ExperimentConfig) -> None:
     require(
         not (config.init.name == "sft" and config.data.name == "svamp"),
         "init=sft needs worked solutions, which svamp does not have; use init=scratch, or an SFT model",
-    )
-    require(
-        not (config.sharding.name.startswith("zero") and isinstance(config.algo, OnPolicyConfig)),
-        f"algo={config.algo.name} is split by FSDP2 only: use sharding=fsdp2 instead of {config.sharding.name}",
     )
     require(
         config.task.name != "evaluate" or config.eval.orm != "train",

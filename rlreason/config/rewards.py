@@ -20,16 +20,17 @@ class DenseRewardConfig:
     """The sparse reward, and credit for every result of the reference solution that a step reaches."""
 
     name: str = documented("dense")
-    weight: float = documented("credit for all matched results together, or for each of them without normalise")
-    normalise: bool = documented("share weight among the results of the reference solution, so that lengths are equal")
+    weight: float = documented(
+        "credit for all results of the reference solution together, shared among them so that lengths are equal"
+    )
     threshold: float = documented("return from which expert iteration keeps a solution")
 
     def __post_init__(self) -> None:
         require(self.weight > 0, f"reward.weight={self.weight} must be above 0; reward=sparse gives no step credit")
         require(
-            not self.normalise or self.weight < 1,
+            self.weight < 1,
             f"reward.weight={self.weight} must be below 1, or every step without a right answer is worth as much as "
-            "a right answer; set reward.normalise=false to have it so",
+            "a right answer",
         )
 
 
@@ -55,31 +56,18 @@ class OutcomeModelConfig(SupervisedConfig):
 
     name: str = documented("outcome, rollout or local")
     path: str | None = documented("folder of a trained ORM; null: train one as described here, cached for later runs")
-    start: str = documented("language model that gets the scalar head: init or base")
     samples: int = documented("solutions sampled for every training question (K)")
     temperature: float = documented("sampling temperature of those solutions")
     label: str = documented("a prefix's label: outcome (of its own solution) or rollout (share of right continuations)")
     continuations: int = documented("continuations sampled from every prefix with label=rollout")
-    balance: str = documented(
-        "right and wrong solutions count the same: weight (in the loss), all or question (by leaving out); or none"
-    )
     loss_on: str = documented("positions with loss: steps (each step's last token) or tokens (every token)")
     likelihood: bool = documented("the head also reads how likely the language model finds the solution so far")
-    language_loss: float = documented(
-        "with likelihood: weight of the language model's own loss on the right solutions beside the judgement's"
-    )
-    head_learning_rate: float = documented("learning rate of the scalar head; learning_rate is the language model's")
-    validation_samples: int = documented("solutions per validation question that calibrate score and threshold")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("orm.start", self.start, ("init", "base"))
         one_of("orm.label", self.label, ("outcome", "rollout"))
-        one_of("orm.balance", self.balance, ("weight", "all", "question", "none"))
         one_of("orm.loss_on", self.loss_on, ("steps", "tokens"))
         require(self.path != "???", "orm.path is empty: name the folder of a trained ORM, e.g. orm.path=runs/NAME/orm")
-        for key in ("samples", "continuations", "validation_samples"):
+        for key in ("samples", "continuations"):
             require(getattr(self, key) >= 1, f"orm.{key}={getattr(self, key)} must be at least 1")
-        require(self.head_learning_rate > 0, f"orm.head_learning_rate={self.head_learning_rate} must be above 0")
-        require(self.language_loss >= 0, f"orm.language_loss={self.language_loss} must not be negative")
         require(self.temperature > 0, f"orm.temperature={self.temperature} must be above 0")

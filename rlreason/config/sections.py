@@ -43,7 +43,7 @@ class ModelConfig:
     """Which pretrained language model, and how it is held in memory."""
 
     name: str = documented("short name, used in run names")
-    path: str = documented("embedded:NAME, wheel:NAME, a folder in Hugging Face format, or a Hub name")
+    path: str = documented("embedded:NAME, a folder in Hugging Face format, or a Hub name")
     revision: str | None = documented("branch, tag or commit on the Hub")
     parameters: float | None = documented("parameter count, for the memory check before a download; null: unknown")
     dtype: str = documented("precision of weights in the engine: auto, float32, bfloat16 or float16")
@@ -199,14 +199,14 @@ class LauncherConfig:
 class ShardingConfig:
     """How processes that train together split the model."""
 
-    name: str = documented("none (DDP), fsdp2, zero2 or zero3")
+    name: str = documented("none (DDP) or fsdp2")
     cpu_offload: bool = documented("keep what is split in main memory: less GPU memory, more time")
 
     def __post_init__(self) -> None:
-        one_of("sharding.name", self.name, ("none", "fsdp2", "zero2", "zero3"))
+        one_of("sharding.name", self.name, ("none", "fsdp2"))
         require(
             not (self.cpu_offload and self.name == "none"),
-            "sharding.cpu_offload=true needs sharding=fsdp2, zero2 or zero3",
+            "sharding.cpu_offload=true needs sharding=fsdp2",
         )
 
 

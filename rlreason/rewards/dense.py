@@ -77,7 +77,7 @@ def _score(item: Rollout, config: DenseRewardConfig) -> StepRewards:
     if not total:
         return outcome_reward(item)
     steps = through_answer(item.steps)
-    credit = config.weight / total if config.normalise else config.weight
+    credit = config.weight / total
     matches = matched_results([step.text for step in steps], item.problem)
     values = [credit * count for count in matches]
     if item.correct and values:

