@@ -57,16 +57,6 @@ def require(condition: bool, message: str) -> None:
         raise UserError(message)
 
 
-def documented(description: str) -> Any:
-    """A field whose bounds its section checks itself."""
-    return setting(description)
-
-
-def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise a UserError unless `value` is among `choices`."""
-    require(value in choices, f"{key}={value!r} is unknown; choose from: {', '.join(choices)}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """A section of the configuration; it cannot be made with values outside the bounds that its fields declare.
