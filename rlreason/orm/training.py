@@ -3,8 +3,8 @@
 K solutions per training question are sampled from a policy and graded; right and wrong ones, weighted to count the
 same, train a scalar head on a language model with binary cross-entropy at the end of every step (or at every token),
 beside the language model's own loss on the right ones. A prefix is labelled by the outcome of its own solution, or by
-the share of right continuations sampled from it (stepwise, GLoRe, Havrilla et al. 2024b). Validation questions calibrate
-the score and its threshold.
+the share of right continuations sampled from it (stepwise, GLoRe, Havrilla et al. 2024b). Validation questions
+calibrate the score and its threshold.
 
 It is trained in a folder of the cache with a journal of its own, so that it is resumed like any run and trained once.
 """
