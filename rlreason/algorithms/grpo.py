@@ -3,8 +3,9 @@
 The advantage of every token of a solution is its return against the other solutions of its question: minus the group's
 mean, over the group's standard deviation (GRPO); without the deviation, and with a loss that does not favour short
 wrong solutions (Liu et al. 2025, Dr. GRPO); or minus the mean of the others (Ahmadian et al. 2024, RLOO). The loss is
-PPO's clipped surrogate, with the KL to the initial policy beside it, to the last bit as TRL's GRPOTrainer computes it.
-The loop around it, which PPO shares, is `OnPolicyTrainer`.
+PPO's clipped surrogate, with the KL to the initial policy beside it, corrected as in DeepSeek-V3.2 for tokens that the
+policy before the step has written: to the last bit what TRL's GRPOTrainer computes. The loop around it, which PPO
+shares, is `OnPolicyTrainer`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlreason.algorithms.base import Algorithm, Questions, Trained, needs_none
 from rlreason.algorithms.on_policy import for_budget, on_policy, rollouts_at_most
-from rlreason.algorithms.ppo_math import deviation, importance_weights, kl_loss_term, masked_mean, policy_loss
+from rlreason.algorithms.ppo_math import deviation, importance_weights, kl_loss_term, masked_mean
 from rlreason.config.algorithms import GRPOConfig
 from rlreason.training.method import Method
 from rlreason.types import Rollout
@@ -94,11 +95,15 @@ def grpo_loss(
     mask, old_logprobs, advantages = batch["mask"], batch["old_logprobs"], batch["advantages"]
     micro_batches = settings.minibatch_size // len(mask)
     metrics = {"entropy": masked_mean(now.entropies, mask).item()}
-    per_token = policy_loss(now.logprobs, old_logprobs, advantages, settings.clip)
-    if settings.kl_coefficient > 0:
-        kl = kl_loss_term(now.logprobs, batch["reference_logprobs"])
-        per_token = per_token + settings.kl_coefficient * kl
+    ratio = (now.logprobs - old_logprobs).exp()
+    kl = None  # stands before the surrogate, so that their gradients add up in TRL's order
+    if settings.kl_coefficient > 0:  # tokens are of the old policy; weighted by the ratio, their mean is the KL of now
+        kl = kl_loss_term(now.logprobs, batch["reference_logprobs"]) * ratio
         metrics["kl"] = masked_mean(kl, mask).item()
+    kept = ratio.clamp(1 - settings.clip, 1 + settings.clip)
+    per_token = -(ratio * advantages).minimum(kept * advantages)
+    if kl is not None:
+        per_token = per_token + settings.kl_coefficient * kl
     total = (per_token * mask).sum()
     if settings.advantage == "dr_grpo":
         mean = total / (len(mask) * max_completion_tokens)
@@ -109,7 +114,6 @@ def grpo_loss(
         metrics |= {"policy_loss": mean.item(), "entropy_coef": settings.entropy_coefficient}
         loss = loss - settings.entropy_coefficient * (masked_mean(now.entropies, mask) / micro_batches)
 
-    ratio = (now.logprobs.detach() - old_logprobs).exp()
     low = ((ratio < 1 - settings.clip) & (advantages < 0)).float()
     high = ((ratio > 1 + settings.clip) & (advantages > 0)).float()
     metrics |= {
