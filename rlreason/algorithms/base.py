@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from rlreason.answers.arithmetic import operations
+from rlreason.answers.solutions import solution_key
 from rlreason.config.base import SupervisedConfig
 from rlreason.config.sections import ModelConfig, ShardingConfig
-from rlreason.evaluation.metrics import solution_key
 from rlreason.models.return_condition import ReturnCondition
 from rlreason.training.common import NOT_SPLIT, Progress, UpdateReport
 from rlreason.training.supervised import Example

@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rlreason.answers.grading import extract_answer, grade, states_final_answer
+from rlreason.answers.equality import grade
+from rlreason.answers.extraction import extract_answer, states_final_answer
 from rlreason.answers.steps import StepSplitter
 from rlreason.config.algorithms import OnPolicyConfig
 from rlreason.config.experiment import ExperimentConfig

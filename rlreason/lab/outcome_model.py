@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.algorithms.base import Start
-from rlreason.answers.grading import grade
+from rlreason.answers.equality import grade
 from rlreason.config.rewards import OutcomeModelConfig
 from rlreason.distributed.ranks import together
 from rlreason.engines.engine import SampleRequest
