@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rlreason.answers.grading import grade
+from rlreason.answers.equality import grade
 from rlreason.answers.steps import through_answer
 from rlreason.config.rewards import OutcomeModelConfig
 from rlreason.distributed import ranks
