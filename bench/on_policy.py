@@ -44,7 +44,7 @@ def one_trainer(name: str, rollouts: Path, profiled: bool) -> dict[str, float]:
     from transformers import TrainerCallback
     from trl import GRPOTrainer
 
-    from bench.__main__ import compose
+    from bench.load import compose
     from rlreason.algorithms.base import OnlineSettings
     from rlreason.algorithms.grpo import GroupTrainer
     from rlreason.algorithms.on_policy import Loop
@@ -129,7 +129,7 @@ def on_policy(console: Console, load: Any) -> None:
 
     Args:
         console: Receives the table.
-        load: A `bench.__main__.Load` of 32 questions and 8 samples.
+        load: A `bench.load.Load` of 32 questions and 8 samples.
     """
     with tempfile.TemporaryDirectory() as folder:
         scored = load.scored(Path(folder) / "run")

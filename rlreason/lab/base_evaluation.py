@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rlreason.config.context import completion_factor, longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.engines.start import choose_engine
-from rlreason.lab.common import alone_in, cache_key, longest_context
+from rlreason.lab.common import alone_in, cache_key
 from rlreason.lab.generation import Generation
 from rlreason.models.resolve import ResolvedModel
 from rlreason.rewards.sparse import sparse_reward
@@ -47,7 +48,8 @@ def base_evaluation(config: ExperimentConfig, model: ResolvedModel, checkpoint: 
             field: value for field, value in asdict(config.engine).items() if f"engine.{field}" not in RUNTIME_FIELDS
         }
         | {"name": choose_engine(config.engine.name)},
-        "longest_context": longest_context(config),  # an engine with other limits may round differently
+        # An engine with other limits may round differently.
+        "longest_context": longest_context(config.data, completion_factor(config)),
         "temperature": config.eval.temperature,
         "split": config.eval.split,
         "k": config.eval.k,

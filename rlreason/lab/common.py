@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
+from rlreason.config.context import completion_factor, longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.data.prompts import build_prompts
 from rlreason.display import Display, plain_list
@@ -69,12 +70,6 @@ def fit_prompts(
     return {prompt.problem_id: prompt for prompt in prompts}, too_long
 
 
-def longest_context(config: ExperimentConfig) -> int:
-    """Tokens of the longest context: a prompt, a completion, and as much again for inserted return tags."""
-    data = config.data
-    return data.max_prompt_tokens + data.max_completion_tokens * (2 if config.algo.name == "rcrl" else 1)
-
-
 def check_shape(config: ExperimentConfig, folder: Path) -> None:
     """Refuse what does not go with the model in `folder`, or with its precision on this machine.
 
@@ -91,7 +86,7 @@ def check_shape(config: ExperimentConfig, folder: Path) -> None:
         of_keys = shape.get("num_key_value_heads") or heads
         check_heads(heads, of_keys, config.engine.tensor_parallel_size, config.model.name)
     positions = shape.get("max_position_embeddings")
-    longest = longest_context(config)
+    longest = longest_context(config.data, completion_factor(config))
     if positions is not None and longest > positions:
         raise UserError(
             f"prompts and completions of up to {longest:,} tokens do not fit into the model's {positions:,} positions; "

@@ -12,13 +12,13 @@ from typing import Any
 from rlreason.answers.grading import extract_answer, grade, states_final_answer
 from rlreason.answers.steps import StepSplitter
 from rlreason.config.algorithms import OnPolicyConfig
+from rlreason.config.context import completion_factor, longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.display import Display
 from rlreason.engines.engine import Engine, SampleRequest, SamplingSettings
 from rlreason.engines.shared_memory import is_in_memory
 from rlreason.engines.start import start_engine, takes_adapters
 from rlreason.engines.stepwise import sample_stepwise
-from rlreason.lab.common import longest_context
 from rlreason.lab.weight_check import WeightCheck
 from rlreason.models.return_condition import condition_of
 from rlreason.rewards.base import Reward
@@ -35,7 +35,9 @@ class SharedEngine:
     def __init__(self, config: ExperimentConfig, engine: Engine | None = None) -> None:
         self._config = config
         self._engine = engine
-        self._check = WeightCheck(config.engine.probe_limit, longest_context(config) - 1)
+        self._check = WeightCheck(
+            config.engine.probe_limit, longest_context(config.data, completion_factor(config)) - 1
+        )
 
     def loaded(self, policy: Path, run: Run, display: Display) -> Engine:
         """The engine with the weights of `policy`, as the probe has shown.
@@ -49,7 +51,7 @@ class SharedEngine:
                 self._engine = start_engine(
                     self._config.engine,
                     self._config.model,
-                    longest_context(self._config),
+                    longest_context(self._config.data, completion_factor(self._config)),
                     self._config.seed,
                     self._config.model.lora_rank if adapters else 0,
                     display.line,

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.algorithms.base import Questions, Start
-from rlreason.config.algorithms import PPOConfig, ReturnConditionedConfig
 from rlreason.config.experiment import ExperimentConfig
-from rlreason.config.rewards import OutcomeRewardConfig
+from rlreason.config.outcome_model import uses_outcome_model
 from rlreason.config.sections import SFTInitConfig
 from rlreason.data.splits import evaluation_problems, training_data
 from rlreason.display import Display
@@ -60,7 +59,9 @@ def prepared(
     Raises:
         UserError: Data, model, memory or run folder do not allow it; the message says what to do.
     """
-    check_fits(config)
+    advice = check_fits(config)
+    if advice is not None:
+        display.line(advice)
     data = training_data(config.data)
     measured = evaluation_problems(config.data, config.eval.split)
     elsewhere = evaluation_problems(config.data, "ood") if config.eval.ood else ()
@@ -128,10 +129,7 @@ def add_outcome_models(stages: RunStages, start: Start, model: ResolvedModel) ->
     """Make, or take from the cache, the models that reward, label and rerank."""
     generation = stages.generation
     config = generation.config
-    labels = isinstance(config.algo, ReturnConditionedConfig) and config.algo.labels == "orm"
-    values = isinstance(config.algo, PPOConfig) and config.algo.critic_start == "orm"
-    used = config.algo.name == "orm" or isinstance(config.reward, OutcomeRewardConfig) or labels or values
-    if used or config.eval.orm == "train":
+    if uses_outcome_model(config):
         trained = outcome_model(generation, start, model.source, stages.training, stages.validation)
         stages.outcome_model = stages.judge = trained
     if config.eval.orm is not None and config.eval.orm != "train":

@@ -24,7 +24,9 @@ def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Pat
     Raises:
         UserError: Data, model, memory or run folder do not allow it; the message says what to do.
     """
-    check_fits(config)
+    advice = check_fits(config)
+    if advice is not None:
+        display.line(advice)
     measured = evaluation_problems(config.data, config.eval.split)
     examples = training_data(config.data).train if config.prompt.examples else ()
     model = resolve(config.model)
