@@ -18,7 +18,7 @@ from rlreason.planning.shape import ModelShape, model_shape
 from rlreason.planning.updates import updates
 
 SUGGESTED_RANK = 16
-CERTAIN = ("weights", "engine")  # the kinds of memory that are counted, not estimated; both are weights
+WEIGHTS = ("weights", "engine")  # of a model in training, and of the engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,15 @@ class Shortage:
 
     @property
     def weights(self) -> float:
-        """Bytes of weights among those that are needed."""
-        return sum(self._kinds.get(kind, 0.0) for kind in CERTAIN)
+        """Bytes of the largest model among what is needed; its weights are counted, all else is estimated."""
+        models = WEIGHTS if self.there != self.phase.engine_limit else ("engine",)
+        return max(self._kinds.get(kind, 0.0) for kind in models)
 
     @property
     def certain(self) -> bool:
-        """Whether the weights alone do not fit; all else is an estimate."""
-        return self.weights > self.there
+        """Whether those weights alone do not fit where they are used."""
+        used_here = self.where == "GPU memory" or not self.phase.device
+        return used_here and self.weights > self.there
 
     @property
     def _kinds(self) -> Kinds:
@@ -55,7 +57,8 @@ class Shortage:
         """What is needed of what, in order of size."""
         parts = sorted(((amount, kind) for kind, amount in self._kinds.items() if amount >= GIB / 20), reverse=True)
         listed = ", ".join(f"{kind} {_gib(amount)}" for amount, kind in parts)
-        return f"about {_gib(self.needed)} GiB of {self.where} for {self.phase.name}" + (
+        bound = "about" if self.phase.whole else "at least"
+        return f"{bound} {_gib(self.needed)} GiB of {self.where} for {self.phase.name}" + (
             f" ({listed})" if listed else ""
         )
 
@@ -86,8 +89,8 @@ def check_fits(config: ExperimentConfig) -> str | None:
         One line of advice where memory is likely to be too small, else None.
 
     Raises:
-        UserError: Processes do not divide a batch, a layer cannot be split as asked, or the weights alone do not fit;
-            the message says how much is needed, how much is there, and the nearest change that fits.
+        UserError: Processes do not divide a batch, heads cannot be split as asked, or a model's weights alone do not
+            fit; the message says how much is needed, how much is there, and the nearest change that fits.
     """
     if config.task.name != "evaluate":
         batch_arithmetic(config)
@@ -106,7 +109,7 @@ def check_fits(config: ExperimentConfig) -> str | None:
 def refusal(config: ExperimentConfig, shape: ModelShape, machine: Hardware, shortage: Shortage) -> str:
     """One line: that the weights alone do not fit, what is there, what to change."""
     return (
-        f"model={config.model.name} cannot fit: it needs {shortage.words()}, of which the weights alone are "
+        f"model={config.model.name} cannot fit: it needs {shortage.words()}, and the weights alone are "
         f"{_gib(shortage.weights)}, but {_comparison(config, machine, shortage)}; "
         f"{_remedy(config, shape, machine)}; check_memory=false tries it all the same"
     )

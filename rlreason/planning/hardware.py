@@ -101,9 +101,13 @@ def _visible_gpus() -> tuple[list[str], list[float | None]]:
     memories: list[float | None] = []
     for line in listed.splitlines():
         index, identity, name, memory = (part.strip() for part in line.split(",", 3))
-        if wanted is None or index in wanted or identity in wanted:
+        if wanted is None or index in wanted or any(identity.startswith(name) for name in wanted):
             names.append(name)
             memories.append(float(memory) * 2**20 if memory.isdigit() else None)  # "[N/A]" where it is the CPU's
+    for name in wanted or ():
+        if name.startswith("MIG-"):  # a part of a GPU, which is not listed
+            names.append("MIG")
+            memories.append(None)
     return names, memories
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import save_file
 from tests_support import composed
 
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.display import Display
 from rlreason.errors import UserError
-from rlreason.planning import fit
+from rlreason.planning import fit, hardware
 from rlreason.planning.fit import check_fits, shortages
 from rlreason.planning.hardware import GIB, Hardware, this_machine
 from rlreason.planning.shape import model_shape
+from rlreason.tasks.evaluate import evaluate
+from rlreason.tasks.train import train
 
 GPU = Hardware(1, 80 * GIB, "NVIDIA A100-SXM4-80GB", 1000 * GIB, 16, fast_bfloat16=True, stated=False)
 
@@ -55,7 +61,7 @@ def test_weights_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     on(monkeypatch, replace(GPU, gpu_memory=40 * GIB))
     message = refusal(composed("model=llama13b", "data=gsm8k"))
     assert message.startswith("model=llama13b cannot fit: it needs about 223 GiB of GPU memory for EI training (")
-    assert "), of which the weights alone are 48, but each GPU has 40 (" in message
+    assert "), and the weights alone are 48, but each GPU has 40 (" in message
     assert message.endswith("model.lora_rank=16 would fit; check_memory=false tries it all the same")
     assert check_fits(composed("model=llama13b", "data=gsm8k", "check_memory=false")) is None
 
@@ -101,6 +107,18 @@ def test_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_fits(composed("experiment=smoke-smollm2")) is None
 
 
+@pytest.mark.parametrize("task", [train, evaluate])
+def test_a_run_shows_the_advice_and_goes_on(
+    task: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(monkeypatch, Hardware(0, 0.0, "", GIB / 2, 2, fast_bfloat16=True, stated=False))
+    console = Console(width=300, file=StringIO())
+    config = composed("data=gsm8k", f"data.path={tmp_path / 'nothing'}", f"task={task.__name__}")
+    with pytest.raises(UserError, match="nothing"):  # the next step: reading the data
+        task(config, {}, tmp_path, Display(console))
+    assert console.file.getvalue().startswith("model=tiny is likely not to fit: the plan says about ")
+
+
 class MyAlgorithm:
     """An algorithm from elsewhere that tells the planner nothing."""
 
@@ -114,23 +132,32 @@ def test_what_is_not_known_is_no_reason_to_refuse_a_run(monkeypatch: pytest.Monk
     on(monkeypatch, GPU)
     assert check_fits(replace(config, algo=MyAlgorithm())) is None
     assert check_fits(replace(config, model=replace(config.model, path="someone/unknown", parameters=None))) is None
-    # Weights, gradients and optimizer are known without the data; more cannot be said of a change than that.
+    # Activations and logits are not known; nobody can say whether a change makes room for them too.
     line = advice(replace(config, data=replace(config.data, name="mine")))
-    assert "about 194 GiB of GPU memory for EI training (optimizer 97, weights 48, gradients 48)" in line
+    assert "at least 218 GiB of GPU memory for EI training (optimizer 97, weights 48, gradients 48, " in line
     assert line.endswith("model.lora_rank=16 would fit as far as the plan knows")
 
 
-def test_a_gpu_that_shares_the_memory_of_the_processor_has_unknown_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("listed", "visible", "name"),
+    [
+        ("0, GPU-1, NVIDIA GB10, [N/A]", "GPU-1", "NVIDIA GB10"),
+        ("0, GPU-1, NVIDIA A100-SXM4-80GB, 81920", "MIG-2", "MIG"),
+    ],
+    ids=["memory of the processor", "part of a GPU"],
+)
+def test_a_gpu_whose_memory_is_not_stated_has_unknown_memory(
+    listed: str, visible: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho '0, GPU-1, NVIDIA GB10, [N/A]'\n")
+    program.write_text(f"#!/bin/sh\necho '{listed}'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(hardware, "main_memory", lambda: 100.0 * GIB)
     machine = this_machine()
     assert (machine.gpus, machine.gpu_memory) == (1, None)
-    assert machine.words() == "1 GPU of unknown memory (NVIDIA GB10)"
+    assert machine.words() == f"1 GPU of unknown memory ({name})"
     assert check_fits(composed("model=llama13b", "data=gsm8k")) is None
 
 
