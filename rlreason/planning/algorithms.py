@@ -15,12 +15,12 @@ from rlreason.config.algorithms import (
     SFTConfig,
 )
 from rlreason.config.experiment import ExperimentConfig
-from rlreason.planning.facts import AlgorithmFacts, Sizes, Update, Work, drawn, learned, supervised
+from rlreason.planning.facts import AlgorithmFacts, Sizes, Update, Work, drawn, learned
 
 
 def sft(settings: SFTConfig) -> AlgorithmFacts:
     """Supervised fine-tuning: all reference solutions."""
-    update = supervised("SFT training", "algo", settings, lambda sizes: sizes.reference)
+    update = Update("SFT training", "algo", settings, lambda sizes: sizes.reference)
     return AlgorithmFacts(
         update,
         lambda sizes: [learned(update, sizes.training, sizes.prompt + sizes.completion)],
@@ -30,7 +30,7 @@ def sft(settings: SFTConfig) -> AlgorithmFacts:
 
 def expert_iteration(settings: ExpertIterationConfig) -> AlgorithmFacts:
     """Expert iteration: every round draws, and learns from what was kept, at most everything."""
-    update = supervised("EI training", "algo", settings, lambda sizes: max(sizes.longest_completion, sizes.reference))
+    update = Update("EI training", "algo", settings, lambda sizes: max(sizes.longest_completion, sizes.reference))
 
     def work(sizes: Sizes) -> list[Work]:
         asked = sizes.asked(settings.questions)
@@ -48,9 +48,7 @@ def expert_iteration(settings: ExpertIterationConfig) -> AlgorithmFacts:
 
 def return_conditioned(settings: ReturnConditionedConfig) -> AlgorithmFacts:
     """Return-conditioned RL: draws once, unless rollouts are given, and learns from right and wrong with their tags."""
-    update = supervised(
-        "RCRL training", "algo", settings, lambda sizes: sizes.longest_completion + round(2 * sizes.steps)
-    )
+    update = Update("RCRL training", "algo", settings, lambda sizes: sizes.longest_completion + round(2 * sizes.steps))
 
     def work(sizes: Sizes) -> list[Work]:
         asked = sizes.asked(settings.questions)
@@ -85,11 +83,9 @@ def on_policy(settings: OnPolicyConfig, critic: str, reference: str) -> Algorith
     update = Update(
         "on-policy training",
         "algo",
-        "minibatch_size",
-        settings.minibatch_size,
-        settings.micro_batch_size,
-        settings.epochs,
+        settings,
         lambda sizes: sizes.longest_completion,
+        batch_key="minibatch_size",
         loss="on-policy",
         rollouts=settings.batch_size,
         critic=critic,

@@ -72,6 +72,6 @@ def _divided(update: Update, count: int) -> BatchArithmetic:
         f"{count} processes do not divide {name}={batch}; use {name}={sizes}, or {' or '.join(map(str, near))} "
         "processes",
     )
-    micro = micro_batch(batch, update.micro_batch, count)
+    micro = micro_batch(batch, update.settings.micro_batch_size, count)
     rollouts = update.rollouts
     return BatchArithmetic(section, batch, micro, count, batch // (micro * count), rollouts, rollouts // batch)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-
-from rlreason.config.base import SupervisedConfig
+from typing import Any
 
 
 def total(amounts: Iterable[float | None]) -> float | None:
@@ -83,7 +82,7 @@ def learned(update: Update, sequences: int, tokens: float, at_most: bool = False
         tokens: Mean of a sequence, prompt and completion.
         at_most: Whether it can turn out to be less.
     """
-    passes = update.epochs * sequences
+    passes = update.settings.epochs * sequences
     steps = -(-round(passes) // update.batch)
     return Work(update.phase, "train", round(passes), passes * tokens, steps=steps, at_most=at_most)
 
@@ -95,11 +94,9 @@ class Update:
     Args:
         phase: Its name.
         section: The section of the configuration that has its settings: algo, init or orm.
-        batch_key: The setting that is its batch.
-        batch: Sequences of an optimizer step, over all processes.
-        micro_batch: Sequences of a forward pass, at most.
-        epochs: Passes over what it learns from.
+        settings: That section: `epochs`, `micro_batch_size` and the setting that `batch_key` names.
         completion: Tokens of the longest completion that it learns from.
+        batch_key: The setting that is the sequences of an optimizer step, over all processes.
         loss: As in `memory.TrainingStep`.
         rollouts: Of one batch of on-policy training; 0 for supervised updates. On-policy training keeps weights and
             optimizer on its device while the engine samples.
@@ -111,31 +108,18 @@ class Update:
 
     phase: str
     section: str
-    batch_key: str
-    batch: int
-    micro_batch: int
-    epochs: float
+    settings: Any
     completion: Callable[[Sizes], int]
+    batch_key: str = "batch_size"
     loss: str = "chunked"
     rollouts: int = 0
     critic: str = ""
     reference: str = ""
 
-
-def supervised(
-    phase: str, section: str, settings: SupervisedConfig, completion: Callable[[Sizes], int], loss: str = "chunked"
-) -> Update:
-    """An update with the settings of `SupervisedConfig`."""
-    return Update(
-        phase,
-        section,
-        "batch_size",
-        settings.batch_size,
-        settings.micro_batch_size,
-        settings.epochs,
-        completion,
-        loss,
-    )
+    @property
+    def batch(self) -> int:
+        """Sequences of an optimizer step, over all processes."""
+        return int(getattr(self.settings, self.batch_key))
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,44 +100,28 @@ def check_fits(config: ExperimentConfig) -> str | None:
     check_splits(config, shape)
     machine = this_machine()
     found = shortages(config, shape, machine)
-    for shortage in found:
-        if shortage.certain:
-            raise UserError(refusal(config, shape, machine, shortage))
+    certain = [shortage for shortage in found if shortage.certain]
+    if certain:
+        line = advice(config, shape, machine, certain[0])
+        raise UserError(f"{line}; check_memory=false tries it all the same")
     return advice(config, shape, machine, found[0]) if found else None
 
 
-def refusal(config: ExperimentConfig, shape: ModelShape, machine: Hardware, shortage: Shortage) -> str:
-    """One line: that the weights alone do not fit, what is there, what to change."""
-    return (
-        f"model={config.model.name} cannot fit: it needs {shortage.words()}, and the weights alone are "
-        f"{_gib(shortage.weights)}, but {_comparison(config, machine, shortage)}; "
-        f"{_remedy(config, shape, machine)}; check_memory=false tries it all the same"
-    )
-
-
 def advice(config: ExperimentConfig, shape: ModelShape, machine: Hardware, shortage: Shortage) -> str:
-    """One line: what is likely to be needed, what is there, what to change."""
-    return (
-        f"model={config.model.name} is likely not to fit: the plan says {shortage.words()}, but "
-        f"{_comparison(config, machine, shortage)}; {_remedy(config, shape, machine)}"
-    )
-
-
-def _comparison(config: ExperimentConfig, machine: Hardware, shortage: Shortage) -> str:
-    place = f"there are {_gib(shortage.there)}"
+    """One line: what is needed, what is there, what to change."""
     if shortage.there == shortage.phase.engine_limit:
-        place = f"engine.memory_share={config.engine.memory_share} of a GPU is {_gib(shortage.there)}"
-    elif shortage.where == "GPU memory":
-        place = f"each GPU has {_gib(shortage.there)}"
-    return f"{place} ({machine.words()})"
-
-
-def _remedy(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> str:
+        place = f"engine.memory_share={config.engine.memory_share} of a GPU is"
+    else:
+        place = "each GPU has" if shortage.where == "GPU memory" else "there are"
     change = nearest_change(config, shape, machine)
-    if change is None:
-        return "a smaller model or a larger machine is needed"
     whole = all(phase.whole for phase in phases(config, shape, machine))
-    return f"{change} would fit" if whole else f"{change} would fit as far as the plan knows"
+    remedy = f"{change} would fit{'' if whole else ' as far as is known'}"
+    return (
+        f"model={config.model.name} {'cannot fit' if shortage.certain else 'is likely not to fit'}: it needs "
+        f"{shortage.words()}{f', {_gib(shortage.weights)} for the weights alone' if shortage.certain else ''}, but "
+        f"{place} {_gib(shortage.there)} ({machine.words()}); "
+        f"{remedy if change else 'a smaller model or a larger machine is needed'}"
+    )
 
 
 def check_splits(config: ExperimentConfig, shape: ModelShape) -> None:
@@ -188,7 +172,7 @@ def _changes(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> 
     per_node = max(1, machine.gpus // config.launcher.nodes)
     if config.model.gradient_checkpointing is False:
         yield "model.gradient_checkpointing=true", lambda now: _model(now, gradient_checkpointing=True)
-    own = [update.micro_batch for update in updates(config) if update.section == "algo"]
+    own = [update.settings.micro_batch_size for update in updates(config) if update.section == "algo"]
     micro = own[0] if own else config.model.micro_batch_size
     for size in sorted({max(1, micro // 4), 1} - {micro}, reverse=True):
         key = "model" if micro == config.model.micro_batch_size else "algo"
@@ -233,8 +217,8 @@ def _sharded(config: ExperimentConfig, count: int) -> ExperimentConfig:
 def _micro_batch(config: ExperimentConfig, size: int) -> ExperimentConfig:
     changed: dict[str, Any] = {"model": replace(config.model, micro_batch_size=size)}
     for update in updates(config):
-        settings: Any = getattr(config, update.section)
-        changed[update.section] = replace(settings, micro_batch_size=min(size, update.micro_batch))
+        smaller = min(size, update.settings.micro_batch_size)
+        changed[update.section] = replace(update.settings, micro_batch_size=smaller)
     return replace(config, **changed)
 
 

@@ -27,7 +27,6 @@ class Hardware:
         memory: Bytes of main memory that a process may use; None where the machine is not this one.
         cores: Of the CPU.
         fast_bfloat16: Whether bfloat16 is multiplied in hardware.
-        stated: Whether the user described it.
     """
 
     gpus: int
@@ -36,7 +35,6 @@ class Hardware:
     memory: float | None
     cores: int
     fast_bfloat16: bool
-    stated: bool
 
     def words(self) -> str:
         """The hardware, to be read after "for"."""
@@ -54,7 +52,7 @@ def hardware(config: ExperimentConfig) -> Hardware:
         return this_machine()
     if config.gpus == 0:
         here = this_machine()
-        return Hardware(0, 0.0, "", here.memory, here.cores, here.fast_bfloat16 or here.gpus > 0, stated=False)
+        return Hardware(0, 0.0, "", here.memory, here.cores, here.fast_bfloat16 or here.gpus > 0)
     here = this_machine()
     name = config.gpu_name or ("" if config.gpu_memory else here.gpu_name)
     kind = gpu_kind(name)
@@ -64,7 +62,7 @@ def hardware(config: ExperimentConfig) -> Hardware:
         memory = kind.memory * GIB
     else:
         memory = here.gpu_memory or None
-    return Hardware(config.gpus or max(1, here.gpus), memory, name, None, here.cores, _fast(name), stated=True)
+    return Hardware(config.gpus or max(1, here.gpus), memory, name, None, here.cores, _fast(name))
 
 
 def this_machine() -> Hardware:
@@ -75,8 +73,8 @@ def this_machine() -> Hardware:
     if names:
         known = [amount for amount in memories if amount is not None]
         smallest = min(known) if len(known) == len(names) else None
-        return Hardware(len(names), smallest, names[0], memory, cores, all(map(_fast, names)), stated=False)
-    return Hardware(0, 0.0, "", memory, cores, _cpu_has_bfloat16(), stated=False)
+        return Hardware(len(names), smallest, names[0], memory, cores, all(map(_fast, names)))
+    return Hardware(0, 0.0, "", memory, cores, _cpu_has_bfloat16())
 
 
 def main_memory() -> float:

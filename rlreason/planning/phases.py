@@ -105,7 +105,7 @@ def training_steps(
         sizes: Of its data; None: a step that reads no tokens, which is the part of its memory that is known.
     """
     count = processes(config)
-    sequences = micro_batch(update.batch, update.micro_batch, count)
+    sequences = micro_batch(update.batch, update.settings.micro_batch_size, count)
     completion = 0 if sizes is None else update.completion(sizes)
     step = TrainingStep(
         sequences=sequences,

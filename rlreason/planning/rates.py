@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from rlreason.config.sections import ModelConfig
 from rlreason.errors import UserError
@@ -116,11 +117,11 @@ def rate(
     device = machine.gpu_name or "GPU" if machine.gpus else "core"
     if own:
         values = [run.rates[kind] for run in own]
-        return Rate(_median(values), f"{_count(own)} of this model on the same kind of {device}", True)
+        return Rate(median(values), f"{_count(own)} of this model on the same kind of {device}", True)
     if there:
         nearest = min(there, key=lambda run: abs(run.parameters - shape.parameters)).parameters
         same = [run for run in there if run.parameters == nearest]
-        value = _median([run.rates[kind] for run in same]) * nearest / shape.parameters
+        value = median([run.rates[kind] for run in same]) * nearest / shape.parameters
         return Rate(value, f"{_count(same)} of a model of {_millions(nearest)}, scaled by parameters", True)
     if machine.gpus == 0:
         lookup = "train" if kind == "train" else "sample"
@@ -152,12 +153,6 @@ def assumed_sampling(shape: ModelShape, kind: GPUKind, sequences: int, context: 
     from_arithmetic = ASSUMED_PREFILL * kind.operations / (2 * shape.parameters)
     source = f"assumed: {ASSUMED_DECODING:.0%} of {kind.name}'s {kind.bandwidth / 1e12:.1f} TB/s, {sequences} at once"
     return Rate(min(from_memory, from_arithmetic), source, False)
-
-
-def _median(values: list[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _count(runs: list[FinishedRun]) -> str:

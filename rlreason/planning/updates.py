@@ -6,7 +6,7 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.outcome_model import trains_outcome_model
 from rlreason.config.sections import SFTInitConfig
 from rlreason.planning.algorithms import algorithm_facts
-from rlreason.planning.facts import Update, supervised
+from rlreason.planning.facts import Update
 
 
 def updates(config: ExperimentConfig) -> list[Update]:
@@ -20,7 +20,7 @@ def initial_update(config: ExperimentConfig) -> Update | None:
     """The supervised fine-tuning of `init=sft`; None without it."""
     if not isinstance(config.init, SFTInitConfig):
         return None
-    return supervised("SFT (init)", "init", config.init, lambda sizes: sizes.reference)
+    return Update("SFT (init)", "init", config.init, lambda sizes: sizes.reference)
 
 
 def outcome_update(config: ExperimentConfig) -> Update | None:
@@ -28,4 +28,4 @@ def outcome_update(config: ExperimentConfig) -> Update | None:
     if not trains_outcome_model(config):
         return None
     loss = "outcome" if config.orm.likelihood else "value"
-    return supervised("ORM training", "orm", config.orm, lambda sizes: sizes.longest_completion, loss)
+    return Update("ORM training", "orm", config.orm, lambda sizes: sizes.longest_completion, loss=loss)

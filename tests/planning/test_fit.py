@@ -24,7 +24,7 @@ from rlreason.planning.shape import model_shape
 from rlreason.tasks.evaluate import evaluate
 from rlreason.tasks.train import train
 
-GPU = Hardware(1, 80 * GIB, "NVIDIA A100-SXM4-80GB", 1000 * GIB, 16, fast_bfloat16=True, stated=False)
+GPU = Hardware(1, 80 * GIB, "NVIDIA A100-SXM4-80GB", 1000 * GIB, 16, fast_bfloat16=True)
 
 
 def on(monkeypatch: pytest.MonkeyPatch, machine: Hardware) -> None:
@@ -48,7 +48,7 @@ def test_a_model_that_is_likely_not_to_fit_gets_a_line_with_a_change_that_does(m
     on(monkeypatch, GPU)
     line = advice(composed("model=llama13b", "data=gsm8k"))
     assert line.startswith(
-        "model=llama13b is likely not to fit: the plan says about 223 GiB of GPU memory for EI training (optimizer 97, "
+        "model=llama13b is likely not to fit: it needs about 223 GiB of GPU memory for EI training (optimizer 97, "
     )
     assert "but each GPU has 80 (1 GPU of 80 GiB (NVIDIA A100-SXM4-80GB))" in line
     assert line.endswith("model.lora_rank=16 would fit")
@@ -61,7 +61,7 @@ def test_weights_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     on(monkeypatch, replace(GPU, gpu_memory=40 * GIB))
     message = refusal(composed("model=llama13b", "data=gsm8k"))
     assert message.startswith("model=llama13b cannot fit: it needs about 223 GiB of GPU memory for EI training (")
-    assert "), and the weights alone are 48, but each GPU has 40 (" in message
+    assert "), 48 for the weights alone, but each GPU has 40 (" in message
     assert message.endswith("model.lora_rank=16 would fit; check_memory=false tries it all the same")
     assert check_fits(composed("model=llama13b", "data=gsm8k", "check_memory=false")) is None
 
@@ -99,7 +99,7 @@ def test_nothing_is_suggested_that_does_not_fit_either(monkeypatch: pytest.Monke
 
 
 def test_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    on(monkeypatch, Hardware(0, 0.0, "", 23 * GIB, 2, fast_bfloat16=True, stated=False))
+    on(monkeypatch, Hardware(0, 0.0, "", 23 * GIB, 2, fast_bfloat16=True))
     message = refusal(composed("model=llama13b", "data=gsm8k"))
     assert "GiB of memory for EI training" in message
     assert "(no GPU and 23 GiB of RAM, 2 cores)" in message
@@ -111,12 +111,12 @@ def test_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_shows_the_advice_and_goes_on(
     task: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on(monkeypatch, Hardware(0, 0.0, "", GIB / 2, 2, fast_bfloat16=True, stated=False))
+    on(monkeypatch, Hardware(0, 0.0, "", GIB / 2, 2, fast_bfloat16=True))
     console = Console(width=300, file=StringIO())
     config = composed("data=gsm8k", f"data.path={tmp_path / 'nothing'}", f"task={task.__name__}")
     with pytest.raises(UserError, match="nothing"):  # the next step: reading the data
         task(config, {}, tmp_path, Display(console))
-    assert console.file.getvalue().startswith("model=tiny is likely not to fit: the plan says about ")
+    assert console.file.getvalue().startswith("model=tiny is likely not to fit: it needs about ")
 
 
 class MyAlgorithm:
@@ -135,7 +135,7 @@ def test_what_is_not_known_is_no_reason_to_refuse_a_run(monkeypatch: pytest.Monk
     # Activations and logits are not known; nobody can say whether a change makes room for them too.
     line = advice(replace(config, data=replace(config.data, name="mine")))
     assert "at least 218 GiB of GPU memory for EI training (optimizer 97, weights 48, gradients 48, " in line
-    assert line.endswith("model.lora_rank=16 would fit as far as the plan knows")
+    assert line.endswith("model.lora_rank=16 would fit as far as is known")
 
 
 @pytest.mark.parametrize(
