@@ -24,7 +24,7 @@ from rich.table import Table
 from bench.load import Load
 from bench.on_policy import on_policy
 from rlreason.errors import UserError
-from rlreason.lab.common import quiet_libraries
+from rlreason.lab.checks import quiet_libraries
 
 REPEATS = 3
 ENGINE_AND_TRAINER = ("start", "sample", "train", "sync", "evaluate")

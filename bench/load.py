@@ -13,12 +13,14 @@ from rlreason.data.splits import training_data
 from rlreason.display import Display
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.start import start_engine
-from rlreason.lab.common import fit_prompts
-from rlreason.lab.generation import Generation, SharedEngine
-from rlreason.lab.stages import RunStages
+from rlreason.lab.checks import fit_prompts
+from rlreason.lab.context import Context, Splits, Start
+from rlreason.lab.engine import SharedEngine
+from rlreason.lab.lab import Lab
 from rlreason.models.resolve import resolve
 from rlreason.run.folder import Run
 from rlreason.run.trackers import NoTracker
+from rlreason.types import Rollout
 
 
 def compose(*overrides: str) -> ExperimentConfig:
@@ -49,25 +51,28 @@ class Load:
 
     def stage(self, folder: Path) -> float:
         """Completion tokens per second of a run's sampling stage, storing and grading included."""
-        run = Run(folder, {})
-        engine = SharedEngine(self.config, self.engine)
-        stages = RunStages(
-            Generation(self.config, run, self.display, self.tokenizer, self.prompts, engine), NoTracker()
-        )
         began = time.perf_counter()
-        scored = stages.sample(1, self.model.folder, self.problems, self.samples, 1.0)
-        seconds = time.perf_counter() - began
-        run.close()
-        return sum(len(item.rollout.completion_ids) for item in scored) / seconds
+        drawn = self.rollouts(folder)
+        return sum(len(item.completion_ids) for item in drawn) / (time.perf_counter() - began)
 
-    def scored(self, folder: Path) -> list[Any]:
+    def rollouts(self, folder: Path) -> list[Rollout]:
         """The rollouts of such a stage."""
         run = Run(folder, {})
-        engine = SharedEngine(self.config, self.engine)
-        generation = Generation(self.config, run, self.display, self.tokenizer, self.prompts, engine)
-        scored = RunStages(generation, NoTracker()).sample(1, self.model.folder, self.problems, self.samples, 1.0)
+        context = Context(
+            config=self.config,
+            run=run,
+            display=self.display,
+            tracker=NoTracker(),
+            tokenizer=self.tokenizer,
+            prompts=self.prompts,
+            splits=Splits(self.problems, (), ()),
+            engine=SharedEngine(self.config, self.engine),
+            source=self.model.source,
+            start=Start(self.model.folder, self.model.folder),
+        )
+        drawn = Lab(context).sample(1, self.model.folder, self.problems, self.samples, 1.0)
         run.close()
-        return scored
+        return drawn
 
     def raw_vllm(self) -> float:
         """Completion tokens per second of `LLM.generate` with n=K."""

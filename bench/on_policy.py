@@ -46,14 +46,14 @@ def one_trainer(name: str, rollouts: Path, profiled: bool) -> dict[str, float]:
 
     from bench.load import compose
     from rlreason.algorithms.base import OnlineSettings
-    from rlreason.algorithms.grpo import GroupTrainer
     from rlreason.algorithms.on_policy import Loop
-    from rlreason.algorithms.ppo import PPOTrainer
-    from rlreason.lab.common import quiet_libraries
+    from rlreason.lab.checks import quiet_libraries
     from rlreason.models.critic import new_critic
     from rlreason.models.loading import load_for_training, load_tokenizer
     from rlreason.models.resolve import resolve
+    from rlreason.training.grpo import GroupTrainer
     from rlreason.training.on_policy_trainer import _roll_out, total_return, trainer_config
+    from rlreason.training.ppo import PPOTrainer
 
     quiet_libraries()
     algorithm = "ppo" if name.startswith("ppo") else "grpo"
@@ -132,11 +132,11 @@ def on_policy(console: Console, load: Any) -> None:
         load: A `bench.load.Load` of 32 questions and 8 samples.
     """
     with tempfile.TemporaryDirectory() as folder:
-        scored = load.scored(Path(folder) / "run")
+        drawn = load.rollouts(Path(folder) / "run")
         path = Path(folder) / "rollouts"
         from rlreason.types import Asked
 
-        path.write_bytes(pickle.dumps(([Asked(problem) for problem in load.problems], scored)))
+        path.write_bytes(pickle.dumps(([Asked(problem) for problem in load.problems], drawn)))
         found: dict[str, list[dict[str, float]]] = {name: [] for name in TRAINERS}
         for _ in range(REPEATS):
             for name in TRAINERS:

@@ -1,4 +1,4 @@
-"""The nouns of an experiment: a problem, a rollout, and a rollout with its reward.
+"""The nouns of an experiment: a problem, its prompt, and a rollout.
 
 They are frozen, hold plain Python values, and import nothing, so that every layer can share them.
 """
@@ -54,32 +54,6 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
-    """One completion that a policy sampled for one prompt.
-
-    Args:
-        problem_id: The problem that the prompt asked.
-        sample: The number of this completion among those of its problem in its stage, from 0.
-        seed: The seed of this completion's random numbers; -1 for greedy decoding.
-        prompt_ids: Token ids of the prompt.
-        completion_ids: Token ids of the completion, the end-of-text token included when the policy wrote it.
-        sampler_logprobs: Log-probability of every completion token under the distribution that it was drawn
-            from (temperature applied), in nats; same length as `completion_ids`.
-        text: The completion as text, without special tokens.
-        finish_reason: "stop" when the policy ended its text, "length" when the token limit cut it.
-    """
-
-    problem_id: str
-    sample: int
-    seed: int
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
-    sampler_logprobs: tuple[float, ...]
-    text: str
-    finish_reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Step:
     """One step of a completion.
 
@@ -98,25 +72,6 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class GradedRollout:
-    """A rollout with its steps and its outcome, before any reward.
-
-    Args:
-        problem: The problem that it answers.
-        rollout: What was sampled.
-        steps: The steps of its completion.
-        answer: The extracted final answer, or None when the text holds none.
-        correct: Whether that answer is right.
-    """
-
-    problem: Problem
-    rollout: Rollout
-    steps: tuple[Step, ...]
-    answer: str | None
-    correct: bool
-
-
-@dataclass(frozen=True, slots=True)
 class StepReward:
     """Credit for one step of a completion.
 
@@ -132,22 +87,41 @@ class StepReward:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredRollout:
-    """A rollout with its outcome and its rewards.
+class Rollout:
+    """One completion that a policy sampled for one problem: the only record of it, from the engine to the trainer.
+
+    An engine fills in what was sampled; grading adds the steps and the outcome, a reward adds the rewards.
 
     Args:
-        rollout: What was sampled.
-        answer: The extracted final answer, or None when the text holds none.
-        correct: Whether that answer is right.
-        rewards: One entry for every step that received credit, in order.
+        problem: What was asked.
+        sample: The number of this completion among those of its problem in its stage, from 0.
+        seed: The seed of this completion's random numbers; -1 for greedy decoding.
+        prompt_ids: Token ids of the prompt.
+        completion_ids: Token ids of the completion, the end-of-text token included when the policy wrote it.
+        sampler_logprobs: Log-probability of every completion token under the distribution that it was drawn
+            from (temperature applied), in nats; same length as `completion_ids`.
+        text: The completion as text, without special tokens.
+        finish_reason: "stop" when the policy ended its text, "length" when the token limit cut it.
+        steps: The steps of the completion; empty before grading.
+        answer: The extracted final answer; None when the text holds none, and before grading.
+        correct: Whether that answer is right; False before grading.
+        rewards: One entry for every step that received credit, in order; empty before a reward was asked.
     """
 
-    rollout: Rollout
-    answer: str | None
-    correct: bool
-    rewards: tuple[StepReward, ...]
+    problem: Problem
+    sample: int
+    seed: int
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    sampler_logprobs: tuple[float, ...]
+    text: str
+    finish_reason: str
+    steps: tuple[Step, ...] = ()
+    answer: str | None = None
+    correct: bool = False
+    rewards: tuple[StepReward, ...] = ()
 
     @property
-    def reward_sum(self) -> float:
+    def total_reward(self) -> float:
         """The undiscounted return: the sum of all step rewards."""
         return sum(step.value for step in self.rewards)

@@ -12,7 +12,7 @@ def drawn(request, checkpoint):
     ids = tuple((request.seed * 31 + position) % 97 for position in range(1 + request.seed % 5))
     logprobs = (-1.0,) * len(ids)
     return Rollout(
-        request.problem_id, request.sample, request.seed, request.prompt_ids, ids, logprobs, checkpoint, "stop"
+        request.problem.id, request.sample, request.seed, request.prompt_ids, ids, logprobs, checkpoint, "stop"
     )
 
 
@@ -63,16 +63,16 @@ class FakeEngine:
         while (new := feed(len(pending))) is not None:
             pending += new
             for request in new:
-                self.note(f"ask {request.problem_id} {request.sample}")
+                self.note(f"ask {request.problem.id} {request.sample}")
             time.sleep(self.seconds)
             now, pending = pending[: self.batch], pending[self.batch :]
-            if any(request.problem_id == f"refused-by-{self.name}" for request in now):
+            if any(request.problem.id == f"refused-by-{self.name}" for request in now):
                 raise UserError("that prompt is too long")
-            if any(request.problem_id == f"broken-for-{self.name}" for request in now):
+            if any(request.problem.id == f"broken-for-{self.name}" for request in now):
                 raise ZeroDivisionError("in a kernel")
-            if any(request.problem_id == f"deadly-for-{self.name}" for request in now):
+            if any(request.problem.id == f"deadly-for-{self.name}" for request in now):
                 os.kill(os.getpid(), 9)
-            if any(request.problem_id == f"endless-for-{self.name}" for request in now):
+            if any(request.problem.id == f"endless-for-{self.name}" for request in now):
                 time.sleep(1000)
             yield [drawn(request, self.checkpoint) for request in now]
         self.note(f"dropped {len(pending)}")

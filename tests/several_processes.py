@@ -16,9 +16,7 @@ import toy_policy
 from tests_support import composed
 
 from rlreason.algorithms.base import OnlineSettings
-from rlreason.algorithms.grpo import group_trainer
 from rlreason.algorithms.on_policy import on_policy_update
-from rlreason.algorithms.ppo import ppo_trainer
 from rlreason.config.sections import ShardingConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.ranks import together
@@ -26,6 +24,8 @@ from rlreason.models import loading
 from rlreason.models.embedded import EMBEDDED_FOLDER
 from rlreason.orm.update import LabelledSolution, outcome_update
 from rlreason.training.common import NOT_SPLIT
+from rlreason.training.grpo import group_trainer
+from rlreason.training.ppo import ppo_trainer
 from rlreason.training.supervised import Example, supervised_update
 
 TINY = EMBEDDED_FOLDER / "tiny"

@@ -1,4 +1,4 @@
-"""Imports point one way between files, nothing private crosses a file, and heavy libraries wait until they are needed."""
+"""Imports point one way between files, nothing private crosses a file, heavy libraries wait until they are needed."""
 
 import ast
 from functools import cache

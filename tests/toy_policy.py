@@ -14,7 +14,7 @@ from rlreason.algorithms.base import OnlineSettings
 from rlreason.algorithms.on_policy import Loop
 from rlreason.config.algorithms import GRPOConfig, PPOConfig
 from rlreason.config.sections import ModelConfig
-from rlreason.types import Asked, Problem, Rollout, ScoredRollout, StepReward
+from rlreason.types import Asked, Problem, Rollout, StepReward
 
 WORDS = ["<end>", "<pad>", "?", "a", "b", "c", "d", "e"]
 END, PAD, QUESTION = 0, 1, 2
@@ -130,7 +130,7 @@ def loop(
 ) -> Loop:
     """A loop whose completions have `tokens` tokens; `reward` gives every token's reward."""
 
-    def draw(number: int, model: Any) -> tuple[list[Asked], list[ScoredRollout]]:
+    def draw(number: int, model: Any) -> tuple[list[Asked], list[Rollout]]:
         asked = [Asked(Problem(str(index), "?", "a")) for index in range(config.questions)]
         rows = config.questions * config.samples
         was_training = model.training
@@ -151,7 +151,7 @@ def loop(
                 "stop",
             )
             credits = tuple(StepReward(t, t + 1, value) for t, value in enumerate(reward(written)) if value)
-            scored.append(ScoredRollout(rollout, None, False, credits))
+            scored.append(Rollout(rollout, None, False, credits))
         return asked, scored
 
     settings = OnlineSettings(folder / "scratch", MODEL, tokens, float("inf"))

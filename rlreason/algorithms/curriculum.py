@@ -13,7 +13,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from rlreason.config.algorithms import OnPolicyConfig
-from rlreason.types import Asked, Problem, ScoredRollout
+from rlreason.types import Asked, Problem, Rollout
 
 
 class Curriculum:
@@ -51,11 +51,11 @@ class Curriculum:
             chosen = self._prioritized(number, count)
         return [Asked(problem, self._start(problem)) for problem in chosen]
 
-    def learn(self, number: int, asked: Sequence[Asked], scored: Sequence[ScoredRollout]) -> None:
+    def learn(self, number: int, asked: Sequence[Asked], scored: Sequence[Rollout]) -> None:
         """Take in the outcomes of batch `number`."""
         outcomes: dict[str, list[bool]] = {}
         for solution in scored:
-            outcomes.setdefault(solution.rollout.problem_id, []).append(solution.correct)
+            outcomes.setdefault(solution.problem.id, []).append(solution.correct)
         for item in asked:
             right = sum(outcomes[item.problem.id]) / len(outcomes[item.problem.id])
             self._potential[item.problem.id] = right * (1 - right)

@@ -8,39 +8,45 @@ cross-entropy. It stops when the validation maj@1 stops improving, and ends with
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rlreason.algorithms.base import Questions, Stages, Start, Trained, choose_questions, deduplication_key
+from rlreason.algorithms.base import Algorithm, Questions, Trained, choose_questions, deduplication_key, needs_none
+from rlreason.algorithms.budget import ENOUGH, whole
 from rlreason.config.algorithms import ExpertIterationConfig
 from rlreason.evaluation.evaluate import diversity
-from rlreason.types import ScoredRollout
+from rlreason.types import Rollout
+
+if TYPE_CHECKING:
+    from rlreason.lab.context import Start
+    from rlreason.lab.lab import Lab
+
 
 ROUNDING = 1e-6  # of a sum of step rewards that have been stored in single precision
-Kept = dict[tuple[str, str], ScoredRollout]
+Kept = dict[tuple[str, str], Rollout]
 
 
-def expert_iteration(
-    config: ExpertIterationConfig, start: Start, questions: Questions, seed: int, stages: Stages
-) -> Trained:
+def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Questions, seed: int, lab: Lab) -> Trained:
     """Run rounds of sampling, filtering and fine-tuning until nothing improves."""
     policy = best_policy = start.init
-    best_accuracy = first_accuracy = stages.evaluate(0, policy, samples_seen=0)
+    best_accuracy = first_accuracy = lab.evaluate(0, policy, samples_seen=0)
     kept: Kept = {}
     samples_seen = rounds_without_gain = trained_rounds = 0
-    threshold = stages.reward_threshold if config.threshold is None else config.threshold
+    threshold = lab.reward_threshold if config.threshold is None else config.threshold
     first_solutions: dict[str, set[str]] = {}
     ending = f"all {config.rounds} rounds are done"
 
     for round_number in range(1, config.rounds + 1):
         asked = choose_questions(questions.problems, config.questions, round_number, seed)
-        rollouts = stages.sample(round_number, policy, asked, config.samples, config.temperature)
+        rollouts = lab.sample(round_number, policy, asked, config.samples, config.temperature)
         samples_seen += len(rollouts)
 
         earlier = kept if config.aggregate else {}
         kept = keep(earlier, rollouts, config, threshold)
         solutions = diversity(rollouts)
         first_solutions = first_solutions or solutions
-        stages.report(
+        lab.report(
             round_number,
             {
                 "samples_right": sum(item.correct for item in rollouts) / len(rollouts),
@@ -55,14 +61,14 @@ def expert_iteration(
         if not kept:
             continue  # nothing was right so far: the next round asks again with other random numbers
 
-        examples = [stages.example(item) for item in kept.values()]
+        examples = [lab.example(item) for item in kept.values()]
         if config.join_references:
             examples += questions.references.values()
         restart = restart_checkpoint(config.restart, start, policy)
-        policy = stages.update(round_number, restart, examples, config)[-1]
+        policy = lab.update(round_number, restart, examples, config)[-1]
         trained_rounds += 1
 
-        accuracy = stages.evaluate(round_number, policy, samples_seen)
+        accuracy = lab.evaluate(round_number, policy, samples_seen)
         if accuracy > best_accuracy:
             best_policy, best_accuracy, rounds_without_gain = policy, accuracy, 0
         else:
@@ -77,7 +83,7 @@ def expert_iteration(
     return Trained(best_policy, samples_seen, verdict)
 
 
-def keep(earlier: Kept, rollouts: Sequence[ScoredRollout], config: ExpertIterationConfig, threshold: float) -> Kept:
+def keep(earlier: Kept, rollouts: Sequence[Rollout], config: ExpertIterationConfig, threshold: float) -> Kept:
     """D_i: what earlier rounds kept, and every new solution that passes the filter.
 
     The filter is the return (at least `threshold`), the ground truth, or both. Of solutions to one question that count
@@ -85,9 +91,9 @@ def keep(earlier: Kept, rollouts: Sequence[ScoredRollout], config: ExpertIterati
     """
     kept = dict(earlier)
     for item in rollouts:
-        passes = {"return": item.reward_sum >= threshold - ROUNDING, "correct": item.correct}
+        passes = {"return": item.total_reward >= threshold - ROUNDING, "correct": item.correct}
         if passes.get(config.keep, all(passes.values())):
-            kept.setdefault((item.rollout.problem_id, deduplication_key(item, config.deduplicate, len(kept))), item)
+            kept.setdefault((item.problem.id, deduplication_key(item, config.deduplicate, len(kept))), item)
     return kept
 
 
@@ -104,3 +110,46 @@ def known_share(solutions: dict[str, set[str]], first: dict[str, set[str]]) -> f
 def restart_checkpoint(restart: str, start: Start, policy: Path) -> Path:
     """The checkpoint that a round fine-tunes; the pretrained base in the paper."""
     return {"base": start.base, "init": start.init, "policy": policy}[restart]
+
+
+def rollouts_at_most(settings: ExpertIterationConfig, questions: int) -> int:
+    """Training rollouts of all rounds, of so many training questions."""
+    return settings.rounds * settings.samples * asked_in_a_round(settings, questions)
+
+
+def for_budget(settings: ExpertIterationConfig, budget: int, questions: int) -> ExpertIterationConfig:
+    """As many rounds as configured, or fewer where K would not come out even; K follows from the budget.
+
+    Raises:
+        UserError: The budget does not pay for one sample of every question, or would be left unused.
+    """
+    asked = asked_in_a_round(settings, questions)
+    passes = whole(budget, asked, f"one sample of each of the {asked:,} questions of a round")
+    for rounds in range(min(settings.rounds, passes), 0, -1):
+        if rounds * (passes // rounds) * asked >= ENOUGH * budget:
+            break
+    return replace(settings, rounds=rounds, samples=passes // rounds)
+
+
+def asked_in_a_round(settings: ExpertIterationConfig, questions: int) -> int:
+    """Questions that are asked in one round."""
+    return min(settings.questions or questions, questions)
+
+
+EXPERT_ITERATION = Algorithm(
+    settings=ExpertIterationConfig,
+    train=expert_iteration,
+    title="EI",
+    method="expert iteration",
+    color="#0072B2",
+    marker="o",
+    learns_from_rewards=True,
+    trains_policy=True,
+    uses_reward=True,
+    needs_solutions=False,
+    repeats_init=None,
+    completion_factor=1,
+    needs_outcome_model=needs_none,
+    rollouts=rollouts_at_most,
+    for_budget=for_budget,
+)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rlreason.algorithms.base import OnlineSettings, Questions, Stages, Start, Trained
+from rlreason.algorithms.base import Questions, Trained
+from rlreason.algorithms.budget import whole
 from rlreason.algorithms.curriculum import Curriculum
 from rlreason.config.algorithms import OnPolicyConfig
 from rlreason.distributed import ranks
-from rlreason.training.common import Progress, Recorder, UpdateReport, last_complete, silent
-from rlreason.types import Asked, ScoredRollout
+from rlreason.training.common import OnlineSettings, Progress, Recorder, UpdateReport, last_complete, silent
+from rlreason.types import Asked, Rollout
 
-Drawn = tuple[list[Asked], list[ScoredRollout]]
+if TYPE_CHECKING:
+    from rlreason.lab.context import Start
+    from rlreason.lab.lab import Lab
+
+
+Settings = TypeVar("Settings", bound=OnPolicyConfig)
+Drawn = tuple[list[Asked], list[Rollout]]
 Draw = Callable[[int, Callable[[Path], None]], Drawn]
 
 
@@ -47,13 +54,13 @@ class Course:
 
     Args:
         config: Of PPO or GRPO.
-        stages: Evaluates.
+        lab: Evaluates.
         draw: Gives the questions and rollouts of a batch, by its number and what saves the policy.
         accuracies: Validation maj@1 of every checkpoint evaluated so far.
     """
 
     config: OnPolicyConfig
-    stages: Stages
+    lab: Lab
     draw: Draw
     accuracies: dict[Path, float] = field(default_factory=dict)
 
@@ -62,8 +69,7 @@ class Course:
         """The checkpoint that is taken after a batch, by the batch's number."""
         count = self.config.evaluations
         return {
-            round(number * self.config.batches / count): self.stages.online.checkpoint(number)
-            for number in range(1, count + 1)
+            round(number * self.config.batches / count): self.lab.checkpoint(number) for number in range(1, count + 1)
         }
 
     def measure(self) -> None:
@@ -71,7 +77,7 @@ class Course:
         for number, (batch, folder) in enumerate(self.evaluated.items(), start=1):
             if folder.exists() and folder not in self.accuracies:
                 seen = batch * self.config.batch_size
-                self.accuracies[folder] = self.stages.evaluate(number, folder, seen)
+                self.accuracies[folder] = self.lab.evaluate(number, folder, seen)
 
     def finished(self, batch: int, save: Callable[[Path], None]) -> None:
         """Take the checkpoint of a batch, if there is to be one, and evaluate it."""
@@ -87,7 +93,7 @@ def on_policy(
     start: Start,
     questions: Questions,
     seed: int,
-    stages: Stages,
+    lab: Lab,
     make_trainer: Callable[[Loop], Any],
 ) -> Trained:
     """Train on fresh batches, and end with one of the checkpoints that were evaluated, see `chosen`.
@@ -97,23 +103,39 @@ def on_policy(
         start: The starting checkpoints.
         questions: What may be trained on.
         seed: Of the run.
-        stages: Carries out what is expensive.
+        lab: Carries out what is expensive.
         make_trainer: Makes the trainer of a loop, in every process; must be picklable.
     """
-    first = stages.evaluate(0, start.init, samples_seen=0)
-    course = Course(config, stages, batches(config, questions, seed, stages), {start.init: first})
+    first = lab.evaluate(0, start.init, samples_seen=0)
+    course = Course(config, lab, batches(config, questions, seed, lab), {start.init: first})
 
     def work(settings: OnlineSettings, progress: Progress) -> UpdateReport:
         return ranks.together(
             on_policy_update, config, start.init, seed, settings, make_trainer, course=course, progress=progress
         )
 
-    ending, seen = stages.online.train(work)
+    ending, seen = lab.train_on_policy(work)
     course.measure()
-    policy = chosen(course.accuracies, stages.online.validation_questions)
+    policy = chosen(course.accuracies, lab.validation_questions)
     verdict = f"ended in batch {seen} of {config.batches}: {ending}" if ending else f"all {seen} batches are done"
     verdict = f"{verdict}; validation maj@1 went from {first:.3f} to {course.accuracies[policy]:.3f}"
     return Trained(policy, seen * config.batch_size, verdict)
+
+
+def rollouts_at_most(settings: OnPolicyConfig, questions: int) -> int:
+    """Training rollouts of all batches; the number of training questions does not matter."""
+    del questions
+    return settings.batches * settings.batch_size
+
+
+def for_budget(settings: Settings, budget: int, questions: int) -> Settings:
+    """As many batches as the budget pays for.
+
+    Raises:
+        UserError: It pays for none, or would be left unused.
+    """
+    del questions
+    return replace(settings, batches=whole(budget, settings.batch_size, "a batch"))
 
 
 def chosen(accuracies: Mapping[Path, float], questions: int) -> Path:
@@ -130,12 +152,12 @@ def chosen(accuracies: Mapping[Path, float], questions: int) -> Path:
     return [folder for folder, accuracy in accuracies.items() if accuracy >= enough][-1]
 
 
-def batches(config: OnPolicyConfig, questions: Questions, seed: int, stages: Stages) -> Draw:
+def batches(config: OnPolicyConfig, questions: Questions, seed: int, lab: Lab) -> Draw:
     """A function that draws a batch, by its number and what saves the policy of the moment.
 
     The curriculum of a resumed run is told the stored batches first, so that it knows what it knew.
     """
-    prefixes = stages.online.reference_prefixes() if config.backtracking else {}
+    prefixes = lab.reference_prefixes() if config.backtracking else {}
     curriculum = Curriculum(config, questions.problems, prefixes, seed)
     remembers = config.backtracking or config.replay == "prioritized"
     learned = 0
@@ -144,7 +166,7 @@ def batches(config: OnPolicyConfig, questions: Questions, seed: int, stages: Sta
         nonlocal learned
         for batch in range(learned + 1 if remembers else number, number + 1):
             asked = curriculum.choose(batch)
-            scored = stages.online.sample_batch(batch, save, asked, config.samples, config.temperature)
+            scored = lab.sample_batch(batch, save, asked, config.samples, config.temperature)
             curriculum.learn(batch, asked, scored)
         learned = number
         return asked, scored
@@ -238,6 +260,6 @@ def _watcher(steps: int, course: Course | None, save: Callable[[Any, Path], None
             if course is not None and logs and "loss" in logs:
                 batch = state.global_step // steps
                 metrics = {key: value for key, value in logs.items() if value is not None}
-                course.stages.online.record(batch, metrics, batch * course.config.batch_size)
+                course.lab.record(batch, metrics, batch * course.config.batch_size)
 
     return Watcher()

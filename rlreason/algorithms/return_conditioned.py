@@ -11,19 +11,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rlreason.algorithms.base import Questions, Stages, Start, Trained, choose_questions, deduplication_key
+from rlreason.algorithms.base import Algorithm, Questions, Trained, choose_questions, deduplication_key
+from rlreason.algorithms.budget import whole
 from rlreason.answers.steps import through_answer
 from rlreason.config.algorithms import ReturnConditionedConfig
 from rlreason.errors import UserError
 from rlreason.models.return_condition import ReturnCondition
 from rlreason.training.supervised import Example
-from rlreason.types import ScoredRollout, Step
+from rlreason.types import Rollout, Step
+
+if TYPE_CHECKING:
+    from rlreason.lab.context import Start
+    from rlreason.lab.lab import Lab
 
 
 def return_conditioned(
-    config: ReturnConditionedConfig, start: Start, questions: Questions, seed: int, stages: Stages
+    config: ReturnConditionedConfig, start: Start, questions: Questions, seed: int, lab: Lab
 ) -> Trained:
     """Label solutions, fine-tune on them under their tags, measure the policy that is asked for good ones.
 
@@ -32,19 +39,19 @@ def return_conditioned(
     """
     restart = {"base": start.base, "init": start.init}[config.restart]
     if config.tags_as == "tokens":  # only what is trained knows them: other policies must not write them
-        restart = stages.with_tokens(restart, (config.good_tag, config.bad_tag))
+        restart = lab.with_tokens(restart, (config.good_tag, config.bad_tag))
     condition = ReturnCondition(
-        stages.token_ids(config.good_tag, restart), stages.token_ids(config.bad_tag, restart), config.per == "step"
+        lab.token_ids(config.good_tag, restart), lab.token_ids(config.bad_tag, restart), config.per == "step"
     )
-    before = stages.evaluate(0, start.init, samples_seen=0)
+    before = lab.evaluate(0, start.init, samples_seen=0)
 
-    rollouts, samples_seen = collected(config, start.init, questions, seed, stages)
-    rollouts = [item for item in distinct(rollouts, config.deduplicate) if item.rollout.completion_ids]
+    rollouts, samples_seen = collected(config, start.init, questions, seed, lab)
+    rollouts = [item for item in distinct(rollouts, config.deduplicate) if item.completion_ids]
     rollouts = with_ratio(rollouts, config.good_per_bad, seed)
-    labels = step_labels(config, rollouts, stages)
+    labels = step_labels(config, rollouts, lab)
     good = sum(map(sum, labels))
     total = sum(map(len, labels))
-    stages.report(
+    lab.report(
         1,
         {
             "solutions": len(rollouts),
@@ -58,11 +65,11 @@ def return_conditioned(
             "raise algo.samples or algo.temperature, or change algo.threshold"
         )
     examples = [
-        tagged(stages.example(item), stages.steps(item.rollout), goodness, condition)
+        tagged(lab.example(item), item.steps, goodness, condition)
         for item, goodness in zip(rollouts, labels, strict=True)
     ]
-    policy = stages.update(1, restart, examples, config, condition=condition)[-1]
-    after = stages.evaluate(1, policy, samples_seen)
+    policy = lab.update(1, restart, examples, config, condition=condition)[-1]
+    after = lab.evaluate(1, policy, samples_seen)
     verdict = (
         f"trained on {len(rollouts):,} solutions, {good / total:.0%} of their steps good; "
         f"validation maj@1 went from {before:.3f} to {after:.3f}"
@@ -71,29 +78,29 @@ def return_conditioned(
 
 
 def collected(
-    config: ReturnConditionedConfig, policy: Path, questions: Questions, seed: int, stages: Stages
-) -> tuple[list[ScoredRollout], int]:
+    config: ReturnConditionedConfig, policy: Path, questions: Questions, seed: int, lab: Lab
+) -> tuple[list[Rollout], int]:
     """The rollouts to learn from, stored or newly sampled, and how many samples they cost."""
     if config.rollouts is not None:
-        rollouts = stages.stored(config.rollouts)
+        rollouts = lab.stored(config.rollouts)
     else:
         asked = choose_questions(questions.problems, config.questions, 1, seed)
-        rollouts = stages.sample(1, policy, asked, config.samples, config.temperature)
+        rollouts = lab.sample(1, policy, asked, config.samples, config.temperature)
     return rollouts, len(rollouts)
 
 
-def distinct(rollouts: Sequence[ScoredRollout], deduplicate: str) -> list[ScoredRollout]:
+def distinct(rollouts: Sequence[Rollout], deduplicate: str) -> list[Rollout]:
     """One of all solutions to a question that count as the same and have the same outcome; the first."""
-    kept: dict[tuple[str, bool, str], ScoredRollout] = {}
+    kept: dict[tuple[str, bool, str], Rollout] = {}
     for position, item in enumerate(rollouts):
         key = deduplication_key(item, deduplicate, position)
         if not item.correct:
             key = f"{key}\n{item.answer}"
-        kept.setdefault((item.rollout.problem_id, item.correct, key), item)
+        kept.setdefault((item.problem.id, item.correct, key), item)
     return list(kept.values())
 
 
-def with_ratio(rollouts: Sequence[ScoredRollout], good_per_bad: float | None, seed: int) -> list[ScoredRollout]:
+def with_ratio(rollouts: Sequence[Rollout], good_per_bad: float | None, seed: int) -> list[Rollout]:
     """As many right per wrong solutions as asked for, by leaving out a seeded draw of what is too many."""
     if good_per_bad is None:
         return list(rollouts)
@@ -105,14 +112,14 @@ def with_ratio(rollouts: Sequence[ScoredRollout], good_per_bad: float | None, se
     return [rollouts[position] for position in sorted(good + bad)]
 
 
-def step_labels(config: ReturnConditionedConfig, rollouts: Sequence[ScoredRollout], stages: Stages) -> list[list[bool]]:
+def step_labels(config: ReturnConditionedConfig, rollouts: Sequence[Rollout], lab: Lab) -> list[list[bool]]:
     """Whether each step through the final answer is good; one label for the whole solution with `per=solution`."""
-    counts = [len(through_answer(stages.steps(item.rollout))) for item in rollouts]
+    counts = [len(through_answer(item.steps)) for item in rollouts]
     if config.labels == "outcome":
         labels = [[item.correct] * count for item, count in zip(rollouts, counts, strict=True)]
     else:
-        threshold = stages.orm_threshold if config.threshold is None else config.threshold
-        labels = [[score >= threshold for score in scores] for scores in stages.step_scores("round-1", rollouts)]
+        threshold = lab.orm_threshold if config.threshold is None else config.threshold
+        labels = [[score >= threshold for score in scores] for scores in lab.step_scores(1, rollouts)]
     return labels if config.per == "step" else [values[-1:] for values in labels]
 
 
@@ -126,3 +133,44 @@ def tagged(example: Example, steps: Sequence[Step], labels: Sequence[bool], cond
         inserted.append((len(completion), len(completion) + len(tag)))
         completion += [*tag, *example.completion_ids[first:end]]
     return Example(example.prompt_ids, tuple(completion), tuple(inserted))
+
+
+def needs_outcome_model(settings: ReturnConditionedConfig) -> bool:
+    """Whether an outcome reward model labels the steps."""
+    return settings.labels == "orm"
+
+
+def rollouts_at_most(settings: ReturnConditionedConfig, questions: int) -> int:
+    """Training rollouts, of so many training questions; none where stored ones are learned from."""
+    return 0 if settings.rollouts is not None else settings.samples * min(settings.questions or questions, questions)
+
+
+def for_budget(settings: ReturnConditionedConfig, budget: int, questions: int) -> ReturnConditionedConfig:
+    """As many samples of each question as the budget pays for; stored rollouts are what they are.
+
+    Raises:
+        UserError: The budget does not pay for one sample of every question, or would be left unused.
+    """
+    if settings.rollouts is not None:
+        return settings
+    asked = min(settings.questions or questions, questions)
+    return replace(settings, samples=whole(budget, asked, f"one sample of each of the {asked:,} questions"))
+
+
+RETURN_CONDITIONED = Algorithm(
+    settings=ReturnConditionedConfig,
+    train=return_conditioned,
+    title="RCRL",
+    method="return-conditioned RL",
+    color="#009E73",
+    marker="^",
+    learns_from_rewards=True,
+    trains_policy=True,
+    uses_reward=False,
+    needs_solutions=False,
+    repeats_init=None,
+    completion_factor=2,
+    needs_outcome_model=needs_outcome_model,
+    rollouts=rollouts_at_most,
+    for_budget=for_budget,
+)

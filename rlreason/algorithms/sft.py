@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from rlreason.algorithms.base import Questions, Stages, Start, Trained
+from typing import TYPE_CHECKING
+
+from rlreason.algorithms.base import Algorithm, Questions, Trained, draws_nothing, needs_none, whatever_the_budget
 from rlreason.config.algorithms import SFTConfig
 from rlreason.errors import UserError
 
+if TYPE_CHECKING:
+    from rlreason.lab.context import Start
+    from rlreason.lab.lab import Lab
 
-def sft(config: SFTConfig, start: Start, questions: Questions, seed: int, stages: Stages) -> Trained:
+
+def sft(config: SFTConfig, start: Start, questions: Questions, seed: int, lab: Lab) -> Trained:
     """Fine-tune the starting checkpoint on every reference solution, measuring checkpoints on the way.
 
     Raises:
@@ -17,10 +23,29 @@ def sft(config: SFTConfig, start: Start, questions: Questions, seed: int, stages
     examples = list(questions.references.values())
     if not examples:
         raise UserError("algo=sft needs worked solutions and this data set has none; use algo=ei")
-    before = after = stages.evaluate(0, start.init, samples_seen=0)
-    policies = stages.update(1, start.init, examples, config, snapshots=config.evaluations - 1)
+    before = after = lab.evaluate(0, start.init, samples_seen=0)
+    policies = lab.update(1, start.init, examples, config, snapshots=config.evaluations - 1)
     for number, policy in enumerate(policies, start=1):
         epochs = config.epochs * number / len(policies)
-        after = stages.evaluate(number, policy, samples_seen=0, facts={"train/epochs": epochs})
+        after = lab.evaluate(number, policy, samples_seen=0, facts={"train/epochs": epochs})
     verdict = f"validation maj@1 went from {before:.3f} to {after:.3f} on {len(examples)} reference solutions"
     return Trained(policies[-1], 0, verdict)
+
+
+SFT = Algorithm(
+    settings=SFTConfig,
+    train=sft,
+    title="SFT",
+    method="supervised fine-tuning",
+    color="#E69F00",
+    marker="v",
+    learns_from_rewards=False,
+    trains_policy=True,
+    uses_reward=False,
+    needs_solutions=True,
+    repeats_init="sft",
+    completion_factor=1,
+    needs_outcome_model=needs_none,
+    rollouts=draws_nothing,
+    for_budget=whatever_the_budget,
+)

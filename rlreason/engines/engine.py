@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from rlreason.types import Rollout
+from rlreason.types import Problem, Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +15,14 @@ class SampleRequest:
     """One completion to draw.
 
     Args:
-        problem_id: The problem that the prompt asks.
+        problem: What the prompt asks.
         sample: The number of this completion among those of its problem.
         seed: Seed of its random numbers; ignored by greedy decoding.
         prompt_ids: Token ids of the prompt.
         max_tokens: Tokens after which this completion is cut; None: as the settings say.
     """
 
-    problem_id: str
+    problem: Problem
     sample: int
     seed: int
     prompt_ids: tuple[int, ...]

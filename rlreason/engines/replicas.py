@@ -142,7 +142,7 @@ class Replicas:
         self._number += 1
         number = self._number
         spread = self._spread = Spread(
-            [request.problem_id for request in requests], len(self._places), self._room, self._homes
+            [request.problem.id for request in requests], len(self._places), self._room, self._homes
         )
         for replica in self._living.values():
             replica.send(Sample(number, settings))

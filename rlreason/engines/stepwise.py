@@ -47,7 +47,7 @@ def sample_stepwise(
     Yields:
         Finished rollouts, with what the policy wrote.
     """
-    growing = {(item.problem_id, item.sample): _Growing(item, list(item.prompt_ids)) for item in requests}
+    growing = {(item.problem.id, item.sample): _Growing(item, list(item.prompt_ids)) for item in requests}
     line_ends = frozenset(line_end_ids)
     step_settings = replace(settings, stop_token_ids=tuple(line_end_ids))
     while growing:
@@ -57,7 +57,7 @@ def sample_stepwise(
         for rollouts in engine.sample(asked, step_settings):
             finished = []
             for part in rollouts:
-                item = growing[part.problem_id, part.sample]
+                item = growing[part.problem.id, part.sample]
                 item.context += part.completion_ids
                 item.written += part.completion_ids
                 item.logprobs += part.sampler_logprobs
@@ -71,7 +71,7 @@ def sample_stepwise(
                     continue
                 cut = part.finish_reason == "length" or (line_ended and full <= 0 and not ended(text))
                 finished.append(_rollout(item, text, "length" if cut else "stop", settings))
-                del growing[part.problem_id, part.sample]
+                del growing[part.problem.id, part.sample]
             if finished:
                 yield finished
 
@@ -89,7 +89,7 @@ def _rollout(item: _Growing, text: str, finish_reason: str, settings: SamplingSe
     for stop in settings.stop:
         text = text.partition(stop)[0]
     return Rollout(
-        problem_id=item.request.problem_id,
+        problem=item.request.problem,
         sample=item.request.sample,
         seed=item.request.seed,
         prompt_ids=item.request.prompt_ids,

@@ -120,7 +120,7 @@ class TransformersEngine:
             while length and self.tokenizer.decode(ids[: length - 1], skip_special_tokens=True).startswith(text):
                 length -= 1
         return Rollout(
-            problem_id=request.problem_id,
+            problem=request.problem,
             sample=request.sample,
             seed=request.seed,
             prompt_ids=request.prompt_ids,

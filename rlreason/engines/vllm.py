@@ -155,7 +155,7 @@ class VLLMEngine:
             ids = self._without_stop_text(ids, completion.text)
         logprobs = (position[token].logprob for position, token in zip(completion.logprobs, ids, strict=False))
         return Rollout(
-            problem_id=request.problem_id,
+            problem=request.problem,
             sample=request.sample,
             seed=request.seed,
             prompt_ids=request.prompt_ids,

@@ -12,18 +12,18 @@ from rlreason.answers.arithmetic import operations
 from rlreason.answers.grading import answer_key
 from rlreason.evaluation.metrics import ProblemSamples, per_problem_metrics
 from rlreason.evaluation.statistics import Interval, bootstrap_interval, paired_difference
-from rlreason.types import ScoredRollout
+from rlreason.types import Rollout
 
 PerProblem = dict[str, np.ndarray]
 
 
 def measure(
-    greedy: Sequence[ScoredRollout],
-    sampled: Sequence[ScoredRollout],
+    greedy: Sequence[Rollout],
+    sampled: Sequence[Rollout],
     k: int,
     step_scores: Sequence[Sequence[float]] | None = None,
     rank_by: str = "final",
-    at_start: Sequence[ScoredRollout] = (),
+    at_start: Sequence[Rollout] = (),
 ) -> PerProblem:
     """Every metric of every problem.
 
@@ -38,23 +38,23 @@ def measure(
     Returns:
         Arrays of shape `(problems,)` by metric name, problems in the order of `greedy`.
     """
-    by_problem: dict[str, list[tuple[ScoredRollout, float]]] = defaultdict(list)
+    by_problem: dict[str, list[tuple[Rollout, float]]] = defaultdict(list)
     for number, item in enumerate(sampled):
         score = 0.0 if step_scores is None else rank_score(step_scores[number], rank_by)
-        by_problem[item.rollout.problem_id].append((item, score))
+        by_problem[item.problem.id].append((item, score))
     known = diversity(at_start)
     problems = []
     for item in greedy:
-        samples = sorted(by_problem[item.rollout.problem_id], key=lambda pair: pair[0].rollout.sample)
+        samples = sorted(by_problem[item.problem.id], key=lambda pair: pair[0].sample)
         problems.append(
             ProblemSamples(
-                problem_id=item.rollout.problem_id,
+                problem_id=item.problem.id,
                 greedy_correct=item.correct,
                 answers=tuple(None if other.answer is None else answer_key(other.answer) for other, _ in samples),
                 correct=tuple(other.correct for other, _ in samples),
-                solutions=tuple(operations(other.rollout.text) for other, _ in samples),
+                solutions=tuple(operations(other.text) for other, _ in samples),
                 scores=None if step_scores is None else tuple(score for _, score in samples),
-                known=frozenset(known[item.rollout.problem_id]) if at_start else None,
+                known=frozenset(known[item.problem.id]) if at_start else None,
             )
         )
     return per_problem_metrics(problems, k)
@@ -70,11 +70,11 @@ def rank_score(scores: Sequence[float], rank_by: str) -> float:
     return {"final": scores[-1], "product": math.prod(scores), "minimum": min(scores)}[rank_by]
 
 
-def diversity(rollouts: Sequence[ScoredRollout]) -> dict[str, set[str]]:
+def diversity(rollouts: Sequence[Rollout]) -> dict[str, set[str]]:
     """The different solutions of every question, by their operations (the author's count)."""
     found: dict[str, set[str]] = defaultdict(set)
     for item in rollouts:
-        found[item.rollout.problem_id].add(operations(item.rollout.text))
+        found[item.problem.id].add(operations(item.text))
     return found
 
 

@@ -1,57 +1,46 @@
-"""The reward that a run asks for, and scores of an outcome reward model, each rollout scored once."""
+"""Scores of an outcome reward model, each rollout scored once, and the reward that a run asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
-from rlreason.config.experiment import RewardConfig
-from rlreason.config.rewards import DenseRewardConfig, OutcomeRewardConfig
-from rlreason.lab.generation import Generation
-from rlreason.orm.model import OutcomeModel, outcome_model_reward
+from rlreason.lab.context import Context
+from rlreason.orm.model import OutcomeModel
 from rlreason.rewards.base import Reward
-from rlreason.rewards.dense import dense_reward
-from rlreason.rewards.sparse import sparse_reward
+from rlreason.rewards.registry import REWARDS
 from rlreason.run import store
-from rlreason.types import Problem, ScoredRollout
+from rlreason.run.stage import Stage
+from rlreason.types import Rollout
 
 
-def reward_function(config: RewardConfig, outcome_model: OutcomeModel | None) -> Reward:
+def reward_function(context: Context) -> Reward:
     """The reward that the configuration names."""
-    if isinstance(config, DenseRewardConfig):
-        return partial(dense_reward, config=config)
-    if isinstance(config, OutcomeRewardConfig):
-        if outcome_model is None:
-            raise RuntimeError("reward=orm was prepared without an outcome reward model")
-        return partial(outcome_model_reward, model=outcome_model, config=config)
-    return sparse_reward
+    settings = context.config.reward
+    return partial(REWARDS[settings.name].score, settings=settings, outcome_model=context.outcome_model)
 
 
-def stored_scores(
-    generation: Generation,
-    stage: str,
-    model: OutcomeModel,
-    scored: Sequence[ScoredRollout],
-    problems: Sequence[Problem],
-    kind: str,
+def step_scores(
+    context: Context, stage: Stage, model: OutcomeModel, rollouts: Sequence[Rollout], spent_on: str
 ) -> list[tuple[float, ...]]:
     """p(right) at the end of every step of each rollout, computed once and kept beside the rollouts.
 
     Args:
-        generation: Of the run.
+        context: Of the run.
         stage: Names the stage in the journal and its file.
         model: What scores.
-        scored: The rollouts.
-        problems: Their questions.
-        kind: What the time is spent on.
+        rollouts: Graded ones.
+        spent_on: What the time is spent on: "reward" or "evaluate".
     """
-    run = generation.run
-    path = run.rollouts / f"{stage}.parquet"
-    if stage in run.journal:
-        return store.read_scores(path)
-    generation.engine.release()
-    with generation.display.bar(f"{stage}: scoring {len(scored):,} solutions"), run.timed(kind):
-        scores = model.step_scores(generation.as_graded(scored, problems))
-        store.write_scores(path, [item.rollout for item in scored], scores)
-    run.commit(stage)
-    return scores
+    path = context.run.rollouts / f"{stage.name}.parquet"
+
+    def make() -> tuple[list[tuple[float, ...]], dict[str, Any]]:
+        context.engine.release()
+        description = f"{stage.name}: scoring {len(rollouts):,} solutions"
+        with context.display.bar(description), context.run.timed(spent_on):
+            scores = model.step_scores(rollouts)
+            store.write_scores(path, rollouts, scores)
+        return scores, {}
+
+    return context.run.once(stage, make, lambda: store.read_scores(path))

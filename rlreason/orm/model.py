@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.answers.steps import through_answer
-from rlreason.config.rewards import OutcomeRewardConfig
 from rlreason.errors import UserError
 from rlreason.orm.calibration import Calibration
-from rlreason.rewards.base import StepRewards
-from rlreason.types import GradedRollout, StepReward
+from rlreason.types import Rollout
 
 CARD_FILE = "outcome_model.json"
 TOKENS_PER_BATCH = 16_384
@@ -69,11 +67,11 @@ class OutcomeModel:
         self.folder = folder
         self.card = card
 
-    def step_scores(self, graded: Sequence[GradedRollout]) -> list[tuple[float, ...]]:
+    def step_scores(self, graded: Sequence[Rollout]) -> list[tuple[float, ...]]:
         """p(right) at the end of every step through the final answer; nothing for an empty completion."""
         return [tuple(self.card.calibration.probability(logits).tolist()) for logits in self.logits(graded)]
 
-    def logits(self, graded: Sequence[GradedRollout]) -> list[tuple[float, ...]]:
+    def logits(self, graded: Sequence[Rollout]) -> list[tuple[float, ...]]:
         """The same before calibration."""
         from rlreason.models.loading import free_memory
         from rlreason.models.scalar_head import load_scalar_head_model
@@ -86,29 +84,6 @@ class OutcomeModel:
         del model
         free_memory()
         return found
-
-
-def outcome_model_reward(
-    graded: Sequence[GradedRollout], model: OutcomeModel, config: OutcomeRewardConfig
-) -> list[StepRewards]:
-    """The final score at the last step, or to every step what it adds to the score; both sum to the final score.
-
-    The paper leaves open how scores become rewards; differences are our choice, so that a longer solution is not
-    worth more for its length (potential-based shaping, Ng et al. 1999).
-    """
-    rewards = []
-    for item, scores in zip(graded, model.step_scores(graded), strict=True):
-        steps = through_answer(item.steps)
-        before = (0.0, *scores)[: len(scores)]
-        if config.at == "end":
-            steps, scores, before = steps[-1:], scores[-1:], (0.0,) * len(steps[-1:])
-        rewards.append(
-            tuple(
-                StepReward(step.start, step.end, score - earlier)
-                for step, score, earlier in zip(steps, scores, before, strict=True)
-            )
-        )
-    return rewards
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -130,21 +105,19 @@ def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
             yield group
 
 
-def _length(item: GradedRollout) -> int:
-    return len(item.rollout.prompt_ids) + through_answer(item.steps)[-1].end if item.steps else 0
+def _length(item: Rollout) -> int:
+    return len(item.prompt_ids) + through_answer(item.steps)[-1].end if item.steps else 0
 
 
-def _batch_logits(model: Any, items: Sequence[GradedRollout]) -> list[tuple[float, ...]]:
+def _batch_logits(model: Any, items: Sequence[Rollout]) -> list[tuple[float, ...]]:
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
     from rlreason.models.loading import bfloat16_is_fast
 
     device = model.head.weight.device
-    sequences = [
-        torch.tensor([*item.rollout.prompt_ids, *item.rollout.completion_ids][: _length(item)]) for item in items
-    ]
-    starts = [len(item.rollout.prompt_ids) for item in items]
+    sequences = [torch.tensor([*item.prompt_ids, *item.completion_ids][: _length(item)]) for item in items]
+    starts = [len(item.prompt_ids) for item in items]
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast()):
         padded = pad_sequence(sequences, batch_first=True).to(device)
         logits = model(padded, torch.tensor(starts, device=device)).logits.cpu()  # (batch, time)

@@ -1,86 +1,198 @@
 """The outcome reward model (Cobbe et al. 2021; Havrilla et al. 2024): p(right | question, steps so far).
 
-K solutions per training question are sampled from a policy and graded; equally many right and wrong ones train a
-scalar head on a language model with binary cross-entropy at the end of every step (or at every token), beside the
-language model's own loss on the right ones. A prefix is labelled by the outcome of its own solution, or by the share
-of right continuations sampled from it (stepwise, GLoRe, Havrilla et al. 2024b). Validation questions then calibrate
-the score and its threshold.
+K solutions per training question are sampled from a policy and graded; right and wrong ones train a scalar head on a
+language model with binary cross-entropy at the end of every step (or at every token), beside the language model's own
+loss on the right ones. A prefix is labelled by the outcome of its own solution, or by the share of right continuations
+sampled from it (stepwise, GLoRe, Havrilla et al. 2024b). Validation questions calibrate the score and its threshold.
+
+It is trained in a folder of the cache with a journal of its own, so that it is resumed like any run and trained once.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-from rlreason.algorithms.base import Start
+from rlreason.answers.grading import grade
 from rlreason.answers.steps import through_answer
 from rlreason.config.rewards import OutcomeModelConfig
+from rlreason.distributed import ranks
+from rlreason.engines.engine import SampleRequest
 from rlreason.errors import UserError
+from rlreason.lab.context import Context
+from rlreason.lab.sampling import derived_seed, draw, rollouts, sampling_facts
+from rlreason.lab.shared import deciding_sections, made_once
+from rlreason.lab.updating import trained
+from rlreason.models.loading import fingerprint
 from rlreason.orm.calibration import Calibration
 from rlreason.orm.judging import fit_calibration
-from rlreason.orm.update import LabelledSolution
-from rlreason.types import GradedRollout, Problem
+from rlreason.orm.model import CARD_FILE, Card, OutcomeModel, read_card
+from rlreason.orm.update import LabelledSolution, outcome_update
+from rlreason.run import store
+from rlreason.run.stage import orm_calibration, orm_solutions, orm_update, shared
+from rlreason.training.common import Progress, UpdateReport
+from rlreason.types import Problem, Rollout
+
+CHECKPOINT = "round-1"
 
 
-class OutcomeStages(Protocol):
-    """The expensive steps of training an outcome reward model, each done once."""
+def outcome_model(context: Context) -> OutcomeModel:
+    """The model that the section `orm` describes: `orm.path`, or trained once and cached.
 
-    def solutions(
-        self, purpose: str, policy: Path, problems: Sequence[Problem], samples: int, temperature: float
-    ) -> list[GradedRollout]:
-        """Draw and grade `samples` solutions per problem."""
+    Args:
+        context: Of the run that needs the model.
 
-    def continuations(
-        self, policy: Path, prefixes: Sequence[tuple[GradedRollout, int]], samples: int, temperature: float
-    ) -> list[float]:
-        """For each (solution, tokens kept), the share of right answers among continuations of those tokens."""
+    Raises:
+        UserError: The given model cannot judge this run's solutions, or there is nothing to learn.
+    """
+    config = context.config
+    if config.orm.path is not None:
+        return given_model(Path(config.orm.path), context.tokenizer, "orm.path")
+    deciding = deciding_sections(config, ("orm", "init", "model", "data", "prompt"), context.source)
+    name, what = f"orm-{config.model.name}-{config.data.name}", "the outcome reward model"
+    made = made_once(context, name, deciding, orm_calibration(), what, calibrated_model)
+    stage = shared("orm")
+    if stage.name not in context.run.journal:
+        drawn = sum(record.get("rollouts", 0) for record in made.journal.values())
+        context.run.commit(stage, cached=made.cached, orm_rollouts=drawn, folder=str(made.folder))
+    return OutcomeModel(made.value, read_card(made.value))
 
-    def update(self, start: Path, solutions: Sequence[LabelledSolution], config: OutcomeModelConfig) -> Path:
-        """Train the model; its folder."""
 
-    def logits(self, model: Path, graded: Sequence[GradedRollout]) -> list[tuple[float, ...]]:
-        """Raw scores at the end of every step through the final answer."""
+def calibrated_model(cache: Context) -> Path:
+    """Train and calibrate a model on solutions of the policy that training starts from; its folder.
 
-
-def outcome_reward_model(
-    config: OutcomeModelConfig,
-    start: Start,
-    training: Sequence[Problem],
-    validation: Sequence[Problem],
-    seed: int,
-    stages: OutcomeStages,
-) -> tuple[Path, Calibration]:
-    """Train and calibrate a model on solutions of `start.init`.
+    Args:
+        cache: A context whose run folder is the model's own.
 
     Raises:
         UserError: All solutions are right, or all are wrong, so that there is nothing to tell apart.
     """
-    sampled = stages.solutions("training", start.init, training, config.samples, config.temperature)
-    chosen = balanced([item for item in sampled if item.steps], config.balance, seed)
+    folder = cache.run.checkpoint(CHECKPOINT)
+
+    def make() -> tuple[Path, dict[str, Any]]:
+        cache.display.line(f"training the outcome reward model in {cache.run.folder}")
+        calibration = outcome_reward_model(cache, folder)
+        questions = (*cache.splits.training, *cache.splits.validation)
+        save_card(cache, folder, calibration, questions)
+        return folder, {"calibration": asdict(calibration)}
+
+    return cache.run.once(orm_calibration(), make, lambda: folder)
+
+
+def outcome_reward_model(cache: Context, folder: Path) -> Calibration:
+    """Sample, label, learn, calibrate: the whole method, top to bottom."""
+    config, policy = cache.config.orm, cache.start.init
+    drawn = solutions(cache, "training", cache.splits.training, config.samples, config.temperature)
+    chosen = balanced([item for item in drawn if item.steps], config.balance, cache.config.seed)
     if config.label == "rollout":
         prefixes = [(item, step.end) for item in chosen for step in through_answer(item.steps)[:-1]]
-        shares = iter(stages.continuations(start.init, prefixes, config.continuations, config.temperature))
+        shares = iter(continuations(cache, prefixes, config.continuations, config.temperature))
         labels = [[next(shares) for _ in through_answer(item.steps)[:-1]] + [float(item.correct)] for item in chosen]
     else:
         labels = [[float(item.correct)] * len(through_answer(item.steps)) for item in chosen]
     weights = outcome_weights(chosen, config.balance)
-    solutions = [
+    learned = [
         labelled(item, values, config.loss_on, weights[item.correct])
         for item, values in zip(chosen, labels, strict=True)
     ]
-    model = stages.update({"init": start.init, "base": start.base}[config.start], solutions, config)
+    learn(cache, {"init": policy, "base": cache.start.base}[config.start], learned, config, folder)
 
-    held_out = stages.solutions("validation", start.init, validation, config.validation_samples, config.temperature)
+    held_out = solutions(cache, "validation", cache.splits.validation, config.validation_samples, config.temperature)
     held_out = [item for item in held_out if item.steps]
     require_both(held_out, "validation questions", "orm.validation_samples")
-    final = [scores[-1] for scores in stages.logits(model, held_out)]
-    return model, fit_calibration(final, [item.correct for item in held_out])
+    final = [scores[-1] for scores in raw_scores(cache, folder, held_out)]
+    return fit_calibration(final, [item.correct for item in held_out])
 
 
-def balanced(graded: Sequence[GradedRollout], balance: str, seed: int) -> list[GradedRollout]:
+def solutions(
+    cache: Context, purpose: str, problems: Sequence[Problem], samples: int, temperature: float
+) -> list[Rollout]:
+    """Graded solutions of one purpose, "training" or "validation", sampled from the starting policy."""
+    return rollouts(cache, orm_solutions(purpose), cache.start.init, problems, samples, temperature)
+
+
+def continuations(
+    cache: Context, prefixes: Sequence[tuple[Rollout, int]], samples: int, temperature: float
+) -> list[float]:
+    """For each (solution, tokens kept), the share of right answers among continuations of those tokens.
+
+    The prefix becomes part of the prompt, and each counts as a problem of its own.
+    """
+    stage = orm_solutions("continuations")
+    path = cache.run.rollouts / f"{stage.name}.parquet"
+    names = [f"{item.problem.id}/{item.sample}/{end}" for item, end in prefixes]
+    begun = dict(zip(names, prefixes, strict=True))
+
+    def make() -> tuple[list[float], dict[str, Any]]:
+        asked = [
+            Problem(name, item.problem.question, item.problem.answer)
+            for name, (item, _) in zip(names, prefixes, strict=True)
+        ]
+        requests = [
+            SampleRequest(
+                problem,
+                sample,
+                derived_seed(cache.config.seed, stage.name, problem.id, sample),
+                (*item.prompt_ids, *item.completion_ids[:end]),
+                max(1, cache.config.data.max_completion_tokens - end),
+            )
+            for problem, (item, end) in zip(asked, prefixes, strict=True)
+            for sample in range(samples)
+        ]
+        drawn = draw(cache, stage, cache.start.init, requests, temperature)
+        texts = []
+        for rollout in drawn:
+            item, end = begun[rollout.problem.id]
+            texts.append(cache.decode([*item.completion_ids[:end], *rollout.completion_ids]))
+        right = dict.fromkeys(names, 0)
+        for rollout, correct in zip(drawn, grade(texts, [item.problem.answer for item in drawn]), strict=True):
+            right[rollout.problem.id] += correct
+        shares = [right[name] / samples for name in names]
+        store.write_scores(path, [item for item, _ in prefixes], [[share] for share in shares])
+        return shares, sampling_facts(stage, drawn)
+
+    found = cache.run.once(stage, make, lambda: [values[0] for values in store.read_scores(path)])
+    store.remove_parts(cache.run.rollouts, stage.name)
+    return found
+
+
+def learn(
+    cache: Context, start: Path, learned: Sequence[LabelledSolution], config: OutcomeModelConfig, output: Path
+) -> None:
+    """Train the model on labelled solutions."""
+    settings = cache.config
+
+    def work(unfinished: Path, resumable: Path, progress: Progress) -> UpdateReport:
+        return ranks.together(
+            outcome_update,
+            start,
+            learned,
+            config,
+            settings.model,
+            unfinished,
+            resumable,
+            derived_seed(settings.seed, "orm"),
+            settings.checkpoint_seconds,
+            settings.sharding,
+            progress=progress,
+        )
+
+    trained(cache, orm_update(), f"learning from {len(learned):,} solutions", output, len(learned), work)
+
+
+def raw_scores(cache: Context, model: Path, graded: Sequence[Rollout]) -> list[tuple[float, ...]]:
+    """Scores before calibration at the end of every step through the final answer."""
+    card = Card("", cache.config.orm.likelihood, Calibration(1.0, 0.0, 0.5), ())
+    with cache.run.timed("reward"):
+        return OutcomeModel(model, card).logits(graded)
+
+
+def balanced(graded: Sequence[Rollout], balance: str, seed: int) -> list[Rollout]:
     """Equally many right and wrong solutions, of each question or of all together; every one with other balances.
 
     Raises:
@@ -89,11 +201,11 @@ def balanced(graded: Sequence[GradedRollout], balance: str, seed: int) -> list[G
     require_both(graded, "training questions", "orm.samples")
     if balance not in ("question", "all"):
         return list(graded)
-    groups: dict[str, dict[bool, list[GradedRollout]]] = defaultdict(lambda: {True: [], False: []})
+    groups: dict[str, dict[bool, list[Rollout]]] = defaultdict(lambda: {True: [], False: []})
     for item in graded:
         groups[item.problem.id if balance == "question" else ""][item.correct].append(item)
     rng = random.Random(f"{seed}/balance")
-    chosen: list[GradedRollout] = []
+    chosen: list[Rollout] = []
     for outcomes in groups.values():
         count = min(map(len, outcomes.values()))
         for items in outcomes.values():
@@ -103,7 +215,7 @@ def balanced(graded: Sequence[GradedRollout], balance: str, seed: int) -> list[G
     return chosen
 
 
-def outcome_weights(chosen: Sequence[GradedRollout], balance: str) -> dict[bool, float]:
+def outcome_weights(chosen: Sequence[Rollout], balance: str) -> dict[bool, float]:
     """Weights of wrong and of right solutions: 1, or with "weight" such that both count the same together."""
     right = sum(item.correct for item in chosen)
     if balance != "weight":
@@ -111,7 +223,7 @@ def outcome_weights(chosen: Sequence[GradedRollout], balance: str) -> dict[bool,
     return {False: len(chosen) / (2 * (len(chosen) - right)), True: len(chosen) / (2 * right)}
 
 
-def require_both(graded: Sequence[GradedRollout], what: str, option: str) -> None:
+def require_both(graded: Sequence[Rollout], what: str, option: str) -> None:
     """Refuse solutions that are all right or all wrong."""
     right = sum(item.correct for item in graded)
     if right in (0, len(graded)):
@@ -121,7 +233,7 @@ def require_both(graded: Sequence[GradedRollout], what: str, option: str) -> Non
         )
 
 
-def labelled(item: GradedRollout, step_labels: Sequence[float], loss_on: str, weight: float) -> LabelledSolution:
+def labelled(item: Rollout, step_labels: Sequence[float], loss_on: str, weight: float) -> LabelledSolution:
     """A solution with its labels at the ends of its steps, or at each of their tokens."""
     steps = through_answer(item.steps)
     labels = {
@@ -129,6 +241,52 @@ def labelled(item: GradedRollout, step_labels: Sequence[float], loss_on: str, we
         for step, label in zip(steps, step_labels, strict=True)
         for position in (range(step.start, step.end) if loss_on == "tokens" else (step.end - 1,))
     }
-    return LabelledSolution(
-        item.rollout.prompt_ids, item.rollout.completion_ids[: steps[-1].end], labels, item.correct, weight
-    )
+    return LabelledSolution(item.prompt_ids, item.completion_ids[: steps[-1].end], labels, item.correct, weight)
+
+
+def given_model(folder: Path, tokenizer: Any, option: str) -> OutcomeModel:
+    """A trained model from a folder that the user names; a run folder of algo=orm will do.
+
+    Raises:
+        UserError: There is none, or it reads other tokens than this run writes.
+    """
+    folder = folder.resolve()
+    inside = folder / "checkpoints" / CHECKPOINT
+    model = inside if (inside / CARD_FILE).exists() else folder
+    card = read_card(model)
+    if card.tokenizer != fingerprint(tokenizer):
+        raise UserError(
+            f"{option}={folder}: this outcome reward model was trained with another base and tokeniser; "
+            "choose one of the same model family as model=..., or train one with algo=orm"
+        )
+    return OutcomeModel(model, card)
+
+
+def refuse_seen_questions(model: OutcomeModel, measured: Sequence[Problem]) -> None:
+    """Refuse a model that knows the answers to questions it is to be measured on.
+
+    Raises:
+        UserError: It was trained or calibrated on some of them.
+    """
+    seen = set(model.card.questions)
+    known = [problem.id for problem in measured if question_hash(problem) in seen]
+    if known:
+        raise UserError(
+            f"the outcome reward model in {model.folder} was trained on {len(known):,} of the {len(measured):,} "
+            f"questions to be measured (first: {known[0]}); reranking them would be worthless: use another model"
+        )
+
+
+def question_hash(problem: Problem) -> str:
+    """The same for questions that differ in white space and case only."""
+    return hashlib.sha256(" ".join(problem.question.casefold().split()).encode()).hexdigest()[:16]
+
+
+def save_card(cache: Context, folder: Path, calibration: Calibration, questions: Sequence[Problem]) -> None:
+    """Write what a later run must know before it trusts the model."""
+    Card(
+        tokenizer=fingerprint(cache.tokenizer),
+        likelihood=cache.config.orm.likelihood,
+        calibration=calibration,
+        questions=tuple(sorted({question_hash(problem) for problem in questions})),
+    ).save(folder)

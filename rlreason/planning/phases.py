@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rlreason.config.context import completion_factor, longest_context
+from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
-from rlreason.config.outcome_model import uses_outcome_model
+from rlreason.config.needs import needs_outcome_model
 from rlreason.distributed.shares import micro_batch
 from rlreason.planning.algorithms import algorithm_facts
 from rlreason.planning.batches import processes
@@ -87,7 +87,7 @@ def phases(config: ExperimentConfig, shape: ModelShape | None, machine: Hardware
         found.append(_placed(update.phase, kinds, config, shape, machine, list(models.values()), sizes is not None))
     if algorithm_facts(config) is None:
         found.append(Phase(f"algo={config.algo.name}", {}, {}, whole=False))
-    if uses_outcome_model(config) or config.eval.orm is not None:
+    if needs_outcome_model(config) or config.eval.orm is not None:
         kinds = scoring(config, shape, machine)
         found.append(_placed("ORM scoring", {**resident, **kinds}, config, shape, machine, []))
     return [sampling(config, shape, machine, resident), *found]
@@ -158,7 +158,7 @@ def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, res
     size, engine = engine_bytes(config), config.engine
     weights = generation_bytes(shape, size) / engine.tensor_parallel_size
     each = shape.cache_bytes(size) / engine.tensor_parallel_size
-    context = longest_context(config.data, completion_factor(config))
+    context = longest_context(config)
     wanted = engine.max_sequences * context * each
     if machine.gpus == 0:
         cache = wanted if engine.name == "transformers" else cpu_cache(config, shape, machine)
@@ -176,7 +176,7 @@ def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, res
 
 def cpu_cache(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> float:
     """Bytes that vLLM reserves for keys and values on a CPU, in whole GiB and never given back; see engines.vllm."""
-    context = longest_context(config.data, completion_factor(config))
+    context = longest_context(config)
     wanted = config.engine.max_sequences * context * shape.cache_bytes(4)
     allowed = config.engine.memory_share * (machine.memory or math.inf)
     return GIB * max(1, math.ceil(min(wanted, allowed) / GIB))
@@ -184,7 +184,7 @@ def cpu_cache(config: ExperimentConfig, shape: ModelShape, machine: Hardware) ->
 
 def scoring(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> Kinds:
     """The outcome reward model while it scores: float32 weights, all hidden states, and logits where it reads them."""
-    context = longest_context(config.data, 1)
+    context = config.data.max_prompt_tokens + config.data.max_completion_tokens  # judged without tags
     tokens = max(SCORED_TOKENS // context, 1) * context
     hidden = shape.layers * shape.hidden_size * 4
     vocabulary = ((2 if machine.fast_bfloat16 else 4) + 8) * shape.vocabulary_size * config.orm.likelihood

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlreason.config.experiment import ExperimentConfig
-from rlreason.config.outcome_model import trains_outcome_model
+from rlreason.config.needs import trains_outcome_model
 from rlreason.config.sections import SFTInitConfig
 from rlreason.planning.algorithms import algorithm_facts
 from rlreason.planning.facts import Work, total

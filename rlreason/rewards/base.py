@@ -1,14 +1,45 @@
-"""Rewards: from problems and their rollouts to credit for steps, in one form whatever the source.
+"""What a reward is: from rollouts to credit for their steps, in one form whatever the source.
 
-A reward is a function from graded rollouts to one tuple of `StepReward` each. Every credit is received at the token
-that ends its step, none after the final answer.
+Every credit is received at the token that ends its step, none after the final answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from rlreason.types import GradedRollout, StepReward
+from rlreason.types import Problem, Rollout, StepReward
+
+if TYPE_CHECKING:
+    pass
 
 StepRewards = tuple[StepReward, ...]
-Reward = Callable[[Sequence[GradedRollout]], list[StepRewards]]
+Reward = Callable[[Sequence[Rollout]], list[StepRewards]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardRow:
+    """Everything that the program knows about a reward.
+
+    Args:
+        settings: The dataclass of its section of the configuration.
+        score: Rewards graded rollouts: `score(rollouts, settings, outcome_model)`, one tuple of credits for each; the
+            outcome reward model is None unless `needs_outcome_model`.
+        title: In tables and figures.
+        line: Line style in figures, as matplotlib takes it.
+        marker_filling: Filling of markers in figures, as matplotlib takes it.
+        needs_solutions: Whether it compares with worked solutions.
+        needs_outcome_model: Whether an outcome reward model gives it.
+        lacks_reference: Whether a problem's reference solution has nothing for it to compare with; None where it
+            compares with none.
+    """
+
+    settings: type
+    score: Callable[..., list[StepRewards]]
+    title: str
+    line: Any
+    marker_filling: str
+    needs_solutions: bool
+    needs_outcome_model: bool
+    lacks_reference: Callable[[Problem], bool] | None

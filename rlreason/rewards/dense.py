@@ -13,20 +13,26 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from rlreason.answers.arithmetic import FINAL_ANSWER_MARKER, equations, last_number, numbers
 from rlreason.answers.steps import through_answer
 from rlreason.config.rewards import DenseRewardConfig
-from rlreason.rewards.base import StepRewards
+from rlreason.rewards.base import RewardRow, StepRewards
 from rlreason.rewards.sparse import outcome_reward
-from rlreason.types import GradedRollout, Problem, StepReward
+from rlreason.types import Problem, Rollout, StepReward
+
+if TYPE_CHECKING:
+    from rlreason.orm.model import OutcomeModel
 
 Result = tuple[str, Fraction]
 
 
-def dense_reward(graded: Sequence[GradedRollout], config: DenseRewardConfig) -> list[StepRewards]:
+def dense_reward(
+    rollouts: Sequence[Rollout], settings: DenseRewardConfig, outcome_model: OutcomeModel | None = None
+) -> list[StepRewards]:
     """Outcome and step credit of every rollout; the outcome alone where the reference solution has no results."""
-    return [_score(item, config) for item in graded]
+    return [_score(item, settings) for item in rollouts]
 
 
 def lacks_results(problem: Problem) -> bool:
@@ -66,7 +72,7 @@ def matched_results(steps: Sequence[str], problem: Problem) -> list[int]:
     return counts
 
 
-def _score(item: GradedRollout, config: DenseRewardConfig) -> StepRewards:
+def _score(item: Rollout, config: DenseRewardConfig) -> StepRewards:
     total = len(reference_results(item.problem))
     if not total:
         return outcome_reward(item)
@@ -101,3 +107,15 @@ def _results(step: str, problem: Problem) -> Iterator[Result]:
 @lru_cache(maxsize=4096)
 def _question(problem: Problem) -> str:
     return " ".join(problem.question.split())
+
+
+DENSE = RewardRow(
+    settings=DenseRewardConfig,
+    score=dense_reward,
+    title="dense",
+    line=(0, (5, 2)),
+    marker_filling="none",
+    needs_solutions=True,
+    needs_outcome_model=False,
+    lacks_reference=lacks_results,
+)

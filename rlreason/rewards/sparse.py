@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rlreason.answers.steps import through_answer
-from rlreason.rewards.base import StepRewards
-from rlreason.types import GradedRollout, StepReward
+from rlreason.config.rewards import SparseRewardConfig
+from rlreason.rewards.base import RewardRow, StepRewards
+from rlreason.types import Rollout, StepReward
+
+if TYPE_CHECKING:
+    from rlreason.orm.model import OutcomeModel
 
 
-def sparse_reward(graded: Sequence[GradedRollout]) -> list[StepRewards]:
+def sparse_reward(
+    rollouts: Sequence[Rollout], settings: SparseRewardConfig | None = None, outcome_model: OutcomeModel | None = None
+) -> list[StepRewards]:
     """1 for every right final answer, received at the last token of its step; nothing for a wrong one."""
-    return [outcome_reward(item) for item in graded]
+    return [outcome_reward(item) for item in rollouts]
 
 
-def outcome_reward(item: GradedRollout) -> StepRewards:
+def outcome_reward(item: Rollout) -> StepRewards:
     """The sparse reward of one rollout."""
     if not item.correct or not item.steps:
         return ()
     last = through_answer(item.steps)[-1]
     return (StepReward(last.start, last.end, 1.0),)
+
+
+SPARSE = RewardRow(
+    settings=SparseRewardConfig,
+    score=sparse_reward,
+    title="sparse",
+    line="-",
+    marker_filling="full",
+    needs_solutions=False,
+    needs_outcome_model=False,
+    lacks_reference=None,
+)

@@ -11,11 +11,11 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 import yaml
@@ -23,6 +23,10 @@ import yaml
 from rlreason.errors import FolderRefused, UserError
 from rlreason.run import peaks
 from rlreason.run.identity import refuse_other_configuration
+from rlreason.run.stage import Kind, Stage
+
+Value = TypeVar("Value")
+JOURNAL = "journal.jsonl"
 
 PACKAGES = (
     "torch",
@@ -73,7 +77,7 @@ class Run:
             raise UserError(
                 f"cannot write to {folder}: {error.strerror}; free some space or set runs_dir=FOLDER"
             ) from None
-        self.journal = {record["stage"]: record for record in read_lines(folder / "journal.jsonl")}
+        self.journal = {record["stage"]: record for record in read_journal(folder)}
         self._pending: dict[str, float] = {}
         self._peaks: dict[str, dict[str, float]] = {}
         self._facts: dict[str, Any] = {}
@@ -128,16 +132,33 @@ class Run:
         """Keep facts for the record of the stage that is committed next."""
         self._facts |= facts
 
-    def commit(self, stage: str, *, tokens: Mapping[str, int] | None = None, **facts: Any) -> dict[str, Any]:
+    def once(
+        self, stage: Stage, make: Callable[[], tuple[Value, Mapping[str, Any]]], read: Callable[[], Value]
+    ) -> Value:
+        """What a stage gives: read where the journal knows it, else made and then recorded.
+
+        Args:
+            stage: Of this run.
+            make: Does the stage's work; gives its value and the facts for the journal, such as `tokens` by kind.
+            read: Gives the value again from what `make` has stored.
+        """
+        if stage.name in self.journal:
+            return read()
+        value, facts = make()
+        self.commit(stage, **facts)
+        return value
+
+    def commit(self, stage: Stage, *, tokens: Mapping[str, int] | None = None, **facts: Any) -> dict[str, Any]:
         """Record that a stage is finished, with its cost and the facts that later stages need."""
         self._stop_clock()
         now = time.monotonic()
         seconds = {**self._pending, "total": now - self._since}
-        record = {"stage": stage, "seconds": seconds, "tokens": dict(tokens or {}), "peaks": self._peaks}
+        record = {"stage": stage.name, "kind": stage.kind, "number": stage.number}
+        record |= {"seconds": seconds, "tokens": dict(tokens or {}), "peaks": self._peaks}
         record |= {**self._facts, **facts}
         self._pending, self._facts, self._peaks, self._since = {}, {}, {}, now
-        append_line(self.folder / "journal.jsonl", record)
-        self.journal[stage] = record
+        append_line(self.folder / JOURNAL, record)
+        self.journal[stage.name] = record
         return record
 
     def event(self, message: str) -> None:
@@ -149,6 +170,11 @@ class Run:
         path = self.folder / "metrics.jsonl"
         if all(line["stage"] != record["stage"] for line in read_lines(path)):
             append_line(path, record)
+
+    @property
+    def training_rollouts(self) -> int:
+        """Training rollouts in all finished stages."""
+        return training_rollouts(self.journal.values())
 
     def totals(self, cost: str) -> dict[str, float]:
         """Sum of `cost` ("seconds" or "tokens") over all finished stages, by kind."""
@@ -179,6 +205,16 @@ class Run:
     def close(self) -> None:
         """Let other processes have the folder."""
         self._lock.release()
+
+
+def read_journal(folder: Path) -> list[dict[str, Any]]:
+    """The records of all finished stages of a run, in the order in which they finished; none where there is no run."""
+    return read_lines(folder / JOURNAL)
+
+
+def training_rollouts(records: Iterable[Mapping[str, Any]]) -> int:
+    """Training rollouts in the stages of a journal."""
+    return sum(record["rollouts"] for record in records if record["kind"] == Kind.ROLLOUTS)
 
 
 def held(folder: Path) -> bool:

@@ -8,7 +8,8 @@ parts hold, however the last one ends, samples the rest into a new part, and sea
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlreason.answers.arithmetic import operations
-from rlreason.types import Rollout, ScoredRollout, StepReward
+from rlreason.types import Problem, Rollout, StepReward
 
 PART_SCHEMA = pa.schema(
     [
@@ -72,22 +73,28 @@ class PartWriter:
         self._file.close()
 
 
-def read_parts(folder: Path, stage: str) -> list[Rollout]:
-    """All whole rollouts in the parts of a stage; a record batch that was cut off is dropped, each sample is
-    returned once.
+def read_parts(folder: Path, stage: str, problems: Mapping[str, Problem]) -> list[Rollout]:
+    """All whole rollouts in the parts of a stage, before grading.
+
+    A record batch that was cut off is dropped, and each sample is returned once.
+
+    Args:
+        folder: Of the rollouts of a run.
+        stage: Name of the stage.
+        problems: What was asked, by id.
     """
     found: dict[tuple[str, int], Rollout] = {}
     for part in _parts(folder, stage):
         for batch in _whole_batches(part):
-            for rollout in _rollouts(batch.to_pydict()):
-                found.setdefault((rollout.problem_id, rollout.sample), rollout)
+            for rollout in _rollouts(batch.to_pydict(), problems):
+                found.setdefault((rollout.problem.id, rollout.sample), rollout)
     return list(found.values())
 
 
 def seal(
     folder: Path,
     stage: str,
-    scored: Sequence[ScoredRollout],
+    rollouts: Sequence[Rollout],
     *,
     round_number: int,
     checkpoint: str,
@@ -95,43 +102,56 @@ def seal(
 ) -> None:
     """Write the stage's Parquet file, whole or not at all."""
     columns: dict[str, Any] = {
-        "stage": [stage] * len(scored),
-        "round": [round_number] * len(scored),
-        "checkpoint": [checkpoint] * len(scored),
-        "temperature": [temperature] * len(scored),
-        **_part_columns([item.rollout for item in scored]),
-        "answer": [item.answer for item in scored],
-        "correct": [item.correct for item in scored],
-        "reward": [item.reward_sum for item in scored],
+        "stage": [stage] * len(rollouts),
+        "round": [round_number] * len(rollouts),
+        "checkpoint": [checkpoint] * len(rollouts),
+        "temperature": [temperature] * len(rollouts),
+        **_part_columns(rollouts),
+        "answer": [item.answer for item in rollouts],
+        "correct": [item.correct for item in rollouts],
+        "reward": [item.total_reward for item in rollouts],
         "step_rewards": [
-            [{"start": step.start, "end": step.end, "value": step.value} for step in item.rewards] for item in scored
+            [{"start": step.start, "end": step.end, "value": step.value} for step in item.rewards] for item in rollouts
         ],
-        "operations": [operations(item.rollout.text) for item in scored],
+        "operations": [operations(item.text) for item in rollouts],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{stage}.parquet.tmp"
-    pq.write_table(pa.Table.from_pydict(columns, schema=SEALED_SCHEMA), temporary, compression="zstd")
-    os.replace(temporary, folder / f"{stage}.parquet")
+    _write(folder / f"{stage}.parquet", pa.Table.from_pydict(columns, schema=SEALED_SCHEMA))
 
 
-def read_sealed(folder: Path, stage: str) -> list[ScoredRollout]:
-    """The rollouts of a sealed stage, in the order in which they were sealed."""
+def read_sealed(folder: Path, stage: str, problems: Mapping[str, Problem]) -> list[Rollout]:
+    """The rollouts of a sealed stage, in the order in which they were sealed; their steps are not stored.
+
+    Args:
+        folder: Of the rollouts of a run.
+        stage: Name of the stage.
+        problems: What was asked, by id.
+
+    Raises:
+        KeyError: A rollout answers another problem, or the file lacks a column.
+    """
     columns = pq.read_table(folder / f"{stage}.parquet").to_pydict()
-    rewards = [tuple(StepReward(**step) for step in steps) for steps in columns["step_rewards"]]
-    rows = zip(_rollouts(columns), columns["answer"], columns["correct"], rewards, strict=True)
-    return [ScoredRollout(*row) for row in rows]
+    return [
+        replace(rollout, answer=answer, correct=correct, rewards=tuple(StepReward(**step) for step in steps))
+        for rollout, answer, correct, steps in zip(
+            _rollouts(columns, problems), columns["answer"], columns["correct"], columns["step_rewards"], strict=True
+        )
+    ]
+
+
+def asked_problems(path: Path) -> list[str]:
+    """The problem id of every rollout in a sealed file."""
+    ids: list[str] = pq.read_table(path, columns=["problem_id"])["problem_id"].to_pylist()
+    return ids
 
 
 def write_scores(path: Path, rollouts: Sequence[Rollout], scores: Sequence[Sequence[float]]) -> None:
     """Write the step scores of rollouts, whole or not at all."""
     columns = {
-        "problem_id": [rollout.problem_id for rollout in rollouts],
+        "problem_id": [rollout.problem.id for rollout in rollouts],
         "sample": [rollout.sample for rollout in rollouts],
         "step_scores": [list(values) for values in scores],
     }
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.Table.from_pydict(columns, schema=SCORES_SCHEMA), temporary, compression="zstd")
-    os.replace(temporary, path)
+    _write(path, pa.Table.from_pydict(columns, schema=SCORES_SCHEMA))
 
 
 def write_evaluation(path: Path, columns: dict[str, Any]) -> None:
@@ -141,10 +161,7 @@ def write_evaluation(path: Path, columns: dict[str, Any]) -> None:
         path: Such as `evaluations/test-final.parquet` of a run.
         columns: One value per problem under every name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.table(columns), temporary, compression="zstd")
-    os.replace(temporary, path)
+    _write(path, pa.table(columns))
 
 
 def read_scores(path: Path) -> list[tuple[float, ...]]:
@@ -156,6 +173,13 @@ def remove_parts(folder: Path, stage: str) -> None:
     """Delete the parts of a stage that has been sealed."""
     for part in _parts(folder, stage):
         part.unlink()
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    os.replace(temporary, path)
 
 
 def _parts(folder: Path, stage: str) -> list[Path]:
@@ -176,7 +200,7 @@ def _whole_batches(part: Path) -> list[pa.RecordBatch]:
 
 def _part_columns(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     return {
-        "problem_id": [rollout.problem_id for rollout in rollouts],
+        "problem_id": [rollout.problem.id for rollout in rollouts],
         "sample": [rollout.sample for rollout in rollouts],
         "seed": [rollout.seed for rollout in rollouts],
         "prompt_token_ids": [rollout.prompt_ids for rollout in rollouts],
@@ -187,9 +211,9 @@ def _part_columns(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     }
 
 
-def _rollouts(columns: dict[str, Any]) -> list[Rollout]:
+def _rollouts(columns: dict[str, Any], problems: Mapping[str, Problem]) -> list[Rollout]:
     rows = zip(
-        columns["problem_id"],
+        map(problems.__getitem__, columns["problem_id"]),
         columns["sample"],
         columns["seed"],
         map(tuple, columns["prompt_token_ids"]),

@@ -141,7 +141,7 @@ def write(config: ExperimentConfig, wanted: ExportConfig, source: Source, folder
     Raises:
         UserError: The folder does not agree with the checkpoint, or the checkpoint has no adapter for the base model.
     """
-    from rlreason.lab.common import quiet_libraries
+    from rlreason.lab.checks import quiet_libraries
 
     quiet_libraries()
     from rlreason.models.export import Base, write_adapter, write_merged

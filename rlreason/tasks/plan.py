@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rlreason.config.context import completion_factor, longest_context
+from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.planning.facts import total
 from rlreason.planning.fit import Shortage
@@ -93,7 +93,7 @@ def verdict(phase: Phase, total: float, there: float) -> str:
 
 def engine_lines(config: ExperimentConfig, made: Plan) -> list[str]:
     """How much the engine can do at once."""
-    context = longest_context(config.data, completion_factor(config))
+    context = longest_context(config)
     return [
         f"the engine has room for the keys and values of {phase.cached_tokens:,.0f} tokens: "
         f"{phase.cached_tokens / context:,.0f} of the longest contexts ({context:,} tokens) at once, "

@@ -22,6 +22,27 @@ Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
+class OnlineSettings:
+    """What on-policy training gets from the run.
+
+    Args:
+        scratch: Folder of resumable checkpoints.
+        model: LoRA, precision and gradient checkpointing.
+        max_completion_tokens: Limit of a completion.
+        checkpoint_seconds: Time between two resumable checkpoints.
+        adapters_alone: Whether the engine gets adapters alone, and not all weights with them merged.
+        sharding: How processes split the models.
+    """
+
+    scratch: Path
+    model: ModelConfig
+    max_completion_tokens: int
+    checkpoint_seconds: float
+    adapters_alone: bool = False
+    sharding: ShardingConfig = NOT_SPLIT
+
+
+@dataclass(frozen=True)
 class UpdateReport:
     """What an update did: optimizer steps, tokens read (prompt and completion, all epochs), the mean loss of its last
     steps, and why it ended early, if it did.

@@ -18,7 +18,6 @@ from datasets import Dataset
 from trl import GRPOConfig as TRLConfig
 
 from rlreason.algorithms.on_policy import Loop
-from rlreason.algorithms.ppo_math import importance_weights, masked_mean
 from rlreason.config.algorithms import OnPolicyConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.shares import micro_batch
@@ -26,8 +25,9 @@ from rlreason.models.sharding import apply_sharding, as_forward_pass
 from rlreason.training.common import accumulation, common_arguments, lora
 from rlreason.training.divided_trainer import Diverged, DividedTrainer
 from rlreason.training.minibatches import arranged, columns
+from rlreason.training.ppo_math import importance_weights, masked_mean
 from rlreason.training.shared_prompts import can_share, neighbours, packed
-from rlreason.types import ScoredRollout
+from rlreason.types import Rollout
 
 WINDOW = 10  # batches over which a collapse is judged
 
@@ -65,7 +65,7 @@ class OnPolicyTrainer(DividedTrainer):
         self.micro_batch_size = micro_batch(settings.minibatch_size, settings.micro_batch_size, ranks.size())
         self.micro_batches_per_epoch = settings.batch_size // (self.micro_batch_size * ranks.size())
         self.steps_per_batch = settings.epochs * settings.batch_size // settings.minibatch_size
-        self.scored: list[ScoredRollout] = []
+        self.scored: list[Rollout] = []
         self.old_values: torch.Tensor | None = None
         self.batch_tokens = 0
         self.logged_at = time.perf_counter()
@@ -264,16 +264,15 @@ def _roll_out(prompts: Sequence[str], trainer: OnPolicyTrainer) -> dict[str, lis
     }
     first = ranks.rank() * len(prompts)
     for item in trainer.scored[first : first + len(prompts)]:
-        rollout = item.rollout
-        ids = list(rollout.completion_ids) or [end]
-        columns["prompt_ids"].append(list(rollout.prompt_ids))
+        ids = list(item.completion_ids) or [end]
+        columns["prompt_ids"].append(list(item.prompt_ids))
         columns["completion_ids"].append(ids)
-        columns["logprobs"].append(list(rollout.sampler_logprobs) or [math.nan])
-        from_policy = len(rollout.completion_ids) > 0
+        columns["logprobs"].append(list(item.sampler_logprobs) or [math.nan])
+        from_policy = len(item.completion_ids) > 0
         columns["env_mask"].append(
-            [int(from_policy and position >= given[rollout.problem_id]) for position in range(len(ids))]
+            [int(from_policy and position >= given[item.problem.id]) for position in range(len(ids))]
         )
-        columns["total_reward"].append(item.reward_sum)
-    if all(item.rollout.finish_reason == "length" for item in trainer.scored):
+        columns["total_reward"].append(item.total_reward)
+    if all(item.finish_reason == "length" for item in trainer.scored):
         raise Diverged("no completion of a batch came to its end before data.max_completion_tokens")
     return columns

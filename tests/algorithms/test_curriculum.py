@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from toy_policy import PPO
 
 from rlreason.algorithms.curriculum import Curriculum
-from rlreason.types import Asked, Problem, Rollout, ScoredRollout
+from rlreason.types import Asked, Problem, Rollout
 
 PROBLEMS = [Problem(str(number), "?", "1", ("one", "two")) for number in range(10)]
 PREFIXES = {problem.id: [(), (1,), (1, 2)] for problem in PROBLEMS}
 
 
-def outcomes(asked: list[Asked], right: dict[str, float], samples: int = 4) -> list[ScoredRollout]:
+def outcomes(asked: list[Asked], right: dict[str, float], samples: int = 4) -> list[Rollout]:
     return [
-        ScoredRollout(
+        Rollout(
             Rollout(item.problem.id, sample, 0, (), (), (), "", "stop"),
             None,
             sample < right[item.problem.id] * samples,

@@ -11,7 +11,7 @@ from rlreason.algorithms.base import Questions, Start, choose_questions
 from rlreason.algorithms.expert_iteration import expert_iteration, keep, known_share
 from rlreason.config.algorithms import ExpertIterationConfig
 from rlreason.training.supervised import Example
-from rlreason.types import Problem, Rollout, ScoredRollout, StepReward
+from rlreason.types import Problem, Rollout, StepReward
 
 CONFIG = ExpertIterationConfig(
     name="ei",
@@ -39,9 +39,9 @@ PROBLEMS = [Problem(f"p{number}", f"q{number}", "3", ("1+2=3",)) for number in r
 START = Start(Path("base"), Path("init"))
 
 
-def solution(problem_id: str, text: str, right: bool, sample: int = 0) -> ScoredRollout:
+def solution(problem_id: str, text: str, right: bool, sample: int = 0) -> Rollout:
     rollout = Rollout(problem_id, sample, 0, (1,), (2, 3), (-1.0, -1.0), text, "stop")
-    return ScoredRollout(rollout, "3", right, (StepReward(0, 2, 1.0),) if right else ())
+    return Rollout(rollout, "3", right, (StepReward(0, 2, 1.0),) if right else ())
 
 
 class Script:
@@ -63,7 +63,7 @@ class Script:
         ]
 
     def example(self, rollout):
-        return Example(rollout.rollout.prompt_ids, (hash(rollout.rollout.text) % 1000,))
+        return Example(rollout.prompt_ids, (hash(rollout.text) % 1000,))
 
     def update(self, round_number, start, examples, config):
         self.updates.append((round_number, start, list(examples)))
@@ -152,16 +152,16 @@ def test_what_is_kept(items):
 def test_kept_by_return_by_truth_or_by_both(keeps, kept):
     def item(text, right, value):
         rollout = Rollout("p0", 0, 0, (1,), (2, 3), (-1.0, -1.0), text, "stop")
-        return ScoredRollout(rollout, "3", right, (StepReward(0, 2, value),))
+        return Rollout(rollout, "3", right, (StepReward(0, 2, value),))
 
     items = [item("good", True, 0.9), item("lucky", False, 0.8), item("unlucky", True, 0.2), item("bad", False, 0.1)]
     found = keep({}, items, dataclasses.replace(CONFIG, keep=keeps), 0.8)
-    assert {value.rollout.text for value in found.values()} == kept
+    assert {value.text for value in found.values()} == kept
 
 
 def test_a_sum_of_rounded_step_rewards_reaches_its_threshold():
     rewards = tuple(StepReward(number, number + 1, 0.1) for number in range(3))
-    item = ScoredRollout(solution("p0", "x", True).rollout, "3", True, rewards)
+    item = Rollout(solution("p0", "x", True).rollout, "3", True, rewards)
     assert keep({}, [item], CONFIG, 0.3)
     assert sum(0.1 for _ in range(3)) != 0.3
 

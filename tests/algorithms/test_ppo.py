@@ -14,13 +14,13 @@ import pytest
 import torch
 from toy_policy import END, GRPO, PPO, QUESTION, WORDS, chances, loop, policy, saved
 
-from rlreason.algorithms.grpo import GroupTrainer
-from rlreason.algorithms.ppo import PPOTrainer
 from rlreason.config.algorithms import PPOConfig
 from rlreason.models.critic import SharedCritic, new_critic
 from rlreason.training.divided_trainer import Diverged
+from rlreason.training.grpo import GroupTrainer
 from rlreason.training.minibatches import arranged, columns
 from rlreason.training.on_policy_trainer import collapsed, trainer_config
+from rlreason.training.ppo import PPOTrainer
 from rlreason.training.shared_prompts import neighbours
 
 pytestmark = pytest.mark.engine

@@ -13,7 +13,7 @@ from rlreason.algorithms.return_conditioned import distinct, return_conditioned,
 from rlreason.errors import UserError
 from rlreason.models.return_condition import ReturnCondition, condition_of
 from rlreason.training.supervised import Example
-from rlreason.types import Problem, Rollout, ScoredRollout, Step, StepReward
+from rlreason.types import Problem, Rollout, Step, StepReward
 
 CONFIG = composed("algo=rcrl").algo
 PROBLEMS = [Problem(f"p{number}", "q", "3") for number in range(3)]
@@ -25,7 +25,7 @@ STEPS = (Step(0, 2, "1+2=3", "reasoning"), Step(2, 5, "#### 3", "answer"), Step(
 def solution(problem_id, right, text="1+2=3\n#### 3", sample=0):
     ids = (10, 11, 12, 13, 14, 15)
     rollout = Rollout(problem_id, sample, 0, (1,), ids, (-1.0,) * 6, text, "stop")
-    return ScoredRollout(rollout, "3", right, (StepReward(0, 5, 1.0),) if right else ())
+    return Rollout(rollout, "3", right, (StepReward(0, 5, 1.0),) if right else ())
 
 
 def test_a_tag_before_every_step_carries_no_loss():
@@ -76,7 +76,7 @@ class Script:
         return [self.scores for _ in scored]
 
     def example(self, rollout):
-        return Example((1,), (*rollout.rollout.completion_ids[:5], 2))
+        return Example((1,), (*rollout.completion_ids[:5], 2))
 
     def with_tokens(self, checkpoint, tokens):
         return Path(f"{checkpoint}+{len(tokens)}")

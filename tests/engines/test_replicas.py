@@ -64,7 +64,7 @@ def kill(pid):
 
 
 def in_order(rollouts):
-    return sorted(rollouts, key=lambda rollout: (int(rollout.problem_id), rollout.sample))
+    return sorted(rollouts, key=lambda rollout: (int(rollout.problem.id), rollout.sample))
 
 
 def expected(checkpoint=FIRST, requests=REQUESTS):

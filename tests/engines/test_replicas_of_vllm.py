@@ -39,7 +39,7 @@ def requests():
 
 def sampled(stream):
     rollouts = [rollout for finished in stream for rollout in finished]
-    found = {(item.problem_id, item.sample): item for item in rollouts}
+    found = {(item.problem.id, item.sample): item for item in rollouts}
     assert len(found) == len(rollouts), "a sample came twice"
     return found
 
@@ -47,7 +47,7 @@ def sampled(stream):
 def test_a_killed_engine_changes_nothing(pair, requests):
     assert len(pair.processes) == 2
     greedy, drawn = sampled(pair.sample(requests, GREEDY)), sampled(pair.sample(requests, DRAWN))
-    assert greedy.keys() == drawn.keys() == {(request.problem_id, request.sample) for request in requests}
+    assert greedy.keys() == drawn.keys() == {(request.problem.id, request.sample) for request in requests}
 
     def disturbed():
         for count, finished in enumerate(pair.sample(requests, DRAWN)):

@@ -22,7 +22,7 @@ class Script:
         for request in requests:
             self.requests.append(request)
             written = [token for token in request.prompt_ids[1:] if token != TAG]
-            rest = [*map(ord, self.texts[request.problem_id]), END][len(written) :]
+            rest = [*map(ord, self.texts[request.problem.id]), END][len(written) :]
             out, reason = [], "length"
             for token in rest[: request.max_tokens]:
                 out.append(token)
@@ -32,7 +32,7 @@ class Script:
             ids = tuple(out)
             yield [
                 Rollout(
-                    request.problem_id,
+                    request.problem.id,
                     request.sample,
                     request.seed,
                     request.prompt_ids,
@@ -50,7 +50,7 @@ def sampled(texts, max_tokens=50, stop=(), inserted=(TAG,), line_ends=(NEWLINE,)
     settings = SamplingSettings(1.0, max_tokens, stop)
     ended = lambda text: text.rstrip("\n").rpartition("\n")[2].startswith("####")  # noqa: E731
     stream = sample_stepwise(engine, requests, settings, inserted, line_ends, decode, ended)
-    return {item.problem_id: item for batch in stream for item in batch}, engine
+    return {item.problem.id: item for batch in stream for item in batch}, engine
 
 
 def test_the_tag_is_inserted_before_every_step_and_is_in_no_rollout():
@@ -59,10 +59,10 @@ def test_the_tag_is_inserted_before_every_step_and_is_in_no_rollout():
     assert TAG not in found["a"].completion_ids
     assert len(found["a"].sampler_logprobs) == len(found["a"].completion_ids)
     assert found["a"].prompt_ids == (1,)
-    prompts = [request.prompt_ids for request in engine.requests if request.problem_id == "a"]
+    prompts = [request.prompt_ids for request in engine.requests if request.problem.id == "a"]
     assert prompts == [(1, TAG), (1, TAG, *map(ord, "1+2=3\n"), TAG)]
     assert found["b"].text.startswith("#### 4"), "nothing is asked for after the final answer"
-    assert len([request for request in engine.requests if request.problem_id == "b"]) == 1
+    assert len([request for request in engine.requests if request.problem.id == "b"]) == 1
     assert {item.finish_reason for item in found.values()} == {"stop"}
 
 

@@ -131,10 +131,10 @@ def test_models_that_must_not_judge_are_refused(rlreason, tmp_path, model):
 
 def test_rollouts_that_cannot_be_learned_from_are_refused(rlreason, tmp_path):
     from rlreason.run import store
-    from rlreason.types import Rollout, ScoredRollout
+    from rlreason.types import Rollout
 
     def stored(name, problem_id, text):
-        item = ScoredRollout(Rollout(problem_id, 0, 0, (1,), (5, 6), (-1.0, -1.0), text, "stop"), None, False, ())
+        item = Rollout(Rollout(problem_id, 0, 0, (1,), (5, 6), (-1.0, -1.0), text, "stop"), None, False, ())
         store.seal(tmp_path, name, [item], round_number=1, checkpoint="init", temperature=1.0)
         return f"algo.rollouts={tmp_path}/{name}.parquet"
 

@@ -45,7 +45,7 @@ class SeedEngine:
             logprobs = tuple(-float(number % 5) for number in range(len(ids)))
             yield [
                 Rollout(
-                    request.problem_id, request.sample, request.seed, request.prompt_ids, ids, logprobs, text, "stop"
+                    request.problem.id, request.sample, request.seed, request.prompt_ids, ids, logprobs, text, "stop"
                 )
             ]
 
@@ -92,7 +92,7 @@ def test_shared_rollouts_are_those_that_the_run_would_have_drawn(laboratory):
     assert (drawn, first_drawn, second_drawn) == (50, 50, 0)
     assert own == first == second
     for stage, _, _ in STAGES:
-        assert len({item.rollout.seed for item in own[stage]}) == (1 if stage != "test-init-sampled" else 30)
+        assert len({item.seed for item in own[stage]}) == (1 if stage != "test-init-sampled" else 30)
         assert store.read_sealed(second_run.rollouts, stage) == own[stage]
         assert own_run.journal[stage]["rollouts"] == second_run.journal[stage]["rollouts"]
         assert own_run.journal[stage]["cut_at_limit"] == second_run.journal[stage]["cut_at_limit"]

@@ -14,17 +14,17 @@ from rlreason.errors import UserError
 from rlreason.orm import training as subject
 from rlreason.orm.model import TOKENS_PER_BATCH, batches, outcome_model_reward
 from rlreason.orm.update import outcome_loss
-from rlreason.types import GradedRollout, Problem, Rollout, Step
+from rlreason.types import Problem, Rollout, Step
 
 CONFIG = composed("algo=orm").orm
 
 
-def graded(problem: str, correct: bool, ends=(2, 4, 5), sample=0) -> GradedRollout:
+def graded(problem: str, correct: bool, ends=(2, 4, 5), sample=0) -> Rollout:
     kinds = ["reasoning"] * (len(ends) - 2) + ["answer", "after"]
     starts = (0, *ends)
     steps = tuple(Step(start, end, "x", kind) for start, end, kind in zip(starts, ends, kinds, strict=False))
     rollout = Rollout(problem, sample, 0, (1, 2), tuple(range(ends[-1])), (-1.0,) * ends[-1], "x", "stop")
-    return GradedRollout(Problem(problem, "q", "1"), rollout, steps, "1", correct)
+    return Rollout(Problem(problem, "q", "1"), rollout, steps, "1", correct)
 
 
 MIXED = [graded("a", True), graded("a", False), graded("a", False), graded("b", False), graded("c", True)]

@@ -18,6 +18,7 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.display import Display
 from rlreason.errors import UserError
 from rlreason.planning import fit, hardware
+from rlreason.planning.algorithms import FACTS
 from rlreason.planning.fit import check_fits, shortages
 from rlreason.planning.hardware import GIB, Hardware, this_machine
 from rlreason.planning.shape import model_shape
@@ -119,18 +120,14 @@ def test_a_run_shows_the_advice_and_goes_on(
     assert console.file.getvalue().startswith("model=tiny is likely not to fit: it needs about ")
 
 
-class MyAlgorithm:
-    """An algorithm from elsewhere that tells the planner nothing."""
-
-    name = "mine"
-
-
 def test_what_is_not_known_is_no_reason_to_refuse_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     config = composed("model=llama13b", "data=gsm8k")
     on(monkeypatch, replace(GPU, gpu_memory=None))
     assert check_fits(config) is None
     on(monkeypatch, GPU)
-    assert check_fits(replace(config, algo=MyAlgorithm())) is None
+    with monkeypatch.context() as patched:
+        patched.delitem(FACTS, "ei")
+        assert check_fits(config) is None
     assert check_fits(replace(config, model=replace(config.model, path="someone/unknown", parameters=None))) is None
     # Activations and logits are not known; nobody can say whether a change makes room for them too.
     line = advice(replace(config, data=replace(config.data, name="mine")))

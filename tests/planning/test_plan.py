@@ -13,9 +13,10 @@ import pytest
 from rich.console import Console
 from tests_support import composed
 
-from rlreason.config.context import completion_factor, longest_context
+from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.errors import UserError
+from rlreason.planning.algorithms import FACTS
 from rlreason.planning.batches import batch_arithmetic
 from rlreason.planning.lengths import known_sizes
 from rlreason.planning.measured import comparison_line, planned_and_measured
@@ -134,7 +135,7 @@ def shown(config: ExperimentConfig) -> str:
     return console.file.getvalue()
 
 
-def test_what_is_not_known_is_planned_as_unknown() -> None:
+def test_what_is_not_known_is_planned_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     config = composed("gpus=0", "algo=ei", "init=sft")
     assert shown(config).rstrip().endswith("everything fits")
 
@@ -149,14 +150,13 @@ def test_what_is_not_known_is_planned_as_unknown() -> None:
     ]  # fmt: skip
     assert of_data.phases[-1].host["optimizer"] == 8 * of_data.shape.parameters
 
-    class MyAlgorithm:
-        name = "mine"
-
-    of_algorithm = make_plan(replace(config, algo=MyAlgorithm()))
+    monkeypatch.delitem(FACTS, "ppo")
+    on_policy = composed("gpus=0", "algo=ppo", "init=sft")
+    of_algorithm = make_plan(on_policy)
     assert [(time.work.phase, time.hours is None) for time in of_algorithm.times] == [
-        ("SFT (init)", False), ("algo=mine", True), ("evaluation", True)
+        ("SFT (init)", False), ("algo=ppo", True), ("evaluation", True)
     ]  # fmt: skip
-    assert [(phase.name, phase.whole) for phase in of_algorithm.phases][-1] == ("algo=mine", False)
+    assert [(phase.name, phase.whole) for phase in of_algorithm.phases][-1] == ("algo=ppo", False)
     assert of_algorithm.disk["checkpoints"] is None
 
     model = composed("model=local", "model.path=some/where", "gpus=1", "gpu_memory=80", "algo=ei")
@@ -164,7 +164,7 @@ def test_what_is_not_known_is_planned_as_unknown() -> None:
 
     for experiment, sentence in (
         (replace(config, data=replace(config.data, name="mine")), "lengths of the questions of data=mine are unknown"),
-        (replace(config, algo=MyAlgorithm()), "what algo=mine draws and learns from is unknown"),
+        (on_policy, "what algo=ppo draws and learns from is unknown"),
         (model, "the size of model=local is unknown; give model.parameters=NUMBER or a local folder"),
     ):
         output = shown(experiment)
@@ -176,7 +176,7 @@ def test_what_is_not_known_is_planned_as_unknown() -> None:
 @pytest.mark.parametrize(("algorithm", "tokens"), [("ei", 256 + 160), ("rcrl", 256 + 2 * 160), ("ppo", 256 + 160)])
 def test_the_plan_fills_the_engine_with_the_contexts_that_it_is_started_with(algorithm: str, tokens: int) -> None:
     config = composed("gpus=0", f"algo={algorithm}", "engine=transformers")
-    assert longest_context(config.data, completion_factor(config)) == tokens
+    assert longest_context(config) == tokens
     (sampling, *_) = make_plan(config).phases
     assert sampling.cached_tokens == config.engine.max_sequences * tokens
     assert f"of the longest contexts ({tokens} tokens)" in shown(config)

@@ -12,7 +12,7 @@ from rlreason.config.rewards import DenseRewardConfig
 from rlreason.data.gsm8k import load
 from rlreason.rewards.dense import dense_reward, lacks_results, matched_results, reference_results
 from rlreason.rewards.sparse import sparse_reward
-from rlreason.types import GradedRollout, Problem, Rollout
+from rlreason.types import Problem, Rollout
 
 GSM8K = Path(__file__).parents[3] / "shared/data/gsm8k"
 CONFIG = DenseRewardConfig(name="dense", weight=0.5, normalise=True, threshold=1.25)
@@ -37,7 +37,7 @@ SPLITTER = StepSplitter(Characters())
 def graded(text, correct, problem=PROBLEM):
     ids = tuple(map(ord, text))
     rollout = Rollout(problem.id, 0, 0, (1,), ids, (-1.0,) * len(ids), text, "stop")
-    return GradedRollout(problem, rollout, SPLITTER.split(ids, text), None, correct)
+    return Rollout(problem, rollout, SPLITTER.split(ids, text), None, correct)
 
 
 def total(text, correct, problem=PROBLEM, config=CONFIG):

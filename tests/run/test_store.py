@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlreason.run import store
-from rlreason.types import Rollout, ScoredRollout, StepReward
+from rlreason.types import Rollout, StepReward
 
 
 def rollout(number: int, text: str = "#### 1") -> Rollout:
@@ -57,8 +57,8 @@ def test_stages_with_a_common_beginning_keep_apart(tmp_path):
 
 def test_a_sealed_stage_holds_every_column_and_comes_back_equal(tmp_path):
     scored = [
-        ScoredRollout(rollout(0, "é ✓ #### 1"), "1", True, (StepReward(0, 3, 1.0),)),
-        ScoredRollout(rollout(1, ""), None, False, ()),
+        Rollout(rollout(0, "é ✓ #### 1"), "1", True, (StepReward(0, 3, 1.0),)),
+        Rollout(rollout(1, ""), None, False, ()),
     ]
     store.seal(tmp_path, "round-1", scored, round_number=1, checkpoint="init", temperature=1.0)
     assert store.read_sealed(tmp_path, "round-1") == scored

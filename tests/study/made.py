@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models
 from rlreason.evaluation.evaluate import intervals, measure
 from rlreason.run.folder import append_line
 from rlreason.run.store import seal, write_evaluation, write_scores
-from rlreason.types import Rollout, ScoredRollout, StepReward
+from rlreason.types import Rollout, StepReward
 
 CONF = Path(__file__).parents[2] / "conf"
 ALPHABET = [chr(code) for code in range(32, 127)] + ["\n"]
@@ -47,7 +47,7 @@ def rollout(problem: str, sample: int, text: str, correct: bool, rewards: Sequen
         problem, sample, 7, tokens(f"Question: {problem}?\nAnswer:\n"), ids, (-0.5,) * len(ids), text, "stop"
     )
     answer = text.rpartition("#### ")[2] or None
-    return ScoredRollout(made, answer, correct, tuple(StepReward(*reward) for reward in rewards))
+    return Rollout(made, answer, correct, tuple(StepReward(*reward) for reward in rewards))
 
 
 def solution(number: int, way: int, correct: bool) -> str:
@@ -57,9 +57,7 @@ def solution(number: int, way: int, correct: bool) -> str:
     return f"{left}+{answer - left}={answer}\n#### {answer}"
 
 
-def samples(
-    generator: np.random.Generator, accuracy: float, problems: int, count: int, ways: int
-) -> list[ScoredRollout]:
+def samples(generator: np.random.Generator, accuracy: float, problems: int, count: int, ways: int) -> list[Rollout]:
     """`count` solutions of every question, each right with the probability `accuracy`."""
     return [
         rollout(f"q{number:03}", sample, solution(number, int(generator.integers(ways)), right), right)
@@ -69,7 +67,7 @@ def samples(
     ]
 
 
-def write_stage(run: Path, stage: str, scored: Sequence[ScoredRollout]) -> None:
+def write_stage(run: Path, stage: str, scored: Sequence[Rollout]) -> None:
     seal(run / "rollouts", stage, scored, round_number=0, checkpoint="init", temperature=0.7)
 
 
@@ -81,8 +79,8 @@ def evaluate(
     k: int,
     split: str,
     scores: bool,
-    greedy: Sequence[ScoredRollout] = (),
-) -> tuple[dict[str, Any], Sequence[ScoredRollout]]:
+    greedy: Sequence[Rollout] = (),
+) -> tuple[dict[str, Any], Sequence[Rollout]]:
     """Sample, measure and store one checkpoint; its metrics, as result.json has them, and the greedy rollouts."""
     greedy = greedy or samples(generator, accuracy, PROBLEMS, 1, 1)
     sampled = samples(generator, accuracy, PROBLEMS, k, 3)
@@ -98,7 +96,7 @@ def evaluate(
             run / "rollouts" / f"scores-{name}-sampled.parquet", [item.rollout for item in sampled], step_scores
         )
     values = measure(greedy, sampled, k, step_scores, at_start=sampled if k else ())
-    write_values(run, name, values, Counter(item.rollout.problem_id for item in sampled if item.correct), k)
+    write_values(run, name, values, Counter(item.problem.id for item in sampled if item.correct), k)
     return {metric: interval.to_dict() for metric, interval in intervals(values, 100).items()}, greedy
 
 

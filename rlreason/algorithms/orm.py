@@ -1,56 +1,52 @@
-"""How well the outcome reward model judges: the result of algo=orm."""
+"""How well the outcome reward model judges: the algorithm `orm`, which trains no policy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rlreason.lab.common import write_result
-from rlreason.lab.setup import Prepared
-from rlreason.orm.judging import judging_report
-from rlreason.run import store
-from rlreason.types import ScoredRollout
+from rlreason.algorithms.base import Algorithm, Questions, Trained, draws_nothing, whatever_the_budget
+from rlreason.config.algorithms import OutcomeModelAlgorithmConfig
+from rlreason.types import Rollout
+
+if TYPE_CHECKING:
+    from rlreason.lab.context import Start
+    from rlreason.lab.lab import Lab
 
 MOST_RESAMPLES = 1000  # ranking thousands of solutions anew for each
 
 
-def judge(ready: Prepared) -> dict[str, Any]:
+def orm(settings: OutcomeModelAlgorithmConfig, start: Start, questions: Questions, seed: int, lab: Lab) -> Trained:
     """Measure the sampling policy with and without the model, and the model on the same unseen solutions."""
-    stages = ready.stages
-    model = stages.outcome_model
-    if model is None:
-        raise RuntimeError("algo=orm was prepared without an outcome reward model")
-    settings = stages.generation.config.eval
-    k = max(1, settings.k)
-    stages.measure("init", 0, ready.start.init, 0, k, {})
-    stage = f"{settings.split}-init-sampled"
-    sampled = store.read_sealed(stages.run.rollouts, stage)
-    scores = store.read_scores(stages.run.rollouts / f"scores-{stage}.parquet")
-    report = report_on(sampled, scores, model.card.calibration.threshold, min(settings.resamples, MOST_RESAMPLES))
-    draw_reliability(report["reliability"], stages.run.folder / "reliability.png")
-    final = {name: report[name]["value"] for name in ("auc", "accuracy")}
-    stages.log("judge", {f"orm/{name}": value for name, value in final.items()}, 0)
+    del settings, questions, seed
+    model = lab.outcome_model
+    sampled, scores, resamples = lab.judged_samples(start.init)
+    report = report_on(sampled, scores, model.card.calibration.threshold, min(resamples, MOST_RESAMPLES))
+    draw_reliability(report["reliability"], lab.folder / "reliability.png")
+    lab.log("judge", {f"orm/{name}": report[name]["value"] for name in ("auc", "accuracy")})
     verdict = (
         f"AUC of the final step {report['auc']['value']:.3f} on {report['solutions']:,} unseen solutions "
         f"(length {report['baselines']['length']:.3f}, mean log-probability "
         f"{report['baselines']['mean_logprob']:.3f}), calibration error {report['calibration_error']:.3f}"
     )
-    return write_result(stages, ready.model, ready.too_long, verdict=verdict, policy=str(model.folder), judging=report)
+    return Trained(None, 0, verdict, {"policy": str(model.folder), "judging": report})
 
 
 def report_on(
-    sampled: Sequence[ScoredRollout], scores: Sequence[Sequence[float]], threshold: float, resamples: int
+    sampled: Sequence[Rollout], scores: Sequence[Sequence[float]], threshold: float, resamples: int
 ) -> dict[str, Any]:
     """The judging report of solutions with at least one step, beside length and mean log-probability."""
+    from rlreason.orm.judging import judging_report
+
     rows = [(item, values) for item, values in zip(sampled, scores, strict=True) if values]
-    rollouts = [item.rollout for item, _ in rows]
+    rollouts = [item for item, _ in rows]
     baselines: dict[str, Sequence[float]] = {
         "length": [float(len(rollout.completion_ids)) for rollout in rollouts],
         "mean_logprob": [sum(rollout.sampler_logprobs) / len(rollout.sampler_logprobs) for rollout in rollouts],
     }
     return judging_report(
-        [rollout.problem_id for rollout in rollouts],
+        [rollout.problem.id for rollout in rollouts],
         [values for _, values in rows],
         [item.correct for item, _ in rows],
         baselines,
@@ -76,3 +72,28 @@ def draw_reliability(curve: Sequence[tuple[float, float, int]], path: Path) -> N
     )
     axes.set(xlabel="mean score", ylabel="share right", xlim=(0, 1), ylim=(0, 1), title="Reliability of the ORM")
     figure.savefig(path, dpi=150)
+
+
+def always_needs(settings: OutcomeModelAlgorithmConfig) -> bool:
+    """It is there to train one."""
+    del settings
+    return True
+
+
+OUTCOME_MODEL = Algorithm(
+    settings=OutcomeModelAlgorithmConfig,
+    train=orm,
+    title="ORM",
+    method="an outcome reward model",
+    color="#56B4E9",
+    marker="h",
+    learns_from_rewards=False,
+    trains_policy=False,
+    uses_reward=False,
+    needs_solutions=False,
+    repeats_init=None,
+    completion_factor=1,
+    needs_outcome_model=always_needs,
+    rollouts=draws_nothing,
+    for_budget=whatever_the_budget,
+)

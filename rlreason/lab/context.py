@@ -1,0 +1,89 @@
+"""What a run has at hand: its configuration and folder, the questions, the prompts, the engine. It never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlreason.answers.steps import StepSplitter
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.display import Display
+from rlreason.lab.engine import SharedEngine
+from rlreason.orm.model import OutcomeModel
+from rlreason.run.folder import Run
+from rlreason.run.trackers import Tracker
+from rlreason.types import Problem, Prompt
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The questions of a run whose prompts fit.
+
+    Args:
+        training: May be trained on.
+        validation: Select checkpoints and calibrate an outcome reward model.
+        measured: Are reported.
+        elsewhere: Questions of another kind, on which the first and the last policy are measured as well; may be empty.
+    """
+
+    training: Sequence[Problem]
+    validation: Sequence[Problem]
+    measured: Sequence[Problem]
+    elsewhere: Sequence[Problem] = ()
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training starts.
+
+    Args:
+        base: The pretrained checkpoint.
+        init: The checkpoint that `init` asks for: `base` itself, or its SFT model.
+    """
+
+    base: Path
+    init: Path
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every part of a run may use.
+
+    Args:
+        config: The experiment.
+        run: The run folder.
+        display: Shows progress.
+        tracker: Receives metrics and example rollouts.
+        tokenizer: Of the base model, which all checkpoints of the run share.
+        prompts: The prompt of every question that may be asked, by problem id.
+        splits: The questions.
+        engine: What generates.
+        source: Where the base model came from.
+        start: The starting checkpoints.
+        outcome_model: Rewards, labels or starts a critic, where the run has one.
+        reranker: Ranks samples in evaluations, where the run has one; usually the same.
+        splitter: Splits completions into steps.
+    """
+
+    config: ExperimentConfig
+    run: Run
+    display: Display
+    tracker: Tracker
+    tokenizer: Any
+    prompts: Mapping[str, Prompt]
+    splits: Splits
+    engine: SharedEngine
+    source: str
+    start: Start
+    outcome_model: OutcomeModel | None = None
+    reranker: OutcomeModel | None = None
+    splitter: StepSplitter = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "splitter", StepSplitter(self.tokenizer))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Token ids as text, without special tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))

@@ -1,0 +1,59 @@
+"""The one engine of a run, started when it is first needed, and checked after every load of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlreason.config.algorithms import OnPolicyConfig
+from rlreason.config.context import longest_context
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.display import Display
+from rlreason.engines.engine import Engine
+from rlreason.engines.start import start_engine, takes_adapters
+from rlreason.lab.weight_check import WeightCheck
+from rlreason.run.folder import Run
+
+
+class SharedEngine:
+    """The one engine of this process, started when it is first needed."""
+
+    def __init__(self, config: ExperimentConfig, engine: Engine | None = None) -> None:
+        self._config = config
+        self._engine = engine
+        self._check = WeightCheck(config.engine.probe_limit, longest_context(config) - 1)
+
+    def loaded(self, policy: Path, run: Run, display: Display) -> Engine:
+        """The engine with the weights of `policy`, as the probe has shown.
+
+        Raises:
+            UserError: The engine holds other weights.
+        """
+        if self._engine is None:
+            with run.timed("start"):
+                adapters = isinstance(self._config.algo, OnPolicyConfig) and takes_adapters(self._config.engine)
+                self._engine = start_engine(
+                    self._config.engine,
+                    self._config.model,
+                    longest_context(self._config),
+                    self._config.seed,
+                    self._config.model.lora_rank if adapters else 0,
+                    display.line,
+                )
+                with display.status("starting the engine"):
+                    self._engine.load(policy)
+        with run.timed("sync"):
+            self._engine.load(policy)
+            self._check(self._engine, policy, run, display)
+        return self._engine
+
+    def release(self) -> None:
+        """Make room for training."""
+        if self._engine is not None:
+            self._engine.release()
+            self._check.again()
+
+    def close(self) -> None:
+        """End the engine; the next job of a sweep starts its own."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None

@@ -1,0 +1,176 @@
+"""Evaluations of a run: every metric of a checkpoint on the reported questions, and what a study groups by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rlreason.evaluation.evaluate import PerProblem, differences, intervals, measure
+from rlreason.evaluation.statistics import Interval
+from rlreason.lab.context import Context
+from rlreason.lab.scoring import step_scores
+from rlreason.lab.shared import evaluation_rollouts
+from rlreason.run.stage import FINAL, INIT, checkpoint_of_round, evaluation, greedy, log_of, sampled, scores, selection
+from rlreason.run.store import write_evaluation
+from rlreason.types import Problem, Rollout
+
+
+@dataclass
+class Evaluations:
+    """What has been measured so far in this process.
+
+    Args:
+        records: One for every evaluated checkpoint, as in `result.json`.
+        per_problem: Every metric of every problem, by checkpoint.
+        at_start: Samples of the starting policy, to see what is new later.
+    """
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    per_problem: dict[str, PerProblem] = field(default_factory=dict)
+    at_start: Sequence[Rollout] = ()
+
+    def change(self, before: str, after: str, resamples: int) -> dict[str, Any]:
+        """The paired difference of every metric between two checkpoints, each as an interval."""
+        found = differences(self.per_problem[before], self.per_problem[after], resamples)
+        return {name: interval.to_dict() for name, interval in found.items()}
+
+
+def selection_accuracy(context: Context, number: int, policy: Path) -> float:
+    """Greedy accuracy (maj@1) of a checkpoint on the validation questions."""
+    stage = selection(checkpoint_of_round(number), number)
+    found = evaluation_rollouts(context, stage, policy, context.splits.validation, 1, 0.0)
+    return sum(item.correct for item in found) / len(found)
+
+
+def measured(
+    context: Context,
+    evaluations: Evaluations,
+    checkpoint: str,
+    number: int,
+    policy: Path,
+    samples_seen: int,
+    k: int,
+    facts: Mapping[str, float] | None = None,
+    ask_for_bad: bool = False,
+) -> dict[str, Interval]:
+    """Every metric of a checkpoint on the reported questions, with its interval; kept as an evaluation.
+
+    Args:
+        context: Of the run.
+        evaluations: Receives it.
+        checkpoint: Its name, such as "init", "round-1" or "final".
+        number: Of its round; 0 for the start.
+        policy: Its folder.
+        samples_seen: Training rollouts drawn until then.
+        k: Samples per question; 0: greedy only.
+        facts: Further numbers for the log.
+        ask_for_bad: Ask a return-conditioned policy for bad solutions instead.
+    """
+    settings, problems = context.config.eval, context.splits.measured
+    draw = partial(evaluation_rollouts, context, ask_for_bad=ask_for_bad)
+    answers = draw(greedy(settings.split, checkpoint, number), policy, problems, 1, 0.0)
+    samples: list[Rollout] = []
+    ranks: list[tuple[float, ...]] | None = None
+    if k > 0:
+        stage = sampled(settings.split, checkpoint, number)
+        samples = draw(stage, policy, problems, k, settings.temperature)
+        if context.reranker is not None:
+            ranks = step_scores(context, scores(stage), context.reranker, samples, "evaluate")
+    if checkpoint == INIT:
+        evaluations.at_start = samples
+    earlier = () if checkpoint == INIT else evaluations.at_start
+    values = measure(answers, samples, k, ranks, settings.rerank, earlier)
+    evaluations.per_problem[checkpoint] = values
+    store_evaluation(context, evaluation(settings.split, checkpoint), problems, answers, samples, values)
+    metrics = intervals(values, settings.resamples)
+    as_dicts = {metric: interval.to_dict() for metric, interval in metrics.items()}
+    on_the_way = checkpoint == checkpoint_of_round(number)
+    record = {"stage": checkpoint, "on_the_way": on_the_way, "samples_seen": samples_seen, "metrics": as_dicts}
+    evaluations.records.append(record)
+    named = {f"{settings.split}/{metric}": interval.value for metric, interval in metrics.items()}
+    log(context, f"evaluate-{checkpoint}", {**named, **(facts or {})}, samples_seen)
+    context.tracker.rollouts(checkpoint, example_rows(context, answers))
+    shown = ", ".join(f"{metric} {item.value:.3f}" for metric, item in metrics.items())
+    context.display.line(f"{checkpoint}: {shown}")
+    return metrics
+
+
+def store_evaluation(
+    context: Context,
+    name: str,
+    problems: Sequence[Problem],
+    answers: Sequence[Rollout],
+    samples: Sequence[Rollout],
+    values: PerProblem,
+) -> None:
+    """Keep what was measured on every problem, with what a study groups by.
+
+    Args:
+        context: Of the run.
+        name: Of the evaluation.
+        problems: The questions.
+        answers: One greedy rollout of each.
+        samples: Further rollouts, or none.
+        values: Every metric of every problem, in the order of `answers`.
+    """
+    ids = [item.problem.id for item in answers]
+    steps = {problem.id: len(problem.steps) for problem in problems}
+    drawn = Counter(item.problem.id for item in samples)
+    right = Counter(item.problem.id for item in samples if item.correct)
+    facts = {
+        "problem_id": ids,
+        "reference_steps": [steps[problem] for problem in ids],
+        "samples": [drawn[problem] for problem in ids],
+        "right": [right[problem] for problem in ids],
+    }
+    write_evaluation(context.run.folder / "evaluations" / f"{name}.parquet", {**facts, **values})
+
+
+def out_of_distribution(context: Context, first: Path, last: Path) -> dict[str, dict[str, Any]]:
+    """Greedy accuracy of the first and the last policy on questions with more steps than training has.
+
+    Returns:
+        `before`, `after` and their paired `difference`, each as an interval.
+    """
+    found = {}
+    problems = context.splits.elsewhere
+    for checkpoint, policy in ((INIT, first), (FINAL, last)):
+        answers = evaluation_rollouts(context, greedy("ood", checkpoint), policy, problems, 1, 0.0)
+        found[checkpoint] = measure(answers, (), 0)
+        store_evaluation(context, evaluation("ood", checkpoint), problems, answers, (), found[checkpoint])
+    resamples = context.config.eval.resamples
+    return {
+        "before": intervals(found[INIT], resamples)["maj@1"].to_dict(),
+        "after": intervals(found[FINAL], resamples)["maj@1"].to_dict(),
+        "difference": differences(found[INIT], found[FINAL], resamples)["maj@1"].to_dict(),
+    }
+
+
+def log(context: Context, what: str, metrics: Mapping[str, float], samples_seen: int) -> None:
+    """Write metrics once; a resumed run does not repeat the lines of what it had finished."""
+
+    def make() -> tuple[None, dict[str, Any]]:
+        context.run.log_metrics({"stage": what, "samples_seen": samples_seen, **metrics})
+        context.tracker.log(dict(metrics), samples_seen)
+        return None, {}
+
+    context.run.once(log_of(what), make, lambda: None)
+
+
+def example_rows(context: Context, rollouts: Sequence[Rollout]) -> list[dict[str, Any]]:
+    """The first few rollouts as a tracker shows them."""
+    return [
+        {
+            "problem_id": item.problem.id,
+            "prompt": context.prompts[item.problem.id].text,
+            "completion": item.text,
+            "answer": item.answer,
+            "correct": item.correct,
+            "reward": item.total_reward,
+        }
+        for item in rollouts[: context.config.tracker.rollouts]
+    ]

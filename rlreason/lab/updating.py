@@ -1,0 +1,105 @@
+"""Updates of a run: each done once, resumable, and leaving its checkpoint whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlreason.config.base import SupervisedConfig
+from rlreason.data.prompts import solution_text
+from rlreason.distributed import ranks
+from rlreason.lab.context import Context
+from rlreason.lab.sampling import derived_seed
+from rlreason.models.return_condition import ReturnCondition
+from rlreason.run.stage import Stage, checkpoint_of_round, update
+from rlreason.training.common import Progress, UpdateReport
+from rlreason.training.supervised import Example, supervised_update
+from rlreason.types import Problem, Rollout
+
+
+def fine_tuned(
+    context: Context,
+    number: int,
+    start: Path,
+    examples: Sequence[Example],
+    settings: SupervisedConfig,
+    snapshots: int = 0,
+    condition: ReturnCondition | None = None,
+) -> list[Path]:
+    """The checkpoints of the supervised update of a round: `snapshots` on the way, and the last.
+
+    Args:
+        context: Of the run.
+        number: Of the round, from 1.
+        start: The checkpoint to fine-tune.
+        examples: What is learned.
+        settings: Learning rate, epochs, batch.
+        snapshots: How many checkpoints are kept on the way, evenly spaced.
+        condition: How the policy will have to be asked, where it is conditioned on returns.
+    """
+    stage = update(number)
+    outputs = [context.run.checkpoint(checkpoint_of_round(number + later)) for later in range(snapshots + 1)]
+
+    def work(output: Path, resumable: Path, progress: Progress) -> UpdateReport:
+        report = ranks.together(
+            supervised_update,
+            start,
+            examples,
+            settings,
+            context.config.model,
+            output,
+            resumable,
+            derived_seed(context.config.seed, stage.name),
+            context.config.checkpoint_seconds,
+            outputs[:-1],
+            context.config.sharding,
+            progress=progress,
+        )
+        if condition is not None:
+            condition.save(output)
+        return report
+
+    trained(context, stage, f"fine-tuning on {len(examples):,} solutions", outputs[-1], len(examples), work)
+    return outputs
+
+
+def trained(
+    context: Context,
+    stage: Stage,
+    description: str,
+    output: Path,
+    examples: int,
+    work: Callable[[Path, Path, Progress], UpdateReport],
+) -> None:
+    """Do `work(output, folder for resumable checkpoints, progress)` once."""
+    resumable = context.run.folder / "training" / stage.name
+
+    def make() -> tuple[None, dict[str, Any]]:
+        context.engine.release()
+        unfinished = output.with_name(f".{output.name}.partial")
+        with context.display.bar(f"{stage.name}: {description}") as bar, context.run.timed("train"):
+            report = work(unfinished, resumable, lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"))
+        shutil.rmtree(output, ignore_errors=True)
+        unfinished.rename(output)
+        facts = {"steps": report.steps, "loss": report.loss, "examples": examples}
+        return None, {"tokens": {"train": report.tokens}, **facts}
+
+    context.run.once(stage, make, lambda: None)
+    shutil.rmtree(resumable, ignore_errors=True)
+
+
+def example(context: Context, rollout: Rollout) -> Example:
+    """A rollout as a training sequence: cut after its final answer's line and closed by the end-of-text token."""
+    end = context.tokenizer.eos_token_id
+    ids = list(rollout.completion_ids[: context.splitter.end_of_answer(rollout.completion_ids, rollout.text)])
+    if not ids or ids[-1] != end:
+        ids.append(end)
+    return Example(rollout.prompt_ids, tuple(ids))
+
+
+def reference(context: Context, problem: Problem) -> Example:
+    """The reference solution of a problem as a training sequence."""
+    ids = context.tokenizer(solution_text(problem), add_special_tokens=False)["input_ids"]
+    return Example(context.prompts[problem.id].token_ids, (*ids, context.tokenizer.eos_token_id))

@@ -1,0 +1,86 @@
+"""Choices that state their own facts: tables of rows by name, whose look-up cannot fall through.
+
+A data set, a reward and an algorithm are each one row of a table: a frozen dataclass with every fact that any part of
+the program asks for. A row from outside the package is named in a configuration file by `row: package.module.NAME`, and
+registered when that configuration is composed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from rlreason.errors import UserError
+
+Row = TypeVar("Row")
+
+
+class Table(Mapping[str, Row], Generic[Row]):
+    """Rows by name.
+
+    Args:
+        group: The configuration group that chooses among them, such as "algo".
+        kind: The dataclass of the rows.
+        rows: Those of the package.
+    """
+
+    def __init__(self, group: str, kind: type[Row], rows: Mapping[str, Row]) -> None:
+        self.group = group
+        self.kind = kind
+        self._rows = dict(rows)
+
+    def __getitem__(self, name: str) -> Row:
+        """The row of a name.
+
+        Raises:
+            UserError: Nobody has declared it.
+        """
+        if name not in self._rows:
+            raise UserError(
+                f"{self.group}={name} is not declared; choose from: {', '.join(self._rows)}, or name a row of your own "
+                f"in its configuration file: row: PACKAGE.MODULE.NAME"
+            )
+        return self._rows[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def of(self, section: Mapping[str, Any]) -> Row:
+        """The row that a section of a composed configuration chooses, registered first if it comes from outside.
+
+        Args:
+            section: With `name`, and for a row from outside with `row`, where to import it from.
+
+        Raises:
+            UserError: There is no such row, it lacks a fact, or its name is taken.
+        """
+        path = section.get("row")
+        if path is not None:
+            self.register(str(section["name"]), self._imported(str(path)))
+        return self[str(section.get("name"))]
+
+    def register(self, name: str, row: Any) -> None:
+        """Add a row.
+
+        Raises:
+            UserError: It is no row of this table, or another one has its name.
+        """
+        if not isinstance(row, self.kind):
+            raise UserError(f"{self.group}={name}: its row is a {type(row).__name__}, not a {self.kind.__name__}")
+        if self._rows.setdefault(name, row) != row:
+            raise UserError(f"{self.group}={name} is declared already; give the row another name")
+
+    def _imported(self, path: str) -> Any:
+        module, _, name = path.rpartition(".")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"{self.group}.row={path} cannot be imported ({error}); put its folder on PYTHONPATH, or mend the path"
+            ) from error
+        except TypeError as error:  # a dataclass names the fields that a row leaves out
+            raise UserError(f"{self.group}.row={path} is not a whole row: {error}") from error

@@ -1,0 +1,124 @@
+"""The stages of a run: what is done once, and what it is called. Names are made here and parsed nowhere.
+
+A stage's name stands in the journal, in the names of its files and in the seeds of its samples; what kind of stage it
+is and which number it has stands beside the name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+INIT, FINAL, CONTROL = "init", "final", "asked-for-bad"  # checkpoints that are evaluated besides those of rounds
+
+
+class Kind(StrEnum):
+    """What a stage does."""
+
+    ROLLOUTS = "rollouts"  # training rollouts of the policy
+    ORM_ROLLOUTS = "orm-rollouts"  # solutions that an outcome reward model learns from
+    EVALUATION = "evaluation"  # rollouts that measure a policy
+    SCORES = "scores"
+    UPDATE = "update"
+    LOG = "log"
+    SHARED = "shared"  # made once for all runs, or taken from the cache
+    RESULT = "result"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage.
+
+    Args:
+        name: Unique in its run.
+        kind: What it does.
+        number: Of its round or batch, from 1; 0 where there is only one.
+        checkpoint: Of evaluations: which checkpoint they measure, such as "init" or "round-2".
+        split: Of evaluations: the split of the questions.
+    """
+
+    name: str
+    kind: Kind
+    number: int = 0
+    checkpoint: str = ""
+    split: str = ""
+
+
+def checkpoint_of_round(number: int) -> str:
+    """The checkpoint after a round, or after a share of on-policy training; "init" for number 0."""
+    return f"round-{number}" if number else INIT
+
+
+def sampling_round(number: int) -> Stage:
+    """The training rollouts of a round."""
+    return Stage(f"round-{number}", Kind.ROLLOUTS, number)
+
+
+def sampling_batch(number: int) -> Stage:
+    """The training rollouts of a batch of on-policy training."""
+    return Stage(f"batch-{number:05d}", Kind.ROLLOUTS, number)
+
+
+def orm_solutions(purpose: str) -> Stage:
+    """The solutions that train or calibrate an outcome reward model, or continue a part of one."""
+    return Stage(f"orm-{purpose}", Kind.ORM_ROLLOUTS, 1)
+
+
+def selection(checkpoint: str, number: int) -> Stage:
+    """Greedy rollouts on the validation questions, by which checkpoints are selected."""
+    return Stage(f"validation-{checkpoint}", Kind.EVALUATION, number, checkpoint, "validation")
+
+
+def greedy(split: str, checkpoint: str, number: int = 0) -> Stage:
+    """Greedy rollouts that measure a checkpoint."""
+    return Stage(f"{evaluation(split, checkpoint)}-greedy", Kind.EVALUATION, number, checkpoint, split)
+
+
+def sampled(split: str, checkpoint: str, number: int = 0) -> Stage:
+    """Rollouts at the sampling temperature that measure a checkpoint."""
+    return Stage(f"{evaluation(split, checkpoint)}-sampled", Kind.EVALUATION, number, checkpoint, split)
+
+
+def evaluation(split: str, checkpoint: str) -> str:
+    """Name of what an evaluation keeps on every problem."""
+    return f"{split}-{checkpoint}"
+
+
+def scores(of: Stage) -> Stage:
+    """An outcome reward model's scores of a stage's rollouts."""
+    return Stage(f"scores-{of.name}", Kind.SCORES, of.number)
+
+
+def update(number: int) -> Stage:
+    """The supervised update of a round."""
+    return Stage(f"train-round-{number}", Kind.UPDATE, number)
+
+
+def on_policy_training() -> Stage:
+    """On-policy training, all batches together."""
+    return Stage("train-online", Kind.UPDATE)
+
+
+def orm_update() -> Stage:
+    """The training of an outcome reward model."""
+    return Stage("train-orm", Kind.UPDATE)
+
+
+def orm_calibration() -> Stage:
+    """The calibration that completes an outcome reward model."""
+    return Stage("calibrated", Kind.UPDATE)
+
+
+def shared(name: str) -> Stage:
+    """What is made once for all runs: "sft" or "orm"."""
+    return Stage(name, Kind.SHARED)
+
+
+def log_of(what: str) -> Stage:
+    """The metrics of something, written once."""
+    return Stage(f"log-{what}", Kind.LOG)
+
+
+def result() -> Stage:
+    """The result."""
+    return Stage("result", Kind.RESULT)
