@@ -122,7 +122,7 @@ def update(setting: Setting, folder: Path) -> Any:
 
     from rlreason.config.algorithms import SFTConfig
     from rlreason.config.sections import ModelConfig
-    from rlreason.lab.common import quiet_libraries
+    from rlreason.lab.checks import quiet_libraries
     from rlreason.training.supervised import Example, supervised_update
 
     quiet_libraries()
