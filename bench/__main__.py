@@ -21,7 +21,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rlreason.lab.common import quiet_libraries
 
 from bench.load import Load
 from bench.on_policy import on_policy

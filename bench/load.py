@@ -104,7 +104,7 @@ class Load:
     def engine_speed(self, engine: Any, problems: list[Any]) -> float:
         """Completion tokens per second of one of our engines, K samples of each problem."""
         requests = [
-            SampleRequest(problem.id, sample, sample, self.prompts[problem.id].token_ids)
+            SampleRequest(problem, sample, sample, self.prompts[problem.id].token_ids)
             for problem in problems
             if problem.id in self.prompts
             for sample in range(self.samples)

@@ -18,7 +18,7 @@ from datasets import Dataset
 from trl import GRPOConfig as TRLConfig
 
 from rlreason.algorithms.on_policy import Loop
-from rlreason.config.algorithms import OnPolicyConfig
+from rlreason.config.updates import OnPolicyConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.shares import micro_batch
 from rlreason.models.sharding import apply_sharding, as_forward_pass

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlreason.answers.steps import StepSplitter
-from rlreason.config.rewards import DenseRewardConfig
 from rlreason.data.gsm8k import load
-from rlreason.rewards.dense import dense_reward, lacks_results, matched_results, reference_results
+from rlreason.rewards.dense import DenseRewardConfig, dense_reward, lacks_results, matched_results, reference_results
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.types import Problem, Rollout
 
