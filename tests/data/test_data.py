@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from rlreason.config.sections import DataConfig
-from rlreason.data.splits import GENERATED_TEST_SIZE, GENERATED_TRAIN_SIZE, evaluation_problems, training_data
+from rlreason.data.splits import (
+    GENERATED_TEST_SIZE,
+    GENERATED_TRAIN_SIZE,
+    SOURCES,
+    evaluation_problems,
+    training_data,
+)
 from rlreason.errors import UserError
 from rlreason.types import Problem
 
@@ -105,7 +111,7 @@ def test_a_question_of_training_and_test_is_refused_whatever_its_case_and_spaces
         # At least three: the one held-out question may be the fourth copy.
         assert "train and test share" in message
         assert " = gsm8k-test-6" in message or " = gsm8k-test-7" in message
-        assert f"remove the copies in splits.path={tmp_path}" in message
+        assert f"remove the copies in data.path={tmp_path}" in message
 
 
 def test_a_question_twice_in_training_cannot_be_trained_on_and_validated_on(tmp_path: Path) -> None:
@@ -124,13 +130,13 @@ def test_repeated_ids_are_refused(tmp_path: Path) -> None:
     (tmp_path / "SVAMP.json").write_text(json.dumps(rows))
     message = refusal(data_config("svamp", tmp_path))
     assert message.startswith("data=svamp: 10 ids occur more than once (first: svamp-chal-")
-    assert message.endswith(f"make them unique in splits.path={tmp_path}")
+    assert message.endswith(f"make them unique in data.path={tmp_path}")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_an_empty_split_is_refused(monkeypatch: pytest.MonkeyPatch, split: str) -> None:
-    splits = {"train": [Problem("a", "A?", "1")], "test": [Problem("b", "B?", "1")], split: []}
-    monkeypatch.setitem(splits.SOURCES, "gsm8k", lambda _: splits)
+    loaded = {"train": [Problem("a", "A?", "1")], "test": [Problem("b", "B?", "1")], split: []}
+    monkeypatch.setitem(SOURCES, "gsm8k", lambda _: loaded)
     assert refusal(data_config("gsm8k")) == f"data=gsm8k: the {split} split is empty; use more data"
 
 

@@ -12,8 +12,8 @@ from gsm8k_like import FINAL_ANSWERS, GSM8K_ROWS, write_gsm8k
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlreason.data import gsm8k
 from rlreason.data.sources import Row
-from rlreason.data.splits import gsm8k
 from rlreason.errors import UserError
 from rlreason.types import Problem
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from gsm8k_like import SVAMP_ROWS, write_svamp
 
+from rlreason.data import svamp
 from rlreason.data.sources import Row
-from rlreason.data.splits import svamp
 from rlreason.errors import UserError
 from rlreason.types import Problem
 
