@@ -460,6 +460,13 @@ HOOKS = [
     ),
     Hook(
         "transformers",
+        "LlamaModel.rotary_emb",
+        "rlreason/training/shared_prompts.py",
+        "whether positions are given as rotations, so that a prompt can be shared",
+        says("transformers.models.llama.modeling_llama:LlamaModel", "self.rotary_emb = "),
+    ),
+    Hook(
+        "transformers",
         "MODEL_FOR_CAUSAL_LM_MAPPING",
         (SHARDING, "rlreason/models/architecture.py"),
         "the class of a language model, without its weights",
