@@ -144,7 +144,7 @@ def trained_together(sharding: str) -> str:
     from accelerate import PartialState
 
     found = PartialState().distributed_type.value
-    wanted = {"none": found, "fsdp2": "FSDP"}.get(sharding, "DEEPSPEED")
+    wanted = {"none": found, "fsdp2": "FSDP"}[sharding]
     if found != wanted:
         raise RuntimeError(f"sharding={sharding} was asked for, and the processes trained as {found}")
     return str(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.orm.calibration import VALIDATION_SAMPLES
 from rlreason.planning.algorithms import algorithm_facts
 from rlreason.planning.facts import AlgorithmFacts, Sizes, Update, Work, drawn, learned
 from rlreason.planning.lengths import known_sizes
@@ -43,7 +44,7 @@ def outcome_work(config: ExperimentConfig, update: Update, sizes: Sizes) -> list
     found = [
         drawn(
             "ORM sampling",
-            sequences + sizes.validation * orm.validation_samples,
+            sequences + sizes.validation * VALIDATION_SAMPLES,
             sizes,
             sizes.training + sizes.validation,
         )
@@ -51,7 +52,7 @@ def outcome_work(config: ExperimentConfig, update: Update, sizes: Sizes) -> list
     if orm.label == "rollout":
         prefixes = round(sequences * sizes.steps)
         found.append(drawn("ORM continuations", prefixes * orm.continuations, sizes, prefixes, True))
-    return [*found, learned(update, sequences, sizes.prompt + sizes.completion, orm.balance != "weight")]
+    return [*found, learned(update, sequences, sizes.prompt + sizes.completion)]
 
 
 def evaluations(config: ExperimentConfig, facts: AlgorithmFacts, sizes: Sizes) -> Work:

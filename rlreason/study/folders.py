@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlreason.errors import UserError
-from rlreason.run.folder import read_lines
 from rlreason.run.identity import identity
 from rlreason.study.plan import Plan, read_plan
 
@@ -208,11 +207,6 @@ def _plan(folder: Path, troubles: list[str]) -> Plan:
     except UserError as error:
         troubles.append(str(error))
         return Plan()
-
-
-def events(run: StudyRun) -> list[dict[str, Any]]:
-    """What was logged during training, a line for every round or batch."""
-    return read_lines(run.folder / "metrics.jsonl")
 
 
 def _in_training_order(path: Path) -> tuple[int, str]:

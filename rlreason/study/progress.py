@@ -14,6 +14,7 @@ import yaml
 
 from rlreason.errors import UserError
 from rlreason.run.folder import held, read_lines
+from rlreason.run.identity import NAMED_GROUPS
 from rlreason.study.plan import Command, Job, read_plan
 
 FINISHED, RUNNING, FAILED, WAITING = "finished", "running", "failed", "waiting"
@@ -183,7 +184,7 @@ def _not_planned(folder: Path, known: Container[str]) -> Iterator[Job]:
             continue
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
-            choices = {group: config[group]["name"] for group in ("algo", "model", "data", "init", "reward")}
+            choices = {group: config[group]["name"] for group in NAMED_GROUPS}
         except (OSError, yaml.YAMLError, KeyError, TypeError):
             choices = {}
         yield Job(path.parent.name, (), choices)
