@@ -85,12 +85,14 @@ def phases(config: ExperimentConfig, shape: ModelShape | None, machine: Hardware
             resident = {**trained_models(shape, models), **reference}
             kinds |= reference
         found.append(_placed(update.phase, kinds, config, shape, machine, list(models.values()), sizes is not None))
-    if algorithm_facts(config) is None:
+    known = algorithm_facts(config) is not None
+    if not known:
         found.append(Phase(f"algo={config.algo.name}", {}, {}, whole=False))
     if needs_outcome_model(config) or config.eval.orm is not None:
         kinds = scoring(config, shape, machine)
         found.append(_placed("ORM scoring", {**resident, **kinds}, config, shape, machine, []))
-    return [sampling(config, shape, machine, resident), *found]
+    drawing = sampling(config, shape, machine, resident)
+    return [drawing if known else replace(drawing, whole=False), *found]
 
 
 def training_steps(

@@ -86,12 +86,13 @@ def make_plan(config: ExperimentConfig, machine: Hardware | None = None) -> Plan
     if shape is not None:
         check_splits(config, shape)
     check_devices(config, machine)
+    batches = batch_arithmetic(config)
     work = workload(config)
     short = shortages(config, shape, machine)
     return Plan(
         shape,
         machine,
-        batch_arithmetic(config),
+        batches,
         phases(config, shape, machine),
         storage(config, shape, work),
         times(config, shape, machine, work),

@@ -14,11 +14,12 @@ from rich.console import Console
 from safetensors.numpy import save_file
 from tests_support import composed
 
+from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.data.registry import DATASETS
 from rlreason.display import Display
 from rlreason.errors import UserError
-from rlreason.planning import fit, hardware
-from rlreason.planning.algorithms import FACTS
+from rlreason.planning import algorithms, fit, hardware, lengths
 from rlreason.planning.fit import check_fits, shortages
 from rlreason.planning.hardware import GIB, Hardware, this_machine
 from rlreason.planning.shape import model_shape
@@ -126,11 +127,12 @@ def test_what_is_not_known_is_no_reason_to_refuse_a_run(monkeypatch: pytest.Monk
     assert check_fits(config) is None
     on(monkeypatch, GPU)
     with monkeypatch.context() as patched:
-        patched.delitem(FACTS, "ei")
+        patched.setattr(algorithms, "ALGORITHMS", {**ALGORITHMS, "ei": replace(ALGORITHMS["ei"], plan=None)})
         assert check_fits(config) is None
     assert check_fits(replace(config, model=replace(config.model, path="someone/unknown", parameters=None))) is None
     # Activations and logits are not known; nobody can say whether a change makes room for them too.
-    line = advice(replace(config, data=replace(config.data, name="mine")))
+    monkeypatch.setattr(lengths, "DATASETS", {**DATASETS, "gsm8k": replace(DATASETS["gsm8k"], facts=None)})
+    line = advice(config)
     assert "at least 218 GiB of GPU memory for EI training (optimizer 97, weights 48, gradients 48, " in line
     assert line.endswith("model.lora_rank=16 would fit as far as is known")
 

@@ -13,10 +13,12 @@ import pytest
 from rich.console import Console
 from tests_support import composed
 
+from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
-from rlreason.planning.algorithms import FACTS
+from rlreason.planning import algorithms, lengths
 from rlreason.planning.batches import batch_arithmetic
 from rlreason.planning.lengths import known_sizes
 from rlreason.planning.measured import comparison_line, planned_and_measured
@@ -139,7 +141,9 @@ def test_what_is_not_known_is_planned_as_unknown(monkeypatch: pytest.MonkeyPatch
     config = composed("gpus=0", "algo=ei", "init=sft")
     assert shown(config).rstrip().endswith("everything fits")
 
-    of_data = make_plan(replace(config, data=replace(config.data, name="mine")))
+    monkeypatch.setattr(lengths, "DATASETS", {**DATASETS, "gsm8k": replace(DATASETS["gsm8k"], facts=None)})
+    on_my_data = replace(config, data=replace(config.data, name="gsm8k"))
+    of_data = make_plan(on_my_data)
     assert of_data.hours is None
     assert [(time.work.phase, time.work.samples, time.hours) for time in of_data.times] == [
         (phase, None, None) for phase in ("SFT (init)", "sampling", "EI training", "evaluation")
@@ -150,20 +154,23 @@ def test_what_is_not_known_is_planned_as_unknown(monkeypatch: pytest.MonkeyPatch
     ]  # fmt: skip
     assert of_data.phases[-1].host["optimizer"] == 8 * of_data.shape.parameters
 
-    monkeypatch.delitem(FACTS, "ppo")
+    monkeypatch.setattr(algorithms, "ALGORITHMS", {**ALGORITHMS, "ppo": replace(ALGORITHMS["ppo"], plan=None)})
     on_policy = composed("gpus=0", "algo=ppo", "init=sft")
     of_algorithm = make_plan(on_policy)
     assert [(time.work.phase, time.hours is None) for time in of_algorithm.times] == [
         ("SFT (init)", False), ("algo=ppo", True), ("evaluation", True)
     ]  # fmt: skip
-    assert [(phase.name, phase.whole) for phase in of_algorithm.phases][-1] == ("algo=ppo", False)
+    # An engine may share its device with a trainer of which nothing is known.
+    assert [(phase.name, phase.whole) for phase in of_algorithm.phases] == [
+        ("sampling", False), ("SFT (init)", True), ("algo=ppo", False)
+    ]  # fmt: skip
     assert of_algorithm.disk["checkpoints"] is None
 
     model = composed("model=local", "model.path=some/where", "gpus=1", "gpu_memory=80", "algo=ei")
     assert not any(phase.whole for phase in make_plan(model).phases)
 
     for experiment, sentence in (
-        (replace(config, data=replace(config.data, name="mine")), "lengths of the questions of data=mine are unknown"),
+        (on_my_data, "the number and lengths of the questions of data=gsm8k are unknown"),
         (on_policy, "what algo=ppo draws and learns from is unknown"),
         (model, "the size of model=local is unknown; give model.parameters=NUMBER or a local folder"),
     ):
@@ -185,3 +192,5 @@ def test_the_plan_fills_the_engine_with_the_contexts_that_it_is_started_with(alg
 def test_what_cannot_be_planned() -> None:
     with pytest.raises(UserError, match=r"nproc x launcher.nodes = 4 needs as many GPUs, but there are 2"):
         make_plan(composed("gpus=2", "gpu_memory=80", "nproc=4", "launcher=accelerate", "model.micro_batch_size=4"))
+    with pytest.raises(UserError, match=r"128 processes do not divide algo.batch_size=64"):
+        make_plan(composed("gpus=128", "gpu_memory=80", "nproc=128", "launcher=accelerate"))
