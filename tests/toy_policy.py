@@ -11,8 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlreason.algorithms.base import OnlineSettings
+from rlreason.algorithms.grpo import GRPOConfig
 from rlreason.algorithms.on_policy import Loop
-from rlreason.config.algorithms import GRPOConfig, PPOConfig
+from rlreason.algorithms.ppo import PPOConfig
 from rlreason.config.sections import ModelConfig
 from rlreason.types import Asked, Problem, Rollout, StepReward
 
@@ -23,6 +24,8 @@ MODEL = ModelConfig(
     path="toy",
     revision=None,
     parameters=None,
+    shape=None,
+    licence=None,
     dtype="float32",
     learning_rate=1e-2,
     orm_learning_rate=1e-3,

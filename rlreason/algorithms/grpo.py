@@ -11,14 +11,17 @@ shares, is `OnPolicyTrainer`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlreason.algorithms.base import Algorithm, Questions, Trained, needs_none
-from rlreason.algorithms.on_policy import for_budget, on_policy, rollouts_at_most
+from rlreason.algorithms.on_policy import for_budget, on_policy, planned_on_policy, rollouts_at_most
 from rlreason.algorithms.ppo_math import deviation, importance_weights, kl_loss_term, masked_mean
-from rlreason.config.algorithms import GRPOConfig
+from rlreason.config.base import setting
+from rlreason.config.updates import OnPolicyConfig
+from rlreason.planning.facts import AlgorithmFacts
 from rlreason.training.method import Method
 from rlreason.types import Rollout
 
@@ -30,6 +33,17 @@ if TYPE_CHECKING:
     from rlreason.training.common import OnlineSettings
     from rlreason.training.forward_pass import Outputs
     from rlreason.training.minibatches import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOConfig(OnPolicyConfig):
+    """GRPO: clipped policy gradient with the other solutions of a question in the place of a critic."""
+
+    name: str = setting("grpo")
+    advantage: str = setting(
+        "group (return minus the group's mean, over its deviation), dr_grpo (no deviation), rloo (mean of the others)",
+        choices=("group", "dr_grpo", "rloo"),
+    )
 
 
 def grpo(settings: GRPOConfig, start: Start, questions: Questions, seed: int, lab: Lab) -> Trained:
@@ -186,6 +200,11 @@ class GRPOMethod(Method):
         return grpo_loss(now, batch, self.max_completion_tokens, self.settings)
 
 
+def planned(settings: GRPOConfig) -> AlgorithmFacts:
+    """GRPO: on-policy, without a critic."""
+    return planned_on_policy(settings, "", "whole")
+
+
 GRPO = Algorithm(
     settings=GRPOConfig,
     train=grpo,
@@ -201,5 +220,6 @@ GRPO = Algorithm(
     completion_factor=1,
     needs_outcome_model=needs_none,
     rollouts=rollouts_at_most,
+    plan=planned,
     for_budget=for_budget,
 )

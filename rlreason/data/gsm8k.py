@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from rlreason.answers.extraction import FINAL_ANSWER_MARKER, split_solution
 from rlreason.config.sections import DataConfig
 from rlreason.data.base import DataFacts, Dataset, official
 from rlreason.data.sources import Row, hub_rows, json_lines
@@ -12,7 +13,6 @@ from rlreason.types import Problem
 
 HUB_NAME = "openai/gsm8k"
 HUB_SUBSET = "main"
-ANSWER_MARKER = "####"
 
 
 def load(split: str, path: str | None) -> list[Problem]:
@@ -34,11 +34,12 @@ def load(split: str, path: str | None) -> list[Problem]:
 
 
 def _problem(row: Row, split: str) -> Problem:
-    solution, marker, answer = row.text("answer").partition(ANSWER_MARKER)
-    answer = answer.strip().replace(",", "")
-    if not marker or not answer or "\n" in answer:
-        raise UserError(f"{row.place}: the column 'answer' must end with a line '{ANSWER_MARKER} NUMBER'; mend the row")
-    steps = tuple(line.rstrip() for line in solution.split("\n") if line.strip())
+    steps, answer = split_solution(row.text("answer"))
+    answer = answer.replace(",", "")
+    if not answer or "\n" in answer:
+        raise UserError(
+            f"{row.place}: the column 'answer' must end with a line '{FINAL_ANSWER_MARKER} NUMBER'; mend the row"
+        )
     return Problem(f"gsm8k-{split}-{row.number}", row.text("question"), answer, steps)
 
 

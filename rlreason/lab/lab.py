@@ -11,8 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlreason.config.algorithms import OnPolicyConfig
-from rlreason.config.base import SupervisedConfig
+from rlreason.config.updates import OnPolicyConfig, SupervisedConfig
 from rlreason.errors import UserError
 from rlreason.lab.context import Context
 from rlreason.lab.measuring import Evaluations, log, measured, selection_accuracy

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlreason.algorithms.curriculum import Curriculum
-from rlreason.config.algorithms import OnPolicyConfig
+from rlreason.config.updates import OnPolicyConfig
 from rlreason.data.prompts import solution_text
 from rlreason.engines.shared_memory import folder_in_memory
 from rlreason.engines.start import takes_adapters

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.algorithms.base import Questions
+from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import needs_outcome_model
 from rlreason.config.sections import SFTInitConfig
@@ -54,7 +55,9 @@ def prepared(
         UserError: Data, model, memory or run folder do not allow it; the message says what to do.
     """
     trains = config.task.name == "train"
-    check_fits(config)
+    advice = check_fits(config)
+    if advice is not None:
+        display.line(advice)
     data = training_data(config.data) if trains or config.prompt.examples else None
     training = data.train if data is not None else ()
     validation = data.validation if data is not None and trains else ()
@@ -63,7 +66,7 @@ def prepared(
     model = resolve(config.model)
     check_shape(config, model.folder)
     run = Run(folder, plain_config)
-    engine = SharedEngine(config)
+    engine = SharedEngine(config, longest_context(config))
     try:
         display.record = run.event
         with run.timed("start"):
@@ -137,7 +140,7 @@ def with_outcome_models(context: Context) -> Context:
     """The context with the models that reward, label and rerank, made or taken from the cache."""
     config = context.config
     wanted = config.eval.orm
-    if config.task.name == "train" and (needs_outcome_model(config) or wanted == "train"):
+    if config.task.name == "train" and needs_outcome_model(config):
         trained = outcome_model(context)
         context = replace(context, outcome_model=trained, reranker=trained)
     if wanted is not None and wanted != "train":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlreason.answers.extraction import FINAL_ANSWER_MARKER
 from rlreason.evaluation.statistics import interval_text
 from rlreason.study.commands import Compose, settings
 
@@ -135,6 +136,7 @@ def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) 
         "command": " ".join(map(shlex.quote, ["rlreason", *settings(config, compose), f"seed={config['seed']}"])),
         "configuration": yaml.safe_dump(shown, sort_keys=False, allow_unicode=True),
         "program": _program(result, exported),
+        "final_answer_marker": FINAL_ANSWER_MARKER,
     }
     return str(ModelCard(rendered("model_card.md.j2", view)))
 
@@ -243,7 +245,7 @@ def _asking(config: Mapping[str, Any], exported: Exported) -> list[str]:
         "        break",
         f"    ids = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=left, {fixed}{stops})",
         "    step = tokenizer.decode(ids[0, before:])",
-        '    if "####" in step or ids[0, -1] == tokenizer.eos_token_id:',
+        f'    if "{FINAL_ANSWER_MARKER}" in step or ids[0, -1] == tokenizer.eos_token_id:',
         "        break",
     ]
 

@@ -2,7 +2,7 @@
 
 TRL's GRPOTrainer, and transformers' Trainer below it, keep optimizer, schedule, LoRA, accelerate, checkpoints and the
 log. The loop is in `get_batch_samples`, which they call before each optimizer step. What differs between PPO and GRPO
-is a `Method`. The hooks are private in part, so TRL is pinned, and tests/training/test_trl_hooks.py fails when they
+is a `Method`. The hooks are private in part, so TRL is pinned, and tests/test_hooks.py fails when they
 move.
 
 Of several processes every one holds the whole batch and takes its share of each minibatch, so that what is computed
@@ -29,7 +29,7 @@ from torch.distributed.tensor import DTensor
 from trl import GRPOConfig as TRLConfig
 from trl import GRPOTrainer
 
-from rlreason.config.algorithms import OnPolicyConfig
+from rlreason.config.updates import OnPolicyConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.shares import micro_batch
 from rlreason.models.sharding import apply_sharding, assert_sharded, split

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rlreason.config.base import SupervisedConfig
 from rlreason.config.sections import ModelConfig
+from rlreason.config.updates import SupervisedConfig
 from rlreason.training.supervised import Example, supervised_update
 
 pytestmark = pytest.mark.engine
@@ -16,6 +16,8 @@ MODEL = ModelConfig(
     path=str(EMBEDDED),
     revision=None,
     parameters=None,
+    shape=None,
+    licence=None,
     dtype="float32",
     learning_rate=1e-3,
     orm_learning_rate=1e-4,
