@@ -62,7 +62,7 @@ def described(rollouts: Sequence[Rollout], batch: Batch, samples: int) -> dict[s
     lengths = batch["mask"].sum(1).float()
     cut = torch.tensor([item.finish_reason == "length" for item in rollouts], device=lengths.device)
     ended = lengths[~cut] if not cut.all() else lengths.new_zeros(1)
-    returns = torch.tensor([item.total_reward for item in rollouts])
+    returns = torch.tensor([item.total_reward for item in rollouts], dtype=torch.float32)
     mean, spread = returns.mean().item(), deviation(returns).item()
     undecided = deviation(returns.view(-1, samples)).isclose(torch.zeros(1))
     return {

@@ -138,13 +138,23 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         return int(self.state.global_step // self.steps_per_epoch) % self.config.epochs
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Batch], None]:
-        """The micro-batches of the next optimizer step: of a new batch, of a new order of it, or the next ones."""
+        """The micro-batches of the next optimizer step: the loop of PPO and GRPO up to their losses.
+
+        Raises:
+            Diverged: The policy has collapsed, no completion came to its end, or the sampler does not hold this policy.
+        """
         super().get_batch_samples(epoch_iterator, num_batches, device)  # placeholders, which count epochs
-        config, step = self.config, self.state.global_step
+        config, step, number = self.config, self.state.global_step, self.batch_number
         if step % self.steps_per_batch == 0:
-            self.epochs_ended = False
+            refuse_collapse([entry["reward"] for entry in self.state.log_history if "reward" in entry])
             self.model_wrapped.train()
-            self.batch = self.next_batch(self.batch_number)
+            with self.batches.policy_folder(number) as own_folder:
+                folder = ranks.shared(own_folder)
+                if folder is not None:
+                    self.save_for_engine(self.accelerator.unwrap_model(self.model), folder)
+                asked, rollouts = ranks.shared(self.batches.draw(number, folder))
+            self.batch = self.with_advantages(number, asked, rollouts)
+            self.epochs_ended = False
         if step % self.steps_per_epoch == 0:
             seed = self.args.seed + step  # a resumed run has the same order
             micro_batches = arranged(self.batch, config.minibatch_size, self.micro_batch_size, seed)
@@ -152,19 +162,20 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         first = step % self.steps_per_epoch * num_batches
         return self.micro_batches[first : first + num_batches], None
 
-    def next_batch(self, number: int) -> Batch:
-        """A batch of rollouts of the policy of the moment, rewarded, with what its loss needs; in every process.
+    def with_advantages(self, number: int, asked: Sequence[Asked], rollouts: Sequence[Rollout]) -> Batch:
+        """A batch of rewarded rollouts with what its loss needs; in every process.
+
+        Args:
+            number: Of the batch, from 1.
+            asked: Its questions.
+            rollouts: In the order of the questions, then of the samples.
+
+        Returns:
+            Tensors: those of `collated`, `old_logprobs` of shape `(batch, time)`, and those that the method adds.
 
         Raises:
-            Diverged: The policy has collapsed, no completion came to its end, or the sampler does not hold this policy.
+            Diverged: No completion came to its end, or the sampler does not hold this policy.
         """
-        refuse_collapse([entry["reward"] for entry in self.state.log_history if "reward" in entry])
-        policy = self.accelerator.unwrap_model(self.model)
-        with self.batches.policy_folder(number) as own_folder:
-            folder = ranks.shared(own_folder)
-            if folder is not None:
-                self.save_for_engine(policy, folder)
-            asked, rollouts = ranks.shared(self.batches.draw(number, folder))
         if all(item.finish_reason == "length" for item in rollouts):
             raise Diverged("no completion of a batch came to its end before data.max_completion_tokens")
         given = {item.problem.id: len(item.given_ids) for item in asked}

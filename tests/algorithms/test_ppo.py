@@ -105,8 +105,7 @@ def test_a_larger_kl_coefficient_stays_closer_to_the_reference(tmp_path: Path) -
 
 
 def first_batch(trainer: OnPolicyTrainer) -> dict[str, torch.Tensor]:
-    trainer.model.train()
-    return trainer.next_batch(1)
+    return trainer.with_advantages(1, *trainer.batches.draw(1, None))
 
 
 def test_without_critic_clipping_and_kl_the_first_gradient_is_that_of_reinforce(tmp_path: Path) -> None:
@@ -376,7 +375,7 @@ def test_group_advantages_by_hand() -> None:
 @pytest.mark.parametrize("advantage", ["group", "dr_grpo"])
 def test_the_loss_of_grpo_is_the_clipped_surrogate_with_the_kl_of_the_policy_of_now(advantage: str) -> None:
     torch.manual_seed(0)
-    config = replace(GRPO, advantage=advantage, kl_coefficient=0.3, minibatch_size=4)
+    config = replace(GRPO, advantage=advantage, kl_coefficient=0.3, minibatch_size=4, micro_batch_size=2)
     now, old, reference = (-torch.rand(2, 5) for _ in range(3))
     advantages = torch.tensor([[1.0], [-2.0]])
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
