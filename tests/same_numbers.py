@@ -16,10 +16,10 @@ What is compared, in the run folder and in the folders of `runs/cache` (paired b
 
 For each case the first differences are shown: where, the value of OLD | the value of NEW. A column or field that only
 NEW has is no difference; one that only OLD has is, and so is a file, row or stage that only one of them has, except
-the journal of a folder that kept none in OLD. The exit
-NEW has is no difference; one that only OLD has is, and so is a file, row or stage that only one of them has, except
 the journal of a folder that kept none in OLD. The exit code is 0 without differences, 1 with some, and 2 where the
 command is wrong. A case that fails on a side differs.
+
+`--keep FOLDER` stores finished runs of revisions under their commit and takes them from there the next time. A case
 whose overrides were changed is run again, and so is NEW where it is the same commit as OLD: that shows whether the
 cases are deterministic here. Numbers depend on the processor and on the versions of torch and others: where one of them
 changes, remove the folder.
