@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from rlreason.errors import UserError
 
-Row = TypeVar("Row")
+
+class HasSettings(Protocol):
+    """What every row has, whatever it is of."""
+
+    @property
+    def settings(self) -> type:
+        """The dataclass of its section of the configuration."""
+
+
+Row = TypeVar("Row", bound=HasSettings)
 
 
 class Table(Mapping[str, Row], Generic[Row]):
