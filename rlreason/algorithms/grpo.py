@@ -125,7 +125,7 @@ def grpo_loss(
     else:
         loss = mean = total / batch["tokens_per_minibatch"]
     if settings.entropy_coefficient > 0:
-        metrics |= {"policy_loss": mean.item(), "entropy_coef": settings.entropy_coefficient}
+        metrics["policy_loss"] = mean.item()
         loss = loss - settings.entropy_coefficient * (masked_mean(now.entropies, mask) / micro_batches)
 
     low = ((ratio < 1 - settings.clip) & (advantages < 0)).float()
