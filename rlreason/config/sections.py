@@ -22,7 +22,7 @@ class ExportConfig(TaskConfig):
 
     run: str | None = documented("folder of a finished run; null: the run that the rest of the command describes")
     to: str | None = documented("folder to write; null: `export`, or `export-adapter`, in the run's folder")
-    checkpoint: str | None = documented("name of a checkpoint of the run; null: the policy that the run stands by")
+    checkpoint: str | None = documented("name of a checkpoint of the run; null: the selected one")
     adapter: bool = documented("the LoRA adapter alone, for use on the base model, instead of merged weights")
     precision: str = documented("precision of the weights: auto (as in the checkpoint), float32 or bfloat16")
 

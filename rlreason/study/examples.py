@@ -58,7 +58,7 @@ def examples(run: StudyRun) -> tuple[list[Example], list[Example]]:
     Raises:
         ValueError: A file of rollouts cannot be read.
     """
-    files = run.rollout_files("round-", "batch-")
+    files = run.training_files()
     if not files:
         return [], []
     decode = decoder(run)

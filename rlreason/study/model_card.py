@@ -8,15 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlreason.algorithms.registry import ALGORITHMS
+from rlreason.run.stage import FINAL, INIT
 from rlreason.study.commands import Compose, settings
 
-METHODS = {
-    "ei": "expert iteration",
-    "ppo": "PPO",
-    "grpo": "GRPO",
-    "rcrl": "return-conditioned RL",
-    "sft": "supervised fine-tuning",
-}
 HUB_DATA = {"gsm8k": "openai/gsm8k", "svamp": "ChilleD/SVAMP"}
 # Of the models that conf/model names; the embedded ones come with this package, under its licence.
 LICENCES = {
@@ -36,7 +31,7 @@ class Exported:
 
     Args:
         checkpoint: Name of the checkpoint.
-        is_policy: Whether it is the one that the run stands by.
+        is_policy: Whether it is the run's selected checkpoint.
         adapter: Whether it is a LoRA adapter alone.
         dtype: Precision of the weights.
         licence: Of the base model, from its own card; None where it has none.
@@ -118,7 +113,6 @@ def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) 
 
     config = public_configuration(result)
     evaluation = _evaluation(result, exported)
-    trained = {stage: count for stage, count in result["rollouts"].items() if stage.startswith(("round-", "batch-"))}
     shown = {section: config[section] for section in SHOWN_SECTIONS if section in config}
     view = {
         "card_data": _metadata(result, exported, evaluation).to_yaml(),
@@ -128,11 +122,11 @@ def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) 
         "base": base_name(result),
         "revision": base_revision(result),
         "licence": _licence(result, exported),
-        "method": METHODS[config["algo"]["name"]],
+        "method": ALGORITHMS.of(config["algo"]).method,
         "rows": _rows(result, exported, evaluation),
         "problems": next(iter(evaluation["metrics"].values()))["problems"] if evaluation else 0,
         "wrong": 1 - evaluation["metrics"]["maj@1"]["value"] if evaluation else None,
-        "drawn": sum(trained.values()),
+        "drawn": result["training_rollouts"],
         "command": " ".join(map(shlex.quote, ["rlreason", *settings(config, compose), f"seed={config['seed']}"])),
         "configuration": yaml.safe_dump(shown, sort_keys=False, allow_unicode=True),
         "program": _program(result, exported),
@@ -142,7 +136,7 @@ def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) 
 
 def _evaluation(result: Mapping[str, Any], exported: Exported) -> Mapping[str, Any] | None:
     """The evaluation of the exported checkpoint, if the run made one."""
-    wanted = "final" if exported.is_policy else exported.checkpoint
+    wanted = FINAL if exported.is_policy else exported.checkpoint
     return next((item for item in result["evaluations"] if item["stage"] == wanted), None)
 
 
@@ -150,7 +144,7 @@ def _rows(
     result: Mapping[str, Any], exported: Exported, evaluation: Mapping[str, Any] | None
 ) -> list[tuple[str, str, str, str]]:
     """Metric, before, after and difference, with intervals."""
-    before: Mapping[str, Any] = next((item["metrics"] for item in result["evaluations"] if item["stage"] == "init"), {})
+    before: Mapping[str, Any] = next((item["metrics"] for item in result["evaluations"] if item["stage"] == INIT), {})
     changes = result.get("differences", {}) if exported.is_policy else {}
     return [
         (

@@ -17,6 +17,7 @@ from rlreason.study.arms import Arm, Comparison, comparisons
 from rlreason.study.commands import Compose, command
 from rlreason.study.drawn import Drawn, draw_all
 from rlreason.study.examples import Example, examples
+from rlreason.study.findings import Finding, findings
 from rlreason.study.folders import Study, StudyRun
 from rlreason.study.measurements import FOLDER, hardware_text, read_measurements
 from rlreason.study.measures import whole_table
@@ -47,7 +48,7 @@ class Section:
 
     anchor: str
     comparison: Comparison
-    findings: Sequence[Any]
+    findings: list[Finding]
     results: list[Table]
     further: list[Table]
     figures: list[Drawn]
@@ -155,10 +156,8 @@ def _section(
     compose: Compose,
     left_out: list[str],
 ) -> Section:
-    from rlreason.study.findings import findings
-
     shown = None
-    candidates = [arm for arm in comparison.arms if any(run.rollout_files("round-", "batch-") for run in arm.runs)]
+    candidates = [arm for arm in comparison.arms if any(run.training_files() for run in arm.runs)]
     best = best_arm(candidates, "maj@1")
     if best is not None:
         try:

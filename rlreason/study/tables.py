@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from rlreason.run.stage import FINAL, INIT
 from rlreason.study.arms import Arm, Comparison
 from rlreason.study.figures.style import INITS, short_count, short_label
 from rlreason.study.measures import ELSEWHERE, JUDGES, SAMPLES_TO_FINAL
@@ -63,15 +64,14 @@ class Lookup:
     """Finds rows of the tidy table of one comparison."""
 
     def __init__(self, table: pd.DataFrame, title: str) -> None:
-        columns = ["algo", "reward", "init", "model", "variant", "stage", "metric"]
-        chosen = table[table["comparison"] == title]
         self._rows = {
-            tuple(row[:7]): row[7] for row in zip(*(chosen[c] for c in columns), chosen.itertuples(), strict=True)
+            (row.algo, row.reward, row.init, row.model, row.variant, row.stage, row.metric): row
+            for row in table[table["comparison"] == title].itertuples()
         }
 
-    def __call__(self, arm: Arm, metric: str, stage: str = "final") -> Record | None:
+    def __call__(self, arm: Arm, metric: str, stage: str = FINAL) -> Record | None:
         """The row of an arm, a metric and a stage."""
-        return self._rows.get((arm.algo, arm.reward, arm.init, arm.model, arm.variant, stage, metric))
+        return self._rows.get((*arm.names.values(), stage, metric))
 
 
 def results_tables(comparison: Comparison, table: pd.DataFrame, interval_digits: int = 3) -> list[Table]:
@@ -81,8 +81,8 @@ def results_tables(comparison: Comparison, table: pd.DataFrame, interval_digits:
     for model in comparison.models:
         rows: list[Row] = []
         for init, arms in _by_init(comparison, model):
-            rows.append(Row(f"{INITS.get(init, init)[0].upper()}{INITS.get(init, init)[1:]}"))
-            start = [find(arms[0], metric, "init") for metric in comparison.metrics]
+            rows.append(Row(INITS[init][0].upper() + INITS[init][1:]))
+            start = [find(arms[0], metric, INIT) for metric in comparison.metrics]
             if any(record is not None for record in start):
                 rows.append(Row("at the start", tuple(Cell(_value(record, interval_digits)) for record in start)))
             for arm in arms:
@@ -112,13 +112,13 @@ def diversity_table(comparison: Comparison, table: pd.DataFrame) -> Table | None
     """How different solutions are, and how accuracy carries over to other questions; None without any of it."""
     find = Lookup(table, comparison.title)
     metrics = {
-        "different solutions per question": ("distinct_solutions", "init", "final"),
-        "known at the start": ("known_at_start", "final"),
-        "edit distance of two samples": ("edit_distance", "init", "final"),
-        "right solutions found per training question": ("training_solutions_found", "final"),
-        "maj@1 on questions with more steps": (ELSEWHERE, "init", "final"),
-        "AUC of the ORM": ("orm_auc", "final"),
-        "its calibration error": ("orm_calibration_error", "final"),
+        "different solutions per question": ("distinct_solutions", INIT, FINAL),
+        "known at the start": ("known_at_start", FINAL),
+        "edit distance of two samples": ("edit_distance", INIT, FINAL),
+        "right solutions found per training question": ("training_solutions_found", FINAL),
+        "maj@1 on questions with more steps": (ELSEWHERE, INIT, FINAL),
+        "AUC of the ORM": ("orm_auc", FINAL),
+        "its calibration error": ("orm_calibration_error", FINAL),
     }
     present = {
         name: places
@@ -172,7 +172,7 @@ def _arm_table(
     rows: list[Row] = []
     for model in comparison.models:
         for init, arms in _by_init(comparison, model):
-            rows.append(Row(f"{model}, {INITS.get(init, init)}"))
+            rows.append(Row(f"{model}, {INITS[init]}"))
             rows += [Row(short_label(arm), cells(arm)) for arm in arms]
     return Table(title, ("arm", *columns), tuple(rows))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import ExportConfig
 from rlreason.errors import UserError
+from rlreason.run.stage import FINAL, greedy
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +33,7 @@ class Source:
         result: Its result.
         checkpoint: The checkpoint's folder.
         name: The checkpoint's name.
-        is_policy: Whether the run stands by it.
+        is_policy: Whether it is the run's selected checkpoint.
     """
 
     run: Path
@@ -182,7 +183,7 @@ def evaluated_texts(source: Source, tokenizer: Any) -> list[tuple[list[int], lis
     import pyarrow.parquet as pq
 
     split = source.result["config"]["eval"]["split"]
-    file = source.run / "rollouts" / f"{split}-final-greedy.parquet"
+    file = source.run / "rollouts" / f"{greedy(split, FINAL).name}.parquet"
     if not file.is_file():
         raise UserError(f"{file} is not there, and an export is checked on its prompts; put the run folder back whole")
     columns = pq.read_table(file, columns=["prompt_token_ids", "token_ids"]).slice(0, TEXTS).to_pydict()
