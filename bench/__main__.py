@@ -1,15 +1,16 @@
 """`make bench`: what the package costs over the engine and the trainer that it drives.
 
 1. The sampling stage of a run (requests, storing every rollout, grading) over raw `vllm.LLM.generate` on the same
-   prompts with the same sampling parameters, with the embedded model and, where it is in the cache or the Hub or
-   PyPI can be reached, with SmolLM2-135M.
+   prompts with the same sampling parameters, with the embedded model and, where the Hub or a copy in its cache can be
+   reached, with SmolLM2-135M; `--smollm2 FOLDER` names a copy elsewhere.
 2. The same stage over `transformers.generate`.
 3. A batch of PPO and of GRPO over a batch of TRL's own GRPOTrainer (bench/on_policy.py).
 4. The share of the default run's time, and of a PPO run's, that is neither engine nor trainer.
 
-Arguments that contain "=" are Hydra overrides of the default run in 4; `--skip-default-run` leaves it out.
+Other arguments are Hydra overrides of the default run in 4; `--skip-default-run` leaves it out.
 """
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -21,6 +22,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rlreason.lab.common import fit_prompts, quiet_libraries
+from rlreason.lab.generation import Generation, SharedEngine
+from rlreason.lab.stages import RunStages
 
 from bench.on_policy import on_policy
 from rlreason.cli import config_folder
@@ -31,9 +35,6 @@ from rlreason.display import Display
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.start import start_engine
 from rlreason.errors import UserError
-from rlreason.lab.common import fit_prompts, quiet_libraries
-from rlreason.lab.generation import Generation, SharedEngine
-from rlreason.lab.stages import RunStages
 from rlreason.models.resolve import resolve
 from rlreason.run.folder import Run
 from rlreason.run.trackers import NoTracker
@@ -175,16 +176,22 @@ def whole_run(console: Console, title: str, overrides: list[str]) -> None:
 
 def main() -> None:
     console = Console()
-    overrides = [argument for argument in sys.argv[1:] if "=" in argument]
-    if "--skip-default-run" not in sys.argv:
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("--skip-default-run", action="store_true")
+    parser.add_argument("--smollm2", metavar="FOLDER")
+    parser.add_argument("overrides", nargs="*", help="of the default run")
+    options = parser.parse_intermixed_args()
+    overrides = options.overrides
+    if not options.skip_default_run:
         whole_run(console, "the default run", overrides)
         short = ["algo=ppo", "algo.batches=20", "algo.evaluations=1", "eval=greedy"]
         whole_run(console, "PPO, 20 batches of 256", [*short, *overrides])
     quiet_libraries()
     sampling(console, "embedded tiny model, 300 questions x 8", Load(300, 8))
     on_policy(console, Load(32, 8))
+    model = ["model=smollm2-135m", *([f"model.path={options.smollm2}"] if options.smollm2 else [])]
     try:
-        smollm2 = Load(16, 8, "model=smollm2-135m", "data.max_completion_tokens=116", "data.max_prompt_tokens=512")
+        smollm2 = Load(16, 8, *model, "data.max_completion_tokens=116", "data.max_prompt_tokens=512")
     except UserError as error:
         console.print(f"SmolLM2 is left out: {error}")
         return

@@ -25,11 +25,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rlreason.lab.common import quiet_libraries
+
 from bench.__main__ import Load, compose, finished
 from bench.flops import training_flops_per_token, utilisation
 from bench.on_policy import peak_memory
 from rlreason.distributed import ranks
-from rlreason.lab.common import quiet_libraries
 from rlreason.models.resolve import resolve
 from rlreason.run.folder import environment, write_atomically
 
@@ -143,7 +144,7 @@ def trained_together(sharding: str) -> str:
     from accelerate import PartialState
 
     found = PartialState().distributed_type.value
-    wanted = {"none": found, "fsdp2": "FSDP"}.get(sharding, "DEEPSPEED")
+    wanted = {"none": found, "fsdp2": "FSDP"}[sharding]
     if found != wanted:
         raise RuntimeError(f"sharding={sharding} was asked for, and the processes trained as {found}")
     return str(found)

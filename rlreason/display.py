@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rlreason.evaluation.statistics import Interval
+from rlreason.evaluation.statistics import interval_text
 from rlreason.planning.measured import comparison_line
 
 DIFFERENCE = "difference [95 % interval]"
@@ -98,7 +98,7 @@ class Display:
         for metric, after in evaluations[last].items():
             before = evaluations[first].get(metric)
             if before:
-                difference = shown(result["differences"][metric], signed=True)
+                difference = interval_text(result["differences"][metric], signed=True)
                 table.add_row(metric, f"{before['value']:.3f}", f"{after['value']:.3f}", difference)
         self.console.print(table)
         if "good_minus_bad" in result:
@@ -117,7 +117,11 @@ class Display:
         self.line("the same policy, asked for good and asked for bad")
         table = _table("good", "bad", DIFFERENCE)
         for metric, difference in result["good_minus_bad"].items():
-            row = (f"{good[metric]['value']:.3f}", f"{bad[metric]['value']:.3f}", shown(difference, signed=True))
+            row = (
+                f"{good[metric]['value']:.3f}",
+                f"{bad[metric]['value']:.3f}",
+                interval_text(difference, signed=True),
+            )
             table.add_row(metric, *row)
         self.console.print(table)
 
@@ -126,16 +130,16 @@ class Display:
         table = Table("steps read", "AUC", "accuracy")
         for number, part in enumerate(report["by_fifth"][:-1], start=1):
             table.add_row(f"{number}/5", f"{part['auc']:.3f}", f"{part['accuracy']:.3f}")
-        table.add_row("all", shown(report["auc"]), shown(report["accuracy"]))
+        table.add_row("all", interval_text(report["auc"]), interval_text(report["accuracy"]))
         for name in report["baselines"]:
-            table.add_row(f"AUC above {name}", shown(report[f"auc_above_{name}"], signed=True), "")
+            table.add_row(f"AUC above {name}", interval_text(report[f"auc_above_{name}"], signed=True), "")
         self.console.print(table)
 
     def _single(self, result: Mapping[str, Any], metrics: Mapping[str, Mapping[str, float]]) -> None:
         self.line(str(result["name"]))
         table = _table("value [95 % interval]", "problems")
         for metric, value in metrics.items():
-            table.add_row(metric, shown(value), str(value["problems"]))
+            table.add_row(metric, interval_text(value), str(value["problems"]))
         self.console.print(table)
 
     def closing(self, result: Mapping[str, Any], folder: Path) -> None:
@@ -144,7 +148,7 @@ class Display:
         if "out_of_distribution" in result:
             other = result["out_of_distribution"]
             change = f"{other['before']['value']:.3f} to {other['after']['value']:.3f}"
-            difference = shown(other["difference"], signed=True)
+            difference = interval_text(other["difference"], signed=True)
             self.line(f"on questions with more steps than training has: maj@1 from {change}, {difference}")
         cut, drawn = sum(result["cut_at_limit"].values()), sum(result["rollouts"].values())
         if cut:
@@ -164,13 +168,6 @@ def _table(*numbers: str) -> Table:
     for heading in numbers:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
-
-
-def shown(interval: Mapping[str, float] | Interval, signed: bool = False) -> str:
-    """An interval as text, such as "0.391 [0.345, 0.440]"."""
-    values = interval.to_dict() if isinstance(interval, Interval) else interval
-    sign = "+" if signed else ""
-    return f"{values['value']:{sign}.3f} [{values['low']:{sign}.3f}, {values['high']:{sign}.3f}]"
 
 
 def plain_list(items: Sequence[str], most: int = 3) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlreason.config.base import Settings
 
 OVERVIEW = """\
 [bold]rlreason[/]: reinforcement learning for LLM reasoning, run and compared
@@ -41,9 +44,9 @@ GROUP_NOTES = {
 }
 BUILT_IN = {"hydra/launcher": ("basic", "joblib")}  # choices that Hydra and its plugins bring
 CLOSING = """\
-[bold]Single values[/]  name=FOLDER_NAME  study=NAME  runs_dir=FOLDER  seed=N  nproc=N  checkpoint_seconds=N
-[bold]More[/]           rlreason --help GROUP          every field of a group, with its default and meaning
-               eval "$(rlreason -sc install=bash)"   tab completion (zsh and fish too)
+
+[bold]More[/]  rlreason --help GROUP                every field of a group: default, possible values, meaning
+      eval "$(rlreason -sc install=bash)"   tab completion (zsh and fish too)
 """
 
 
@@ -58,14 +61,19 @@ def print_help(folder: Path, topics: list[str]) -> None:
         for group in known:
             _print_group(console, folder, group)
         return
+    from rlreason.config.experiment import GeneralConfig
+
     width = max(len(choice) for group in GROUP_NOTES for choice in choices(folder, group)) + 2
+    composed = primary(folder)
+    chosen = {key: value for entry in composed["defaults"] if isinstance(entry, dict) for key, value in entry.items()}
     console.print(OVERVIEW, soft_wrap=True)
     for group, note in GROUP_NOTES.items():
         console.print(f"[bold]{group}[/]  {note}")
         for choice, description in choices(folder, group).items():
-            default = " [dim](default)[/]" if choice == defaults(folder).get(group) else ""
+            default = " [dim](default)[/]" if choice == chosen.get(group) else ""
             console.print(f"  {choice:<{width}}{description}{default}", soft_wrap=True)
-    console.print()
+    console.print("\n[bold]Single values[/]")
+    _print_fields(console, GeneralConfig, composed)
     console.print(CLOSING, soft_wrap=True)
 
 
@@ -78,18 +86,18 @@ def choices(folder: Path, group: str) -> dict[str, str]:
     return found
 
 
-def defaults(folder: Path) -> dict[str, str]:
-    """The default choice of every group."""
+def primary(folder: Path) -> dict[str, Any]:
+    """What stands in `config.yaml`: the defaults list, and the values that belong to no group."""
     import yaml
 
-    entries = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["defaults"]
-    return {key: value for entry in entries if isinstance(entry, dict) for key, value in entry.items()}
+    read: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    return read
 
 
 def _print_group(console: Any, folder: Path, group: str) -> None:
     import yaml
 
-    from rlreason.config.compose import SECTIONS, describe
+    from rlreason.config.compose import SECTIONS
 
     console.print(f"[bold]{group}[/]  {GROUP_NOTES[group]}")
     for choice, description in choices(folder, group).items():
@@ -97,10 +105,17 @@ def _print_group(console: Any, folder: Path, group: str) -> None:
         values = yaml.safe_load((folder / group / f"{choice}.yaml").read_text(encoding="utf-8")) or {}
         classes = SECTIONS.get(group, {})
         schema = classes.get(values.get("name", choice), classes.get("*"))
-        for field, kind, meaning in describe(schema) if schema else []:
-            if field != "name":
-                value = escape(str(values.get(field)))
-                console.print(f"  {group}.{field}={value}  [dim]{kind}[/]\n      {meaning}", soft_wrap=True)
+        if schema:
+            _print_fields(console, schema, values, f"{group}.")
+
+
+def _print_fields(console: Any, schema: type[Settings], values: dict[str, Any], prefix: str = "") -> None:
+    from rlreason.config.base import describe
+
+    for field, kind, meaning in describe(schema):
+        if field != "name" or not prefix:  # the group's choice is its name
+            value = escape("null" if values.get(field) is None else str(values[field]))
+            console.print(f"  {prefix}{field}={value}  [dim]{kind}[/]\n      {meaning}", soft_wrap=True)
 
 
 def escape(text: str) -> str:
@@ -127,14 +142,16 @@ def suggest(error: Exception, folder: Path) -> str:
         return f"{group}={name} is unknown; {hint}choose from: {', '.join(there)}"
     group_name = re.search(r"Could not override '([\w.-]+)'", message)
     if group_name:
-        return _unknown_key(group_name.group(1), folder)
+        return _unknown_key(group_name.group(1))
     return message.partition(" See https://")[0].partition(" full_key:")[0]
 
 
-def _unknown_key(key: str, folder: Path) -> str:
-    from rlreason.config.compose import SECTIONS, TOP_LEVEL, describe
+def _unknown_key(key: str) -> str:
+    from rlreason.config.base import describe
+    from rlreason.config.compose import SECTIONS
+    from rlreason.config.experiment import GeneralConfig
 
-    known = [*GROUP_NOTES, *TOP_LEVEL]
+    known = [*GROUP_NOTES, *(field for field, _, _ in describe(GeneralConfig))]
     section = key.partition(".")[0]
     if section in SECTIONS:
         schemas = SECTIONS[section].values()

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from rlreason.config.experiment import ExperimentConfig
 
-NAMED_GROUPS = ("algo", "model", "data", "init", "reward")
 DISK_TROUBLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
 
 
@@ -162,7 +161,7 @@ def done_without_a_run(config: ExperimentConfig, folder: Path, console: Console)
 
 def run_folder(config: Any, choices: dict[str, str], overrides: list[str]) -> Path:
     """`runs_dir/name` or `runs_dir/study/name`; the name is made from the group choices and values asked for."""
-    from rlreason.run.identity import RUNTIME_FIELDS, RUNTIME_KEYS, RUNTIME_SECTIONS, run_name
+    from rlreason.run.identity import NAMED_GROUPS, RUNTIME_FIELDS, RUNTIME_KEYS, RUNTIME_SECTIONS, run_name
 
     parent = Path(str(config.runs_dir)) / str(config.study or ".")
     if config.name:

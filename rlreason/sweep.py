@@ -12,30 +12,43 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.compose import from_composed
+from rlreason.config.inits import INITS
+from rlreason.data.registry import DATASETS
 from rlreason.distributed import placement
 from rlreason.errors import UserError
-from rlreason.jobs import NAMED_GROUPS, Outcome, SweepFailed, in_one_line, record_failure, run_folder
+from rlreason.jobs import Outcome, SweepFailed, in_one_line, record_failure, run_folder
+from rlreason.rewards.registry import REWARDS
+from rlreason.run.identity import NAMED_GROUPS
 from rlreason.study.plan import Command, Job, add_to_plan
 
 CRASHED = 1
 USER_ERROR = 2
-WITHOUT_SOLUTIONS = ("svamp",)
+CHOSEN_BY_ROWS = ("algo", "reward", "init", "data")
 
 Launch = Callable[[Sequence[Sequence[str]]], Sequence[Any]]
 
 
-def skipped(choices: Mapping[str, str]) -> str | None:
-    """Why a sweep leaves out a combination of group choices: it cannot work, or repeats another one; else None."""
-    algorithm, reward, init, data = (choices[group] for group in ("algo", "reward", "init", "data"))
-    if data in WITHOUT_SOLUTIONS and "sft" in (algorithm, init):
-        return f"supervised fine-tuning needs worked solutions, which {data} does not have"
-    if data in WITHOUT_SOLUTIONS and reward == "dense":
-        return f"reward=dense needs worked solutions, which {data} does not have"
-    if algorithm in ("sft", "rcrl", "orm") and reward != "sparse":
-        return f"algo={algorithm} does not use the reward; only reward=sparse is run"
-    if algorithm == "sft" and init == "sft":
-        return "algo=sft is itself the fine-tuning of init=sft; only init=scratch is run"
+def skipped(sections: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Why a sweep leaves out a combination of choices: it cannot work, or repeats another one; else None.
+
+    Args:
+        sections: The composed sections algo, reward, init and data, by name.
+    """
+    algorithm, reward = ALGORITHMS.of(sections["algo"]), REWARDS.of(sections["reward"])
+    init, data = INITS.of(sections["init"]), DATASETS.of(sections["data"])
+    names = {group: section["name"] for group, section in sections.items()}
+    standard_reward, standard_init = next(iter(REWARDS)), next(iter(INITS))
+    if not data.solutions and (algorithm.needs_solutions or init.needs_solutions):
+        return f"supervised fine-tuning needs worked solutions, which {names['data']} does not have"
+    if not data.solutions and reward.needs_solutions:
+        return f"reward={names['reward']} needs worked solutions, which {names['data']} does not have"
+    if not algorithm.uses_reward and names["reward"] != standard_reward:
+        return f"algo={names['algo']} does not use the reward; only reward={standard_reward} is run"
+    if algorithm.repeats_init == names["init"]:
+        repeated = f"algo={names['algo']} is itself the fine-tuning of init={names['init']}"
+        return f"{repeated}; only init={standard_init} is run"
     return None
 
 
@@ -59,7 +72,9 @@ def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence
     for combination in combinations:
         composed = compose(combination)
         choices = dict(composed.hydra.runtime.choices)
-        reason = skipped(choices) if composed.task.name == "train" else None
+        reason = None
+        if composed.task.name == "train":
+            reason = skipped({group: composed[group] for group in CHOSEN_BY_ROWS})
         if reason is not None:
             reasons[reason] += 1
             continue

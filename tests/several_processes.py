@@ -67,7 +67,7 @@ def supervised(folder: Path, sharding: ShardingConfig) -> list[float]:
 
 
 def outcome(folder: Path, sharding: ShardingConfig) -> list[float]:
-    config = composed("algo=orm", "orm.epochs=2", "orm.batch_size=4", "orm.micro_batch_size=2", "orm.language_loss=0.3")
+    config = composed("algo=orm", "orm.epochs=2", "orm.batch_size=4", "orm.micro_batch_size=2")
     solutions = [
         LabelledSolution(
             ids[:3], ids[3:], {2: float(number % 2), len(ids) - 4: float(number % 2)}, number % 2 == 1, 1.5

@@ -63,7 +63,7 @@ def test_what_needs_no_model_loads_no_heavy_library(arguments, tmp_path):
         (["algo.sample=3"], ["algo.samples"]),
         (["sead=3"], ["seed"]),
         (["algo.rounds=three"], ["algo.rounds", "three"]),
-        (["algo.samples=0"], ["K must be at least 1"]),
+        (["algo.samples=0"], ["algo.samples=0 must be a whole number of at least 1"]),
         (["data=gsm8k", "data.path=/nowhere"], ["/nowhere"]),
         (["model=local", "model.path=/nowhere"], ["/nowhere"]),
         (["model=llama13b", "data=wordproblems"], ["llama13b", "GiB"]),

@@ -31,11 +31,31 @@ def test_every_choice_has_a_description_for_help(choice):
 
 
 def test_every_field_is_documented():
-    from rlreason.config.compose import SECTIONS, describe
+    from rlreason.config.base import describe
+    from rlreason.config.compose import SECTIONS
 
     for classes in SECTIONS.values():
         for schema in classes.values():
             assert all(meaning for _, _, meaning in describe(schema)), schema
+
+
+def test_help_says_which_values_a_field_can_have():
+    from rlreason.config.algorithms import PPOConfig
+    from rlreason.config.base import describe
+
+    shown = {field: allowed for field, allowed, _ in describe(PPOConfig)}
+    assert shown["samples"] == "a whole number of at least 2"
+    assert shown["clip"] == "a number above 0 and below 1"
+    assert shown["critic"] == "one of shared, separate"
+    assert shown["value_clip"] == "a number above 0, or null"
+    assert shown["whiten"] == "true or false"
+
+
+def test_a_changed_setting_is_checked_as_the_first_was():
+    from dataclasses import replace
+
+    with pytest.raises(UserError, match="replicas=0 must be a whole number of at least 1"):
+        replace(composed().engine, replicas=0)
 
 
 def test_the_prompt_follows_the_model_unless_it_is_chosen():
@@ -81,8 +101,8 @@ def test_the_papers_experiments_combine_with_hardware(experiment, hardware):
 
 
 def test_single_choices_win_over_the_hardware():
-    config = composed("hardware=gpu80x8", "sharding=zero3", "nproc=4", "engine.replicas=4", "model.micro_batch_size=2")
-    assert (config.sharding.name, config.nproc, config.engine.replicas) == ("zero3", 4, 4)
+    config = composed("hardware=gpu80x8", "sharding=none", "nproc=4", "engine.replicas=4", "model.micro_batch_size=2")
+    assert (config.sharding.name, config.nproc, config.engine.replicas) == ("none", 4, 4)
     assert config.algo.micro_batch_size == 2
 
 
@@ -98,9 +118,18 @@ def test_adapters_learn_ten_times_as_fast(model):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["algo.samples=0"], "K must be at least 1"),
-        (["algo.rounds=many"], "algo"),
-        (["algo.temperature=0"], "must be above 0"),
+        (["algo.samples=0"], "algo.samples=0 must be a whole number of at least 1 (K, "),
+        (["algo.rounds=many"], "algo.rounds='many' must be a whole number of at least 1 (largest number of rounds)"),
+        (["algo.samples=1.5"], "algo.samples=1.5 must be a whole number"),
+        (["algo.samples=true"], "algo.samples=True must be a whole number"),
+        (["algo.learning_rate=true"], "algo.learning_rate=True must be a number"),
+        (["algo.samples=null"], "algo.samples=null must be a whole number"),
+        (["algo.aggregate=maybe"], "algo.aggregate='maybe' must be true or false"),
+        (["algo.threshold=high"], "algo.threshold='high' must be a number, or null"),
+        (["nproc=two"], "nproc='two' must be a whole number of at least 1"),
+        (["runs_dir=null"], "runs_dir=null must be text"),
+        (["engine.devices=[a]"], "engine.devices=['a'] must be a list of whole numbers, or null"),
+        (["algo.temperature=0"], "algo.temperature=0.0 must be a number above 0 ("),
         (["algo.micro_batch_size=7"], "micro_batch_size=7 must divide batch_size=64"),
         (["algo.restart=here"], "base, init, policy"),
         (["eval.k=-1"], "eval.k=-1"),
@@ -109,23 +138,21 @@ def test_adapters_learn_ten_times_as_fast(model):
         (["algo.questions=2000"], "data.train_size=1500"),
         (["data=svamp", "init=sft"], "init=sft needs worked solutions"),
         (["data.path=/x"], "generated"),
-        (["model=local"], "model.path"),
-        (["orm=local"], "orm.path"),
-        (["orm.balance=even"], "weight, all, question, none"),
+        (["model=local"], "model.path is empty"),
+        (["orm=local"], "orm.path is missing; give text, or null (folder of a trained ORM"),
         (["orm.label=guess"], "outcome, rollout"),
-        (["reward=dense", "reward.weight=1.5"], "reward.normalise=false"),
+        (["reward=dense", "reward.weight=1.5"], "reward.weight=1.5 must be below 1"),
         (["reward=dense", "reward.weight=0"], "reward.weight=0"),
         (["reward=orm", "reward.at=start"], "end, steps"),
         (["eval.rerank=mean"], "final, product, minimum"),
         (["task=evaluate", "eval.orm=train"], "eval.orm=FOLDER"),
         (["algo=rcrl", "algo.good_tag=x", "algo.bad_tag=x"], "two different texts"),
-        (["algo=rcrl", "algo.good_per_bad=0"], "algo.good_per_bad=0"),
         (["algo=rcrl", "algo.per=word"], "step, solution"),
         (["algo=sft", "algo.evaluations=0"], "algo.evaluations=0"),
         (["algo.keep=best"], "return, correct, both"),
         (["seed=-1"], "seed=-1"),
-        (["+algo.sample=3"], "algo.sample"),
-        (["+extra=3"], "extra"),
+        (["+algo.sample=3"], "algo.sample is unknown; choose from: learning_rate, "),
+        (["+extra=3"], "extra is unknown"),
         (["prompt.template=hello"], "question"),
         (["engine.memory_share=2"], "memory_share"),
         (["engine.devices=[0,0]", "engine.replicas=2"], "must name 2 different GPUs"),
@@ -133,8 +160,8 @@ def test_adapters_learn_ten_times_as_fast(model):
         (["launcher.nodes=2"], "launcher.address=HOST:PORT"),
         (["launcher.nodes=2", "launcher.address=here"], "HOST:PORT"),
         (["launcher.nodes=2", "launcher.node_rank=2"], "from 0 to launcher.nodes - 1 = 1"),
-        (["sharding.cpu_offload=true"], "fsdp2, zero2 or zero3"),
-        (["sharding=zero2", "algo=ppo"], "use sharding=fsdp2 instead of zero2"),
+        (["sharding.cpu_offload=true"], "needs sharding=fsdp2"),
+        (["sharding.name=zero3"], "none, fsdp2"),
         (["nproc=0"], "nproc=0"),
         (["gpus=-1"], "gpus=-1"),
         (["task=export", "task.precision=int8"], "auto, float32, bfloat16"),

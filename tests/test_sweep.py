@@ -17,9 +17,13 @@ GRID = {
 }
 
 
+def sections(choices):
+    return {group: {"name": name} for group, name in choices.items()}
+
+
 def kept(**fixed):
     combinations = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
-    chosen = [item for item in combinations if skipped(item) is None]
+    chosen = [item for item in combinations if skipped(sections(item)) is None]
     return [item for item in chosen if all(item[key] == value for key, value in fixed.items())]
 
 
@@ -46,7 +50,7 @@ def test_without_worked_solutions_nothing_that_needs_them_is_run():
 
 
 def test_a_reason_names_the_choice():
-    reason = skipped({"algo": "sft", "reward": "dense", "init": "scratch", "data": "gsm8k"})
+    reason = skipped(sections({"algo": "sft", "reward": "dense", "init": "scratch", "data": "gsm8k"}))
     assert "algo=sft" in reason
     assert "\n" not in reason
 

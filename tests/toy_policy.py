@@ -52,9 +52,7 @@ ON_POLICY: dict[str, Any] = {
     "gap_limit": 0.1,
     "evaluations": 1,
     "replay": "uniform",
-    "replay_staleness": 0.1,
     "backtracking": False,
-    "backtracking_mastered": 0.5,
 }
 PPO = PPOConfig(
     name="ppo",
@@ -71,7 +69,6 @@ PPO = PPOConfig(
     value_warmup=0,
     kl_in="reward",
     kl_target=None,
-    kl_horizon=1000.0,
     kl_stop=None,
 )
 GRPO = GRPOConfig(name="grpo", **ON_POLICY, advantage="group")

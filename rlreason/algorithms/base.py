@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlreason.answers.arithmetic import operations
-from rlreason.evaluation.metrics import solution_key
+from rlreason.answers.solutions import solution_key
 from rlreason.types import Problem, Rollout
 
 if TYPE_CHECKING:

@@ -15,6 +15,9 @@ from collections.abc import Mapping, Sequence
 from rlreason.config.algorithms import OnPolicyConfig
 from rlreason.types import Asked, Problem, Rollout
 
+MASTERED = 0.5  # share of right solutions from which a start moves back (ours)
+STALENESS = 0.1  # share of a draw that goes by how long ago a question was asked (Jiang et al. 2021, for Procgen)
+
 
 class Curriculum:
     """Chooses batches of questions, and learns from their outcomes.
@@ -60,7 +63,7 @@ class Curriculum:
             right = sum(outcomes[item.problem.id]) / len(outcomes[item.problem.id])
             self._potential[item.problem.id] = right * (1 - right)
             self._last_asked[item.problem.id] = number
-            if item.given_ids and right >= self._config.backtracking_mastered:
+            if item.given_ids and right >= MASTERED:
                 self._given_lines[item.problem.id] -= 1
 
     def _start(self, problem: Problem) -> tuple[int, ...]:
@@ -92,12 +95,11 @@ class Curriculum:
         ages = {problem.id: number - self._last_asked.get(problem.id, 0) for problem in self._problems}
         total_age = sum(ages.values())
         total_potential = sum(self._potential.get(problem.id, highest) for problem in self._problems) or 1.0
-        staleness = self._config.replay_staleness
         rng = random.Random(f"{self._seed}/replay/{number}")
         keys = []
         for problem in self._problems:
-            weight = (1 - staleness) * self._potential.get(problem.id, highest) / total_potential
-            weight += staleness * ages[problem.id] / total_age
+            weight = (1 - STALENESS) * self._potential.get(problem.id, highest) / total_potential
+            weight += STALENESS * ages[problem.id] / total_age
             # Efraimidis and Spirakis 2006: the largest u^(1/w) are a weighted draw without repetition.
             keys.append((math.log(1 - rng.random()) / weight if weight > 0 else -math.inf, problem))
         return [problem for _, problem in sorted(keys, key=lambda pair: pair[0], reverse=True)[:count]]

@@ -62,8 +62,6 @@ def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Que
             continue  # nothing was right so far: the next round asks again with other random numbers
 
         examples = [lab.example(item) for item in kept.values()]
-        if config.join_references:
-            examples += questions.references.values()
         restart = restart_checkpoint(config.restart, start, policy)
         policy = lab.update(round_number, restart, examples, config)[-1]
         trained_rounds += 1

@@ -9,7 +9,6 @@ one a step is good when the score at its end reaches the threshold. A missing or
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,9 +36,10 @@ def return_conditioned(
     Raises:
         UserError: Everything is good, or everything is bad, so that the tags would mean nothing.
     """
-    restart = {"base": start.base, "init": start.init}[config.restart]
-    if config.tags_as == "tokens":  # only what is trained knows them: other policies must not write them
-        restart = lab.with_tokens(restart, (config.good_tag, config.bad_tag))
+    # Tags are tokens of their own: as text they did worse (docs/log.md, "Return tags as text"). Only what is trained
+    # knows them: other policies must not write them.
+    tags = (config.good_tag, config.bad_tag)
+    restart = lab.with_tokens({"base": start.base, "init": start.init}[config.restart], tags)
     condition = ReturnCondition(
         lab.token_ids(config.good_tag, restart), lab.token_ids(config.bad_tag, restart), config.per == "step"
     )
@@ -47,7 +47,6 @@ def return_conditioned(
 
     rollouts, samples_seen = collected(config, start.init, questions, seed, lab)
     rollouts = [item for item in distinct(rollouts, config.deduplicate) if item.completion_ids]
-    rollouts = with_ratio(rollouts, config.good_per_bad, seed)
     labels = step_labels(config, rollouts, lab)
     good = sum(map(sum, labels))
     total = sum(map(len, labels))
@@ -98,18 +97,6 @@ def distinct(rollouts: Sequence[Rollout], deduplicate: str) -> list[Rollout]:
             key = f"{key}\n{item.answer}"
         kept.setdefault((item.problem.id, item.correct, key), item)
     return list(kept.values())
-
-
-def with_ratio(rollouts: Sequence[Rollout], good_per_bad: float | None, seed: int) -> list[Rollout]:
-    """As many right per wrong solutions as asked for, by leaving out a seeded draw of what is too many."""
-    if good_per_bad is None:
-        return list(rollouts)
-    good = [position for position, item in enumerate(rollouts) if item.correct]
-    bad = [position for position, item in enumerate(rollouts) if not item.correct]
-    rng = random.Random(f"{seed}/good-per-bad")
-    good = rng.sample(good, min(len(good), round(len(bad) * good_per_bad)))
-    bad = rng.sample(bad, min(len(bad), round(len(good) / good_per_bad)))
-    return [rollouts[position] for position in sorted(good + bad)]
 
 
 def step_labels(config: ReturnConditionedConfig, rollouts: Sequence[Rollout], lab: Lab) -> list[list[bool]]:

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-FINAL_ANSWER_MARKER = "####"
+from rlreason.answers.extraction import reasoning_of
+from rlreason.answers.numbers import DECIMAL, canonical, value
+
 LONGEST_LINE = 2000  # characters; a longer line is not a step of anything, and parsing it would cost time
 
 _ANNOTATION = re.compile(r"<<([^<>\n]*)>>")
 _SPELLINGS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": None, "€": None, "£": None})
 _TIMES = re.compile(r"(?<=[0-9)])\s*[xX]\s*(?=[0-9.(])")
-_TOKEN = re.compile(
-    r"(?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)|(?P<symbol>[-+*/()=%])|(?P<word>[A-Za-z]+)"
-)
+_NUMBER = re.compile(DECIMAL)
+_TOKEN = re.compile(rf"(?P<number>{DECIMAL})|[-+*/()=]")
+_QUOTIENT = re.compile(rf"(?P<sign>-?)\(?(?P<top>{DECIMAL})(?:/(?P<bottom>{DECIMAL}))?\)?")
 _OPERATORS = "+-*/"
 
 
@@ -59,16 +61,13 @@ def equations(line: str) -> tuple[Equation, ...]:
 @lru_cache(maxsize=65536)
 def last_number(line: str) -> Fraction | None:
     """The last number of a line, unsigned; None without one."""
-    found = None
-    for match in _TOKEN.finditer(_ANNOTATION.sub(" ", line[-LONGEST_LINE:]).translate(_SPELLINGS)):
-        found = match["number"] or found
-    return None if found is None else _value(found)
+    found = _NUMBER.findall(_ANNOTATION.sub(" ", line[-LONGEST_LINE:]).translate(_SPELLINGS))
+    return value(found[-1]) if found else None
 
 
 def numbers(text: str) -> frozenset[Fraction]:
     """Every number of a text, unsigned."""
-    found = (match["number"] for match in _TOKEN.finditer(text.translate(_SPELLINGS)))
-    return frozenset(_value(number) for number in found if number)
+    return frozenset(map(value, _NUMBER.findall(text.translate(_SPELLINGS))))
 
 
 def operations(text: str) -> str:
@@ -81,8 +80,8 @@ def operations(text: str) -> str:
         Such as "12*3=36;36-6=30"; empty for an answer without any operation. Wording, spacing and number format make
         no difference.
     """
-    steps = text.partition(FINAL_ANSWER_MARKER)[0]
-    found = (equation for line in steps.splitlines() for equation in equations(line) if equation.is_operation)
+    lines = reasoning_of(text).splitlines()
+    found = (equation for line in lines for equation in equations(line) if equation.is_operation)
     return ";".join(f"{item.expression}={'' if item.value is None else item.value}" for item in found)
 
 
@@ -90,8 +89,8 @@ def _parse(text: str) -> Iterator[Equation]:
     expression: list[str] = []
     left: str | None = None  # of the last "=", while its right side is being read
     for match in _TOKEN.finditer(_TIMES.sub("*", text.translate(_SPELLINGS))):
-        symbol, number = match["symbol"], match["number"]
-        if symbol == "=":
+        token, number = match[0], match["number"]
+        if token == "=":
             if left is not None:
                 yield Equation(left, _result(expression))
             left, expression = "".join(_trimmed(expression)), []
@@ -102,23 +101,23 @@ def _parse(text: str) -> Iterator[Equation]:
                     yield Equation(left, _result(expression))
                     left = None
                 expression = []
-            expression.append(_canonical(number))
-        elif symbol and symbol != "%" and (expression or symbol in "(-"):
-            expression.append(symbol)
+            expression.append(canonical(number))
+        elif expression or token in "(-":
+            expression.append(token)
     if left is not None:
         yield Equation(left, _result(expression))
 
 
 def _result(expression: list[str]) -> Fraction | None:
     """The value of "7", "-7" or "1/2"; None for any other expression, as inside a chain."""
-    match = re.fullmatch(r"(-?)\(?([0-9.]+)(?:/([0-9.]+))?\)?", "".join(_trimmed(expression)))
+    match = _QUOTIENT.fullmatch("".join(_trimmed(expression)))
     if match is None:
         return None
     try:
-        value = Fraction(match[2]) / Fraction(match[3] or "1")
-    except (ValueError, ZeroDivisionError):
+        size = value(match["top"]) / value(match["bottom"] or "1")
+    except ZeroDivisionError:
         return None
-    return -value if match[1] else value
+    return -size if match["sign"] else size
 
 
 def _trimmed(expression: list[str]) -> list[str]:
@@ -127,13 +126,3 @@ def _trimmed(expression: list[str]) -> list[str]:
     while kept and kept[-1] in "+-*/(":
         kept.pop()
     return kept
-
-
-def _canonical(number: str) -> str:
-    whole, point, fraction = number.replace(",", "").partition(".")
-    fraction = fraction.rstrip("0")
-    return f"{whole or '0'}.{fraction}" if point and fraction else whole or "0"
-
-
-def _value(number: str) -> Fraction:
-    return Fraction(_canonical(number))

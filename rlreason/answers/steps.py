@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rlreason.answers.grading import states_final_answer
+from rlreason.answers.extraction import states_final_answer
 from rlreason.types import Step
 
 

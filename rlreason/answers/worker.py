@@ -18,7 +18,7 @@ from pathlib import Path
 
 # Math-verify stops itself after this long at each of its three steps, unless a step never returns to Python.
 _STEP_SECONDS = 2
-_REPLY_SECONDS = 8.0
+REPLY_SECONDS = 8.0
 _START_SECONDS = 120.0
 _MEMORY_BYTES = 2 * 1024**3
 
@@ -60,7 +60,7 @@ class _Worker:
             self.process.stdin.write(json.dumps([answer, gold]).encode() + b"\n")
         except BrokenPipeError as error:
             raise _WorkerDiedError from error
-        return self._read_reply(_REPLY_SECONDS) == b"true\n"
+        return self._read_reply(REPLY_SECONDS) == b"true\n"
 
     def close(self) -> None:
         self.process.kill()
@@ -129,7 +129,8 @@ def _take_worker() -> _Worker:
 
 
 @atexit.register
-def _close_workers() -> None:
+def close_workers() -> None:
+    """Ends the subprocesses that wait for an answer; the next answer starts another."""
     while _idle:
         _idle.pop().close()
 
@@ -147,7 +148,7 @@ def main() -> None:
     replies.write("ready\n")
     for line in sys.stdin:
         # Ends this process even if its parent has died and nobody is left to kill it.
-        signal.setitimer(signal.ITIMER_PROF, 2 * _REPLY_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, 2 * REPLY_SECONDS)
         answer, gold = json.loads(line)
         verdict = False
         # Nothing that a text can make the libraries raise is of interest: the answer is then wrong.

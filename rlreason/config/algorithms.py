@@ -4,89 +4,71 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlreason.config.base import SupervisedConfig, documented, one_of, require
+from rlreason.config.base import SCHEDULES, Settings, SupervisedConfig, require, setting
+
+DEDUPLICATE = ("steps", "operations", "text", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig(SupervisedConfig):
     """Supervised fine-tuning on the reference solutions, as an algorithm."""
 
-    name: str = documented("sft")
-    evaluations: int = documented("checkpoints evaluated on the way, evenly spaced; 1: only the last")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.evaluations >= 1, f"algo.evaluations={self.evaluations} must be at least 1")
+    name: str = setting("sft")
+    evaluations: int = setting("checkpoints evaluated on the way, evenly spaced; 1: only the last", at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertIterationConfig(SupervisedConfig):
     """Expert iteration: sample, keep the best, fine-tune, repeat."""
 
-    name: str = documented("ei")
-    rounds: int = documented("largest number of rounds")
-    samples: int = documented("solutions sampled for every training question in a round (K)")
-    questions: int = documented("training questions per round, a fresh seeded draw each round; 0 means all of them")
-    temperature: float = documented("sampling temperature")
-    keep: str = documented("solutions kept: return (at least the threshold), correct (right answer), or both")
-    threshold: float | None = documented("solutions whose return is at least this are kept; null: the reward's own")
-    deduplicate: str = documented(
-        "within a question, keep one solution per: steps (normalised), operations (arithmetic only), text, or none"
+    name: str = setting("ei")
+    rounds: int = setting("largest number of rounds", at_least=1)
+    samples: int = setting("K, solutions sampled for every training question in a round", at_least=1)
+    questions: int = setting(
+        "training questions per round, a fresh seeded draw each round; 0 means all of them", at_least=0
     )
-    aggregate: bool = documented("train on the solutions of all rounds so far, not only the latest")
-    restart: str = documented("every round fine-tunes: base (pretrained, as in the paper), init (SFT), or policy")
-    join_references: bool = documented("add the reference solutions to the training data of every round")
-    patience: int = documented("stop after this many rounds in a row without a better validation maj@1")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.rounds >= 1, f"algo.rounds={self.rounds} must be at least 1")
-        require(self.samples >= 1, f"algo.samples={self.samples}: K must be at least 1")
-        require(self.questions >= 0, f"algo.questions={self.questions} must not be negative (0 means all)")
-        require(
-            self.temperature > 0, f"algo.temperature={self.temperature} must be above 0: K equal samples teach nothing"
-        )
-        one_of("algo.keep", self.keep, ("return", "correct", "both"))
-        one_of("algo.deduplicate", self.deduplicate, ("steps", "operations", "text", "none"))
-        one_of("algo.restart", self.restart, ("base", "init", "policy"))
-        require(self.patience >= 1, f"algo.patience={self.patience} must be at least 1")
+    temperature: float = setting("sampling temperature; at 0, K equal samples would teach nothing", above=0)
+    keep: str = setting(
+        "solutions kept: those whose return is at least the threshold, whose answer is correct, or both",
+        choices=("return", "correct", "both"),
+    )
+    threshold: float | None = setting("solutions whose return is at least this are kept; null: the reward's own")
+    deduplicate: str = setting(
+        "what makes two solutions of a question equal, so that one is kept: the normalised steps, the arithmetic "
+        "operations only, or the text",
+        choices=DEDUPLICATE,
+    )
+    aggregate: bool = setting("train on the solutions of all rounds so far, not only the latest")
+    restart: str = setting(
+        "checkpoint that every round fine-tunes: base (pretrained, as in the paper), init (SFT), or the policy so far",
+        choices=("base", "init", "policy"),
+    )
+    patience: int = setting("stop after this many rounds in a row without a better validation maj@1", at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReturnConditionedConfig(SupervisedConfig):
     """Return-conditioned RL: learn from right and wrong solutions under tags, ask for the good one."""
 
-    name: str = documented("rcrl")
-    rollouts: str | None = documented(
-        "stored rollouts to learn from: a run folder or a Parquet file; null: sample them"
+    name: str = setting("rcrl")
+    rollouts: str | None = setting("stored rollouts to learn from: a run folder or a Parquet file; null: sample them")
+    samples: int = setting("K, solutions sampled for every training question", at_least=1)
+    questions: int = setting("training questions, a seeded draw; 0 means all of them", at_least=0)
+    temperature: float = setting("sampling temperature", above=0)
+    per: str = setting("what gets a tag of its own", choices=("step", "solution"))
+    labels: str = setting(
+        "what decides good or bad: the answer's outcome, or whether the ORM's score reaches the threshold",
+        choices=("outcome", "orm"),
     )
-    samples: int = documented("solutions sampled for every training question (K)")
-    questions: int = documented("training questions, a seeded draw; 0 means all of them")
-    temperature: float = documented("sampling temperature")
-    per: str = documented("a tag for every step, or one for the solution")
-    labels: str = documented("what decides good or bad: outcome (the answer) or orm (the score reaches the threshold)")
-    threshold: float | None = documented(
-        "ORM score from which a step is good; null: calibrated on validation questions"
-    )
-    good_per_bad: float | None = documented("solutions with a right answer kept per one with a wrong answer; null: all")
-    deduplicate: str = documented("within a question, keep one solution per: steps, operations, text, or none")
-    good_tag: str = documented("written before what is good, and asked for at test time")
-    bad_tag: str = documented("written before what is bad")
-    tags_as: str = documented("tags are ordinary text, or tokens added to the vocabulary")
-    restart: str = documented("checkpoint that is fine-tuned: base (pretrained) or init (SFT)")
+    threshold: float | None = setting("ORM score from which a step is good; null: calibrated on validation questions")
+    deduplicate: str = setting("what makes two solutions of a question equal, so that one is kept", choices=DEDUPLICATE)
+    good_tag: str = setting("token added to the vocabulary, before what is good; asked for at test time")
+    bad_tag: str = setting("token added to the vocabulary, before what is bad")
+    restart: str = setting("checkpoint that is fine-tuned: base (pretrained) or init (SFT)", choices=("base", "init"))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.samples >= 1, f"algo.samples={self.samples}: K must be at least 1")
-        require(self.questions >= 0, f"algo.questions={self.questions} must not be negative (0 means all)")
-        require(self.temperature > 0, f"algo.temperature={self.temperature} must be above 0")
-        one_of("algo.per", self.per, ("step", "solution"))
-        one_of("algo.labels", self.labels, ("outcome", "orm"))
-        one_of("algo.deduplicate", self.deduplicate, ("steps", "operations", "text", "none"))
-        one_of("algo.tags_as", self.tags_as, ("text", "tokens"))
-        one_of("algo.restart", self.restart, ("base", "init"))
-        ratio = self.good_per_bad
-        require(ratio is None or ratio > 0, f"algo.good_per_bad={ratio} must be above 0, or null to keep all")
+    def check(self) -> None:
+        """Refuse tags that cannot be told apart or would end a step."""
+        super().check()
         require(
             self.good_tag.strip() != "" and self.bad_tag.strip() != "" and self.good_tag != self.bad_tag,
             f"algo.good_tag={self.good_tag!r} and algo.bad_tag={self.bad_tag!r} must be two different texts",
@@ -95,56 +77,51 @@ class ReturnConditionedConfig(SupervisedConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutcomeModelAlgorithmConfig:
+class OutcomeModelAlgorithmConfig(Settings):
     """Train the outcome reward model that the section `orm` describes, and report how well it judges."""
 
-    name: str = documented("orm")
+    name: str = setting("orm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnPolicyConfig:
+class OnPolicyConfig(Settings):
     """What PPO and GRPO share: batches of fresh rollouts, each learned from and dropped."""
 
-    batches: int = documented("batches of rollouts; each is sampled from the policy of that moment")
-    questions: int = documented("training questions per batch")
-    samples: int = documented("solutions sampled for every question of a batch (K), at least 2")
-    temperature: float = documented("sampling temperature")
-    epochs: int = documented("passes over each batch of rollouts")
-    minibatch_size: int = documented("rollouts per optimizer step; must divide questions times samples")
-    micro_batch_size: int = documented("rollouts per forward pass; must divide minibatch_size")
-    learning_rate: float = documented("peak learning rate of AdamW")
-    warmup_ratio: float = documented("share of the steps in which the learning rate rises from 0")
-    schedule: str = documented("learning rate after the warm-up: cosine, linear or constant")
-    weight_decay: float = documented("AdamW weight decay")
-    max_grad_norm: float = documented("gradient norm above which gradients are scaled down")
-    clip: float = documented("the probability ratio is clipped to 1 - clip .. 1 + clip")
-    kl_coefficient: float = documented("weight of the KL to the initial policy; 0: no reference model is held")
-    entropy_coefficient: float = documented("weight of an entropy bonus in the loss")
-    importance_cap: float | None = documented(
-        "cap of the weights that correct for the sampler's numerics; null: no correction"
+    batches: int = setting("batches of rollouts; each is sampled from the policy of that moment", at_least=1)
+    questions: int = setting("training questions per batch", at_least=1)
+    samples: int = setting("K, solutions sampled for every question of a batch", at_least=2)
+    temperature: float = setting("sampling temperature", above=0)
+    epochs: int = setting("passes over each batch of rollouts", at_least=1)
+    minibatch_size: int = setting("rollouts per optimizer step; must divide questions times samples", at_least=1)
+    micro_batch_size: int = setting("rollouts per forward pass; must divide minibatch_size", at_least=1)
+    learning_rate: float = setting("peak learning rate of AdamW", above=0)
+    warmup_ratio: float = setting("share of the steps in which the learning rate rises from 0", at_least=0, below=1)
+    schedule: str = setting("learning rate after the warm-up", choices=SCHEDULES)
+    weight_decay: float = setting("AdamW weight decay", at_least=0)
+    max_grad_norm: float = setting("gradient norm above which gradients are scaled down", above=0)
+    clip: float = setting("the probability ratio is clipped to 1 - clip .. 1 + clip", above=0, below=1)
+    kl_coefficient: float = setting("weight of the KL to the initial policy; 0: no reference model is held", at_least=0)
+    entropy_coefficient: float = setting("weight of an entropy bonus in the loss", at_least=0)
+    importance_cap: float | None = setting(
+        "cap of the weights that correct for the sampler's numerics; null: no correction", at_least=1
     )
-    gap_limit: float = documented(
-        "mean |log-prob of trainer - log-prob of sampler| per token, in nats, above which the run ends"
+    gap_limit: float = setting(
+        "mean |log-prob of trainer - log-prob of sampler| per token, in nats, above which the run ends", above=0
     )
-    evaluations: int = documented("evaluations on the way, evenly spaced, the last at the end")
-    replay: str = documented("order of questions: uniform passes, or prioritized by what can be learned from them")
-    replay_staleness: float = documented(
-        "with prioritized: share of the questions drawn by how long ago they were asked"
+    evaluations: int = setting("evaluations on the way, evenly spaced, the last at the end", at_least=1)
+    replay: str = setting(
+        "order of questions: uniform passes, or prioritized by what can be learned from them",
+        choices=("uniform", "prioritized"),
     )
-    backtracking: bool = documented("start from a part of the reference solution, shortened as it is mastered")
-    backtracking_mastered: float = documented(
-        "with backtracking: share of right solutions from which a start moves back"
-    )
+    backtracking: bool = setting("start from a part of the reference solution, shortened as it is mastered")
 
     @property
     def batch_size(self) -> int:
         """Rollouts per batch."""
         return self.questions * self.samples
 
-    def __post_init__(self) -> None:
-        for key in ("batches", "questions", "epochs", "minibatch_size", "micro_batch_size", "evaluations"):
-            require(getattr(self, key) >= 1, f"algo.{key}={getattr(self, key)} must be at least 1")
-        require(self.samples >= 2, f"algo.samples={self.samples} must be at least 2")
+    def check(self) -> None:
+        """Refuse batches that do not divide, and more evaluations than batches."""
         require(
             self.batch_size % self.minibatch_size == 0,
             f"algo.minibatch_size={self.minibatch_size} must divide algo.questions x algo.samples = {self.batch_size}",
@@ -154,70 +131,51 @@ class OnPolicyConfig:
             f"algo.micro_batch_size={self.micro_batch_size} must divide algo.minibatch_size={self.minibatch_size}",
         )
         require(self.evaluations <= self.batches, f"algo.evaluations={self.evaluations} is more than algo.batches")
-        require(self.temperature > 0, f"algo.temperature={self.temperature} must be above 0")
-        require(self.learning_rate > 0, f"algo.learning_rate={self.learning_rate} must be above 0")
-        require(0 <= self.warmup_ratio < 1, f"algo.warmup_ratio={self.warmup_ratio} must be in [0, 1)")
-        one_of("algo.schedule", self.schedule, ("cosine", "linear", "constant"))
-        require(self.weight_decay >= 0, f"algo.weight_decay={self.weight_decay} must not be negative")
-        require(self.max_grad_norm > 0, f"algo.max_grad_norm={self.max_grad_norm} must be above 0")
-        require(0 < self.clip < 1, f"algo.clip={self.clip} must be between 0 and 1")
-        require(self.kl_coefficient >= 0, f"algo.kl_coefficient={self.kl_coefficient} must not be below 0")
-        require(
-            self.entropy_coefficient >= 0, f"algo.entropy_coefficient={self.entropy_coefficient} must not be below 0"
-        )
-        cap = self.importance_cap
-        require(cap is None or cap >= 1, f"algo.importance_cap={cap} must be at least 1, or null for no correction")
-        require(self.gap_limit > 0, f"algo.gap_limit={self.gap_limit} must be above 0")
-        one_of("algo.replay", self.replay, ("uniform", "prioritized"))
-        for key in ("replay_staleness", "backtracking_mastered"):
-            require(0 <= getattr(self, key) <= 1, f"algo.{key}={getattr(self, key)} must be in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(OnPolicyConfig):
     """PPO: clipped policy gradient with a critic, rewards and a KL penalty at every token."""
 
-    name: str = documented("ppo")
-    gamma: float = documented("discount per token")
-    gae_lambda: float = documented("generalised advantage estimation: 0 trusts the critic, 1 the sampled return")
-    whiten: bool = documented("shift and scale advantages to mean 0 and variance 1 over the tokens of a batch")
-    truncated: str = documented("a completion cut at its limit: bootstrap (critic's value), zero, or mask (no loss)")
-    critic: str = documented("shared (a head on the policy's trunk) or separate (a model of its own)")
-    critic_start: str = documented("separate critic starts as: policy (init checkpoint) or orm (outcome reward model)")
-    critic_learning_rate: float = documented("peak learning rate of the critic's head, or of the separate critic")
-    value_coefficient: float = documented("weight of the value loss beside the policy's")
-    value_clip: float | None = documented("values move at most this far per batch; null: no clipping")
-    value_warmup: int = documented("first batches in which only the critic learns")
-    kl_in: str = documented("the KL penalty is part of the reward of each token (reward), or of the loss (loss)")
-    kl_target: float | None = documented(
-        "KL per completion that an adaptive coefficient holds; null: fixed coefficient"
+    name: str = setting("ppo")
+    gamma: float = setting("discount per token", at_least=0, at_most=1)
+    gae_lambda: float = setting(
+        "generalised advantage estimation: 0 trusts the critic, 1 the sampled return", at_least=0, at_most=1
     )
-    kl_horizon: float = documented("with kl_target: samples over which the coefficient changes by about 20 %")
-    kl_stop: float | None = documented(
-        "mean KL between the policies before and after a step at which a batch's epochs end; null: never"
+    whiten: bool = setting("shift and scale advantages to mean 0 and variance 1 over the tokens of a batch")
+    truncated: str = setting(
+        "a completion cut at its limit: bootstrap (critic's value), zero, or mask (no loss)",
+        choices=("bootstrap", "zero", "mask"),
+    )
+    critic: str = setting("a head on the policy's trunk, or a separate model", choices=("shared", "separate"))
+    critic_start: str = setting(
+        "separate critic starts as: policy (init checkpoint) or orm (outcome reward model)", choices=("policy", "orm")
+    )
+    critic_learning_rate: float = setting("peak learning rate of the critic's head, or of the separate critic", above=0)
+    value_coefficient: float = setting("weight of the value loss beside the policy's", above=0)
+    value_clip: float | None = setting("values move at most this far per batch; null: no clipping", above=0)
+    value_warmup: int = setting("first batches in which only the critic learns", at_least=0)
+    kl_in: str = setting(
+        "the KL penalty is part of the reward of each token, or of the loss", choices=("reward", "loss")
+    )
+    kl_target: float | None = setting(
+        "KL per completion that an adaptive coefficient holds; null: fixed coefficient", above=0
+    )
+    kl_stop: float | None = setting(
+        "mean KL between the policies before and after a step at which a batch's epochs end; null: never", above=0
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("gamma", "gae_lambda"):
-            require(0 <= getattr(self, key) <= 1, f"algo.{key}={getattr(self, key)} must be in [0, 1]")
-        one_of("algo.truncated", self.truncated, ("bootstrap", "zero", "mask"))
-        one_of("algo.critic", self.critic, ("shared", "separate"))
-        one_of("algo.critic_start", self.critic_start, ("policy", "orm"))
-        one_of("algo.kl_in", self.kl_in, ("reward", "loss"))
+    def check(self) -> None:
+        """Refuse a shared critic with a start of its own, a warm-up of all batches, and a target without a penalty."""
+        super().check()
         require(
             self.critic_start == "policy" or self.critic == "separate",
             "algo.critic_start=orm needs algo.critic=separate: a shared critic has the policy's trunk",
         )
-        require(self.critic_learning_rate > 0, f"algo.critic_learning_rate={self.critic_learning_rate} must be above 0")
-        require(self.value_coefficient > 0, f"algo.value_coefficient={self.value_coefficient} must be above 0")
-        for key in ("value_clip", "kl_target", "kl_stop"):
-            value = getattr(self, key)
-            require(value is None or value > 0, f"algo.{key}={value} must be above 0, or null")
         require(
-            0 <= self.value_warmup < self.batches, f"algo.value_warmup={self.value_warmup} must be below algo.batches"
+            self.value_warmup < self.batches,
+            f"algo.value_warmup={self.value_warmup} must be below algo.batches={self.batches}",
         )
-        require(self.kl_horizon > 0, f"algo.kl_horizon={self.kl_horizon} must be above 0")
         require(
             self.kl_target is None or self.kl_coefficient > 0,
             "algo.kl_target adapts algo.kl_coefficient, which must start above 0",
@@ -228,11 +186,8 @@ class PPOConfig(OnPolicyConfig):
 class GRPOConfig(OnPolicyConfig):
     """GRPO: clipped policy gradient with the other solutions of a question in the place of a critic."""
 
-    name: str = documented("grpo")
-    advantage: str = documented(
-        "group (return minus the group's mean, over its deviation), dr_grpo (no deviation) or rloo (mean of the others)"
+    name: str = setting("grpo")
+    advantage: str = setting(
+        "group (return minus the group's mean, over its deviation), dr_grpo (no deviation), rloo (mean of the others)",
+        choices=("group", "dr_grpo", "rloo"),
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("algo.advantage", self.advantage, ("group", "dr_grpo", "rloo"))

@@ -1,16 +1,54 @@
-"""The parts that the sections of the configuration share."""
+"""What the sections of the configuration share: settings that state type, bounds, choices and meaning once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, TypeVar
 
 from rlreason.errors import UserError
 
+Section = TypeVar("Section", bound="Settings")
 
-def documented(description: str, **keywords: Any) -> Any:
-    """A dataclass field with the description that `--help` prints."""
-    return field(metadata={"help": description}, **keywords)
+BOUNDS: dict[str, tuple[str, Callable[[Any, float], bool]]] = {  # what can be declared of a number
+    "at_least": ("of at least", operator.ge),
+    "above": ("above", operator.gt),
+    "at_most": ("at most", operator.le),
+    "below": ("below", operator.lt),
+}
+TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "list[int]": "a list of whole numbers",
+    "list[str]": "a list of texts",
+}
+
+
+def setting(
+    meaning: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A field of a section, with all that `--help` prints and that a value is checked against.
+
+    Args:
+        meaning: What the value decides, with its unit.
+        at_least: Smallest value.
+        above: Bound that every value is larger than.
+        at_most: Largest value.
+        below: Bound that every value is smaller than.
+        choices: The values that a text can have.
+    """
+    declared = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    bounds = {name: bound for name, bound in declared.items() if bound is not None}
+    return field(metadata={"meaning": meaning, "bounds": bounds, "choices": choices})
 
 
 def require(condition: bool, message: str) -> None:
@@ -19,33 +57,97 @@ def require(condition: bool, message: str) -> None:
         raise UserError(message)
 
 
-def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise a UserError unless `value` is among `choices`."""
-    require(value in choices, f"{key}={value!r} is unknown; choose from: {', '.join(choices)}")
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A section of the configuration; it cannot be made with values outside the bounds that its fields declare.
+
+    Raises:
+        UserError: A value is out of its bounds, or does not go together with another one. The message begins with
+            the field, or names it after its section.
+    """
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            bounds, choices = item.metadata.get("bounds", {}), item.metadata.get("choices", ())
+            within = value is None or all(BOUNDS[name][1](value, bound) for name, bound in bounds.items())
+            if not within or (value is not None and choices and value not in choices):
+                raise UserError(objection(item, value))
+        self.check()
+
+    def check(self) -> None:
+        """Refuse values that are each within their bounds and cannot work together."""
+
+
+def allowed(item: Field[Any]) -> str:
+    """The values that a field can have, in words: "a number above 0 and below 1, or null"."""
+    kind, _, null = str(item.type).partition(" | ")
+    words = TYPES.get(kind, kind)
+    if choices := item.metadata.get("choices"):
+        words = f"one of {', '.join(choices)}"
+    if bounds := item.metadata.get("bounds"):
+        words += " " + " and ".join(f"{BOUNDS[name][0]} {bound:g}" for name, bound in bounds.items())
+    return f"{words}, or null" if null else words
+
+
+def objection(item: Field[Any], value: Any) -> str:
+    """Why a field cannot have a value, in one sentence that says what it can have and what it means."""
+    shown = "null" if value is None else repr(value)
+    return f"{item.name}={shown} must be {allowed(item)} ({item.metadata['meaning']})"
+
+
+def describe(schema: type[Settings]) -> list[tuple[str, str, str]]:
+    """(field, values it can have, meaning) of every field of a section, for `--help`."""
+    return [(item.name, allowed(item), item.metadata["meaning"]) for item in fields(schema)]
+
+
+def converted(schema: type[Section], values: Mapping[str, Any]) -> Section:
+    """Make a section from plain values, such as those that Hydra composed.
+
+    Args:
+        schema: The section's class.
+        values: The value of every field; a number may be given as text, and a whole number where any number can be.
+
+    Raises:
+        UserError: A field is unknown, missing, of another type or out of its bounds; the message begins with it.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    try:
+        made: Section = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        key = (error.full_key or "").partition("[")[0]
+        known = {item.name: item for item in fields(schema)}
+        if key not in known:
+            raise UserError(f"{key} is unknown; choose from: {', '.join(known)}") from error
+        if isinstance(error, MissingMandatoryValue):
+            raise UserError(
+                f"{key} is missing; give {allowed(known[key])} ({known[key].metadata['meaning']})"
+            ) from error
+        raise UserError(objection(known[key], values[key])) from error
+    return made
+
+
+SCHEDULES = ("cosine", "linear", "constant")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupervisedConfig:
+class SupervisedConfig(Settings):
     """One supervised update: cross-entropy on completions, through trl.SFTTrainer."""
 
-    learning_rate: float = documented("peak learning rate of AdamW")
-    epochs: float = documented("passes over the solutions")
-    batch_size: int = documented("sequences per optimizer step")
-    micro_batch_size: int = documented("sequences per forward pass; must divide batch_size")
-    warmup_ratio: float = documented("share of the steps in which the learning rate rises from 0")
-    schedule: str = documented("learning rate after the warm-up: cosine, linear or constant")
-    weight_decay: float = documented("AdamW weight decay")
-    max_grad_norm: float = documented("gradient norm above which gradients are scaled down")
+    learning_rate: float = setting("peak learning rate of AdamW", above=0)
+    epochs: float = setting("passes over the solutions", above=0)
+    batch_size: int = setting("sequences per optimizer step", at_least=1)
+    micro_batch_size: int = setting("sequences per forward pass; must divide batch_size", at_least=1)
+    warmup_ratio: float = setting("share of the steps in which the learning rate rises from 0", at_least=0, below=1)
+    schedule: str = setting("learning rate after the warm-up", choices=SCHEDULES)
+    weight_decay: float = setting("AdamW weight decay", at_least=0)
+    max_grad_norm: float = setting("gradient norm above which gradients are scaled down", above=0)
 
-    def __post_init__(self) -> None:
-        require(self.learning_rate > 0, f"learning_rate={self.learning_rate} must be above 0")
-        require(self.epochs > 0, f"epochs={self.epochs} must be above 0")
-        require(self.batch_size >= 1, f"batch_size={self.batch_size} must be at least 1")
+    def check(self) -> None:
+        """Refuse a micro-batch that does not divide the batch."""
         require(
-            self.micro_batch_size >= 1 and self.batch_size % self.micro_batch_size == 0,
+            self.batch_size % self.micro_batch_size == 0,
             f"micro_batch_size={self.micro_batch_size} must divide batch_size={self.batch_size}",
         )
-        require(0 <= self.warmup_ratio < 1, f"warmup_ratio={self.warmup_ratio} must be in [0, 1)")
-        one_of("schedule", self.schedule, ("cosine", "linear", "constant"))
-        require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} must not be negative")
-        require(self.max_grad_norm > 0, f"max_grad_norm={self.max_grad_norm} must be above 0")

@@ -5,21 +5,18 @@ Below this file nobody sees an OmegaConf object.
 
 from __future__ import annotations
 
-import re
-from dataclasses import fields
 from typing import Any
 
 from rlreason.config.algorithms import (
     ExpertIterationConfig,
     GRPOConfig,
-    OnPolicyConfig,
     OutcomeModelAlgorithmConfig,
     PPOConfig,
     ReturnConditionedConfig,
     SFTConfig,
 )
-from rlreason.config.base import require
-from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.base import Settings, converted, require
+from rlreason.config.experiment import ExperimentConfig, GeneralConfig
 from rlreason.config.rewards import DenseRewardConfig, OutcomeModelConfig, OutcomeRewardConfig, SparseRewardConfig
 from rlreason.config.sections import (
     DataConfig,
@@ -37,7 +34,7 @@ from rlreason.config.sections import (
 )
 from rlreason.errors import UserError
 
-SECTIONS: dict[str, dict[str, type]] = {
+SECTIONS: dict[str, dict[str, type[Settings]]] = {
     "task": {
         **dict.fromkeys(("train", "evaluate", "plan", "report", "watch", "tiny_base"), TaskConfig),
         "export": ExportConfig,
@@ -62,21 +59,6 @@ SECTIONS: dict[str, dict[str, type]] = {
     "eval": {"*": EvalConfig},
     "tracker": {"*": TrackerConfig},
 }
-
-TOP_LEVEL = (
-    "name",
-    "study",
-    "runs_dir",
-    "seed",
-    "nproc",
-    "checkpoint_seconds",
-    "check_memory",
-    "gpus",
-    "gpu_memory",
-    "gpu_name",
-    "gpu_hour_price",
-)
-RESERVED_FOLDERS = ("cache", "sweeps")
 
 
 def register_resolvers() -> None:
@@ -114,48 +96,13 @@ def from_composed(composed: Any) -> ExperimentConfig:
         if schema is None:
             raise UserError(f"{section}.name={chosen!r} is unknown; choose from: {', '.join(sorted(classes))}")
         try:
-            values[section] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain[section]))
-        except OmegaConfBaseException as error:
-            raise UserError(f"{section}.{error.full_key or '?'}: {str(error.msg).splitlines()[0]}") from error
+            values[section] = converted(schema, plain[section])
         except UserError as error:
-            raise UserError(str(error) if f"{section}." in str(error) else f"{section}: {error}") from error
-    for key in TOP_LEVEL:
-        values[key] = plain[key]
-    for unknown in set(plain) - set(values):
-        raise UserError(f"unknown key {unknown!r}; the sections are {', '.join(SECTIONS)}")
-    _check_top_level(values)
-    config = ExperimentConfig(**values)
+            raise UserError(str(error) if str(error).startswith(f"{section}.") else f"{section}.{error}") from error
+    general = {key: value for key, value in plain.items() if key not in SECTIONS}
+    config = ExperimentConfig(**vars(converted(GeneralConfig, general)), **values)
     _check_together(config)
     return config
-
-
-def _check_top_level(values: dict[str, Any]) -> None:
-    name, seed, seconds = values["name"], values["seed"], values["checkpoint_seconds"]
-    require(name is None or isinstance(name, str), f"name={name!r} must be text")
-    require_study_name(values["study"])
-    require(isinstance(seed, int) and seed >= 0, f"seed={seed!r} must be a whole number from 0")
-    require(isinstance(values["runs_dir"], str), f"runs_dir={values['runs_dir']!r} must be a folder")
-    require(isinstance(seconds, int | float) and seconds >= 0, f"checkpoint_seconds={seconds!r} must be 0 or more")
-    nproc = values["nproc"]
-    require(isinstance(nproc, int) and nproc >= 1, f"nproc={nproc!r} must be a whole number from 1")
-    check = values["check_memory"]
-    require(isinstance(check, bool), f"check_memory={check!r} must be true or false")
-    gpus = values["gpus"]
-    require(gpus is None or (isinstance(gpus, int) and gpus >= 0), f"gpus={gpus!r} must be a whole number from 0")
-    kind = values["gpu_name"]
-    require(kind is None or isinstance(kind, str), f"gpu_name={kind!r} must be text, such as h100")
-    for key in ("gpu_memory", "gpu_hour_price"):
-        amount = values[key]
-        require(amount is None or (isinstance(amount, int | float) and amount > 0), f"{key}={amount!r} must be above 0")
-
-
-def require_study_name(name: Any) -> None:
-    """Raise a UserError unless `name` can be the folder of a study, or is None."""
-    require(
-        name is None or (isinstance(name, str) and bool(re.fullmatch(r"[\w.=+-]+", name)) and name.strip(".") != ""),
-        f"study={name!r} must be a plain name: letters, digits and . _ = + -",
-    )
-    require(name not in RESERVED_FOLDERS, f"study={name} is where rlreason keeps files of its own; choose another name")
 
 
 def _check_together(config: ExperimentConfig) -> None:
@@ -181,15 +128,6 @@ def _check_together(config: ExperimentConfig) -> None:
         "init=sft needs worked solutions, which svamp does not have; use init=scratch, or an SFT model",
     )
     require(
-        not (config.sharding.name.startswith("zero") and isinstance(config.algo, OnPolicyConfig)),
-        f"algo={config.algo.name} is split by FSDP2 only: use sharding=fsdp2 instead of {config.sharding.name}",
-    )
-    require(
         config.task.name != "evaluate" or config.eval.orm != "train",
         "eval.orm=train belongs to training runs; with task=evaluate give the folder of a trained ORM: eval.orm=FOLDER",
     )
-
-
-def describe(schema: type) -> list[tuple[str, str, str]]:
-    """(field, type, meaning) of every field of a section, for `--help`."""
-    return [(item.name, str(item.type), item.metadata.get("help", "")) for item in fields(schema)]

@@ -6,6 +6,7 @@ flat, refuses impossible values, and says what each field means; `rlreason --hel
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rlreason.config.algorithms import (
@@ -16,7 +17,7 @@ from rlreason.config.algorithms import (
     ReturnConditionedConfig,
     SFTConfig,
 )
-from rlreason.config.base import documented
+from rlreason.config.base import Settings, require, setting
 from rlreason.config.rewards import DenseRewardConfig, OutcomeModelConfig, OutcomeRewardConfig, SparseRewardConfig
 from rlreason.config.sections import (
     DataConfig,
@@ -39,8 +40,46 @@ RewardConfig = SparseRewardConfig | DenseRewardConfig | OutcomeRewardConfig
 InitConfig = ScratchConfig | SFTInitConfig
 
 
+RESERVED_FOLDERS = ("cache", "sweeps")
+
+
 @dataclass(frozen=True, kw_only=True)
-class ExperimentConfig:
+class GeneralConfig(Settings):
+    """What belongs to no group: where the run goes, its seed, its processes, and the machine that is planned for."""
+
+    name: str | None = setting("name of the run folder; null: made from what was asked for")
+    study: str | None = setting("name of a study: its runs live together in runs_dir/STUDY; null: none")
+    runs_dir: str = setting("folder of all run folders")
+    seed: int = setting("seed of sampling and training", at_least=0)
+    nproc: int = setting("training processes on each node; with GPUs one per GPU", at_least=1)
+    checkpoint_seconds: float = setting(
+        "time between resumable checkpoints within a training stage, in seconds", at_least=0
+    )
+    check_memory: bool = setting("refuse what cannot fit into this machine before anything is downloaded")
+    gpus: int | None = setting(
+        "task=plan: GPUs of the machine that is planned for, on all nodes; null: this machine's", at_least=0
+    )
+    gpu_memory: float | None = setting("task=plan: memory of each of those GPUs, in GiB; null: this machine's", above=0)
+    gpu_name: str | None = setting(
+        "task=plan: kind of those GPUs (h200, h100, a100, l40s, a10g, 4090), for hours that nobody has measured; "
+        "null: this machine's"
+    )
+    gpu_hour_price: float | None = setting(
+        "task=plan: price of one GPU for an hour, in any currency; null: no money is shown", above=0
+    )
+
+    def check(self) -> None:
+        """Refuse a study that cannot be a folder, or whose folder is in use."""
+        plain = self.study is None or (re.fullmatch(r"[\w.=+-]+", self.study) and self.study.strip(".") != "")
+        require(bool(plain), f"study={self.study!r} must be a plain name: letters, digits and . _ = + -")
+        require(
+            self.study not in RESERVED_FOLDERS,
+            f"study={self.study} is where rlreason keeps files of its own; choose another name",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig(GeneralConfig):
     """The whole experiment, one section per Hydra group."""
 
     task: TaskConfig
@@ -56,16 +95,3 @@ class ExperimentConfig:
     sharding: ShardingConfig
     eval: EvalConfig
     tracker: TrackerConfig
-    name: str | None = documented("name of the run folder; null: made from what was asked for")
-    study: str | None = documented("name of a study: its runs live together in runs_dir/STUDY")
-    runs_dir: str = documented("folder of all run folders")
-    seed: int = documented("seed of sampling and training")
-    nproc: int = documented("training processes on each node; with GPUs one per GPU")
-    checkpoint_seconds: float = documented("time between resumable checkpoints within a training stage, in seconds")
-    check_memory: bool = documented("refuse what cannot fit into this machine before anything is downloaded")
-    gpus: int | None = documented("task=plan: GPUs of the machine that is planned for; null: this machine's")
-    gpu_memory: float | None = documented("task=plan: memory of each of those GPUs, in GiB; null: this machine's")
-    gpu_name: str | None = documented(
-        "task=plan: kind of those GPUs, for the hours where nothing was measured: h200, h100, a100, l40s, a10g or 4090"
-    )
-    gpu_hour_price: float | None = documented("task=plan: price of one GPU for an hour; null: no money is shown")

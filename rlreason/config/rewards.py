@@ -4,82 +4,67 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlreason.config.base import SupervisedConfig, documented, one_of, require
+from rlreason.config.base import Settings, SupervisedConfig, require, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparseRewardConfig:
+class SparseRewardConfig(Settings):
     """1 for a right final answer, 0 otherwise, received at the last token of the answer."""
 
-    name: str = documented("sparse")
-    threshold: float = documented("return from which expert iteration keeps a solution")
+    name: str = setting("sparse")
+    threshold: float = setting("return from which expert iteration keeps a solution")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseRewardConfig:
+class DenseRewardConfig(Settings):
     """The sparse reward, and credit for every result of the reference solution that a step reaches."""
 
-    name: str = documented("dense")
-    weight: float = documented("credit for all matched results together, or for each of them without normalise")
-    normalise: bool = documented("share weight among the results of the reference solution, so that lengths are equal")
-    threshold: float = documented("return from which expert iteration keeps a solution")
+    name: str = setting("dense")
+    weight: float = setting(
+        "credit for all results of the reference solution together, shared among them; reward=sparse gives none",
+        above=0,
+    )
+    threshold: float = setting("return from which expert iteration keeps a solution")
 
-    def __post_init__(self) -> None:
-        require(self.weight > 0, f"reward.weight={self.weight} must be above 0; reward=sparse gives no step credit")
+    def check(self) -> None:
+        """Refuse credit for steps that weighs as much as a right answer, unless it is asked for."""
         require(
-            not self.normalise or self.weight < 1,
+            self.weight < 1,
             f"reward.weight={self.weight} must be below 1, or every step without a right answer is worth as much as "
-            "a right answer; set reward.normalise=false to have it so",
+            "a right answer",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutcomeRewardConfig:
+class OutcomeRewardConfig(Settings):
     """The outcome reward model's probability that the solution is right; the section `orm` says which model."""
 
-    name: str = documented("orm")
-    at: str = documented(
-        "end: the last step's score at the last step; steps: each step receives what it adds to the score"
+    name: str = setting("orm")
+    at: str = setting(
+        "end: the last step's score at the last step; steps: each step receives what it adds to the score",
+        choices=("end", "steps"),
     )
-    threshold: float | None = documented(
+    threshold: float | None = setting(
         "score from which expert iteration keeps a solution; null: calibrated on the validation questions"
     )
-
-    def __post_init__(self) -> None:
-        one_of("reward.at", self.at, ("end", "steps"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeModelConfig(SupervisedConfig):
     """The outcome reward model (ORM): p(the solution will be right | question, steps so far)."""
 
-    name: str = documented("outcome, rollout or local")
-    path: str | None = documented("folder of a trained ORM; null: train one as described here, cached for later runs")
-    start: str = documented("language model that gets the scalar head: init or base")
-    samples: int = documented("solutions sampled for every training question (K)")
-    temperature: float = documented("sampling temperature of those solutions")
-    label: str = documented("a prefix's label: outcome (of its own solution) or rollout (share of right continuations)")
-    continuations: int = documented("continuations sampled from every prefix with label=rollout")
-    balance: str = documented(
-        "right and wrong solutions count the same: weight (in the loss), all or question (by leaving out); or none"
+    name: str = setting("outcome, rollout or local")
+    path: str | None = setting(
+        "folder of a trained ORM, such as runs/NAME/orm; null: train one as described here, cached for later runs"
     )
-    loss_on: str = documented("positions with loss: steps (each step's last token) or tokens (every token)")
-    likelihood: bool = documented("the head also reads how likely the language model finds the solution so far")
-    language_loss: float = documented(
-        "with likelihood: weight of the language model's own loss on the right solutions beside the judgement's"
+    samples: int = setting("K, solutions sampled for every training question", at_least=1)
+    temperature: float = setting("sampling temperature of those solutions", above=0)
+    label: str = setting(
+        "a prefix's label: the outcome of its own solution, or the share of right continuations from it",
+        choices=("outcome", "rollout"),
     )
-    head_learning_rate: float = documented("learning rate of the scalar head; learning_rate is the language model's")
-    validation_samples: int = documented("solutions per validation question that calibrate score and threshold")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("orm.start", self.start, ("init", "base"))
-        one_of("orm.label", self.label, ("outcome", "rollout"))
-        one_of("orm.balance", self.balance, ("weight", "all", "question", "none"))
-        one_of("orm.loss_on", self.loss_on, ("steps", "tokens"))
-        require(self.path != "???", "orm.path is empty: name the folder of a trained ORM, e.g. orm.path=runs/NAME/orm")
-        for key in ("samples", "continuations", "validation_samples"):
-            require(getattr(self, key) >= 1, f"orm.{key}={getattr(self, key)} must be at least 1")
-        require(self.head_learning_rate > 0, f"orm.head_learning_rate={self.head_learning_rate} must be above 0")
-        require(self.language_loss >= 0, f"orm.language_loss={self.language_loss} must not be negative")
-        require(self.temperature > 0, f"orm.temperature={self.temperature} must be above 0")
+    continuations: int = setting("continuations sampled from every prefix with label=rollout", at_least=1)
+    loss_on: str = setting(
+        "positions with loss: steps (each step's last token) or tokens (every token)", choices=("steps", "tokens")
+    )
+    likelihood: bool = setting("the head also reads how likely the language model finds the solution so far")

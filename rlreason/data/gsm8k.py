@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from rlreason.answers.extraction import FINAL_ANSWER_MARKER, split_solution
+from rlreason.config.sections import DataConfig
+from rlreason.data.base import DataFacts, Dataset, official
 from rlreason.data.sources import Row, hub_rows, json_lines
 from rlreason.errors import UserError
 from rlreason.types import Problem
 
 HUB_NAME = "openai/gsm8k"
 HUB_SUBSET = "main"
-ANSWER_MARKER = "####"
 
 
 def load(split: str, path: str | None) -> list[Problem]:
@@ -30,9 +34,23 @@ def load(split: str, path: str | None) -> list[Problem]:
 
 
 def _problem(row: Row, split: str) -> Problem:
-    solution, marker, answer = row.text("answer").partition(ANSWER_MARKER)
-    answer = answer.strip().replace(",", "")
-    if not marker or not answer or "\n" in answer:
-        raise UserError(f"{row.place}: the column 'answer' must end with a line '{ANSWER_MARKER} NUMBER'; mend the row")
-    steps = tuple(line.rstrip() for line in solution.split("\n") if line.strip())
+    steps, answer = split_solution(row.text("answer"))
+    answer = answer.replace(",", "")
+    if not answer or "\n" in answer:
+        raise UserError(
+            f"{row.place}: the column 'answer' must end with a line '{FINAL_ANSWER_MARKER} NUMBER'; mend the row"
+        )
     return Problem(f"gsm8k-{split}-{row.number}", row.text("question"), answer, steps)
+
+
+GSM8K = Dataset(
+    settings=DataConfig,
+    title="GSM8K",
+    splits=partial(official, load),
+    generated=False,
+    solutions=True,
+    other_kind=False,
+    facts=DataFacts(7473, 1319, 60.2, 223, 124.4, 454, 3.57),
+    hub_name=HUB_NAME,
+    licence="mit",
+)

@@ -10,6 +10,7 @@ import jinja2
 import jinja2.meta
 import jinja2.sandbox
 
+from rlreason.answers.extraction import final_answer_line
 from rlreason.config.sections import PromptConfig
 from rlreason.errors import UserError
 from rlreason.types import Problem, Prompt
@@ -21,7 +22,7 @@ TOKENIZER_BATCH = 256
 
 def solution_text(problem: Problem) -> str:
     """The reference solution as a completion: its steps, then the line of the final answer."""
-    return "\n".join([*problem.steps, f"#### {problem.answer}"])
+    return "\n".join([*problem.steps, final_answer_line(problem.answer)])
 
 
 def build_prompts(

@@ -6,22 +6,17 @@ alone. Every access checks the whole data set first: unique ids, no empty split,
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from rlreason.config.sections import DataConfig
-from rlreason.data import gsm8k, gsm_symbolic, svamp, wordproblems
+from rlreason.data.base import Splits
+from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
 from rlreason.types import Problem
 
-Splits = dict[str, Sequence[Problem]]
-
-# What data.train_size=null and data.test_size=null mean where questions are generated without end.
-GENERATED_TRAIN_SIZE = 1500
-GENERATED_TEST_SIZE = 400
 MOST_EXAMPLES_IN_MESSAGE = 3
 
 
@@ -77,53 +72,10 @@ def evaluation_problems(config: DataConfig, split: str) -> tuple[Problem, ...]:
 
 
 def _checked_splits(config: DataConfig) -> Splits:
-    if config.name not in SOURCES:
-        raise UserError(f"data.name={config.name!r} is unknown; choose from: {', '.join(SOURCES)}")
-    splits = SOURCES[config.name](config)
+    splits = DATASETS[config.name].splits(config)
     _check(splits, config)
     sizes = {"train": config.train_size, "test": config.test_size, "ood": config.test_size}
     return {name: _first(problems, sizes.get(name), name, config) for name, problems in splits.items()}
-
-
-def _official(load: Callable[[str, str | None], list[Problem]], config: DataConfig) -> Splits:
-    """The splits of a data set that comes with a training and a test split only, each shuffled by the data's seed.
-
-    Validation is taken from the end of the shuffled training questions and `train_size` from their start, so that
-    neither choice moves the other.
-    """
-    train = _shuffled(load("train", config.path), f"{config.seed}/train")
-    test = _shuffled(load("test", config.path), f"{config.seed}/test")
-    if config.validation_size >= len(train):
-        raise UserError(
-            f"data.validation_size={config.validation_size} leaves no training questions: data={config.name} has "
-            f"{len(train)}; lower it"
-        )
-    return {"train": train[: -config.validation_size], "validation": train[-config.validation_size :], "test": test}
-
-
-def _generated(
-    generate: Callable[[str, int, int], list[Problem]], names: tuple[str, ...], config: DataConfig
-) -> Splits:
-    test_size = config.test_size or GENERATED_TEST_SIZE
-    sizes = {
-        "train": config.train_size or GENERATED_TRAIN_SIZE,
-        "validation": config.validation_size,
-        "test": test_size,
-        "ood": test_size,
-    }
-    return {name: generate(name, sizes[name], config.seed) for name in names}
-
-
-SOURCES: dict[str, Callable[[DataConfig], Splits]] = {
-    "gsm8k": lambda config: _official(gsm8k.load, config),
-    "svamp": lambda config: _official(svamp.load, config),
-    "gsm_symbolic": lambda config: _generated(gsm_symbolic.generate, ("train", "validation", "test"), config),
-    "wordproblems": lambda config: _generated(wordproblems.generate, ("train", "validation", "test", "ood"), config),
-}
-
-
-def _shuffled(problems: Sequence[Problem], seed: str) -> list[Problem]:
-    return random.Random(seed).sample(problems, len(problems))
 
 
 def _first(problems: Sequence[Problem], size: int | None, split: str, config: DataConfig) -> Sequence[Problem]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 import re
 from decimal import Decimal, InvalidOperation
+from functools import partial
 
+from rlreason.config.sections import DataConfig
+from rlreason.data.base import DataFacts, Dataset, official
 from rlreason.data.sources import Row, hub_rows, json_array
 from rlreason.errors import UserError
 from rlreason.types import Problem
@@ -65,3 +68,17 @@ def _number(row: Row) -> str:
     if not number.is_finite():
         raise UserError(f"{row.place}: the column 'Answer' must be a number; it is {value!r}")
     return f"{number.to_integral_value():f}" if number == number.to_integral_value() else f"{number.normalize():f}"
+
+
+SVAMP = Dataset(
+    settings=DataConfig,
+    title="SVAMP",
+    splits=partial(official, load),
+    generated=False,
+    solutions=False,
+    other_kind=False,
+    # It has no solutions; theirs are the lengths of those of gsm_symbolic.
+    facts=DataFacts(700, 300, 42.0, 76, 95.1, 260, 3.57),
+    hub_name=HUB_NAME,
+    licence="mit",
+)

@@ -12,7 +12,10 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
+from rlreason.config.sections import DataConfig
+from rlreason.data.base import DataFacts, Dataset, generated
 from rlreason.types import Problem
 
 NAMES = tuple("Tom Ana Ben Mia Sam Eva Leo Ida Max Zoe Dan Lea Jon Amy Tim Una".split())  # noqa: SIM905
@@ -193,3 +196,16 @@ def _terms(kind: str, value: int) -> list[int]:
 
 def _apply(symbol: str, value: int, term: int) -> int:
     return {"+": value + term, "-": value - term, "*": value * term, "/": value // term}[symbol]
+
+
+WORD_PROBLEMS = Dataset(
+    settings=DataConfig,
+    title="word problems",
+    splits=partial(generated, generate, ("train", "validation", "test", "ood")),
+    generated=True,
+    solutions=True,
+    other_kind=True,
+    facts=DataFacts(0, 0, 45.7, 69, 27.0, 40, 3.0),
+    hub_name=None,
+    licence="apache-2.0",
+)

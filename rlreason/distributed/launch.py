@@ -52,10 +52,6 @@ def check(config: ExperimentConfig) -> None:
     )
     if count == 1:
         return
-    if config.sharding.name.startswith("zero"):
-        from rlreason.models.sharding import require_deepspeed
-
-        require_deepspeed(config.sharding)
     require(
         ranks.size() > 1 or wanted(config),
         f"nproc={config.nproc} needs launcher=accelerate, which starts the processes, or torchrun",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlreason.answers.arithmetic import operations
-from rlreason.answers.grading import answer_key
+from rlreason.answers.equality import answer_key
 from rlreason.evaluation.metrics import ProblemSamples, per_problem_metrics
 from rlreason.evaluation.statistics import Interval, bootstrap_interval, paired_difference
 from rlreason.types import Rollout

@@ -7,30 +7,12 @@ Every value is exact, a function of the samples alone; uncertainty over problems
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-FINAL_ANSWER_MARKER = "####"
-
-_ANNOTATION = re.compile(r"(?<!<)<<++[^<>\n]*>>+")
-_CURRENCY = re.compile(r"\\?[$€£¥₹]")
-_NUMBER = re.compile(
-    r"(?<![0-9])(?<![0-9]\.)"
-    r"(?:(?P<whole>(?<![0-9],)[0-9]{1,3}(?:,[0-9]{3})+(?!,?[0-9])|[0-9]++)(?P<fraction>\.[0-9]++)?"
-    r"|(?<![\w.])(?P<bare_fraction>\.[0-9]++))"
-    r"(?!\.?[0-9])"
-)
-_OPERATOR = re.compile(r" ?([-+*/=^%()]) ?")
-_SPACE_BEFORE_PUNCTUATION = re.compile(r" (?=[,;:])")
-_TYPOGRAPHIC_OPERATORS = str.maketrans(
-    {"\N{MULTIPLICATION SIGN}": "*", "\N{DIVISION SIGN}": "/", "\N{MINUS SIGN}": "-"}
-)
-_TRAILING = " .,;:!?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,28 +165,6 @@ def distinct_count(keys: Sequence[str | None]) -> int:
     return len({key for key in keys if key is not None})
 
 
-def solution_key(text: str) -> str:
-    """Canonical form of a solution, equal for solutions that differ only in layout.
-
-    Ignored are letter case, spacing, empty lines, calculator annotations `<<...>>`, currency signs, thousands
-    separators, trailing zeros of decimals (18.00 is 18, .50 is 0.5), trailing punctuation, the typographic forms of
-    the operators `*`, `/` and `-`, and all from the first final-answer marker `####` on. Steps that stand before the
-    marker on its own line do count, or solutions written on one line would all be equal. The wording and every
-    number and operator of the steps count as well; a `!` after a number stays, as it may be a factorial.
-
-    Args:
-        text: A completion.
-
-    Returns:
-        The lines in canonical form, joined by newlines; empty when only an answer was given. Applying the function
-        to its own result changes nothing.
-    """
-    while (key := _simplified(text)) != text:
-        # Taking one thing out can join its neighbours into another, as in <<1<<2>>>>, so one pass is not always enough.
-        text = key
-    return key
-
-
 def per_problem_metrics(problems: Sequence[ProblemSamples], k: int) -> dict[str, npt.NDArray[np.float64]]:
     """Every metric of every problem.
 
@@ -269,26 +229,3 @@ def _array(values: Sequence[float]) -> npt.NDArray[np.float64]:
 def _drawn_counts(k: int) -> list[int]:
     """Powers of two below `k`, then `k`."""
     return [1 << exponent for exponent in range((k - 1).bit_length())] + [k]
-
-
-def _simplified(text: str) -> str:
-    steps = text.partition(FINAL_ANSWER_MARKER)[0].lower().translate(_TYPOGRAPHIC_OPERATORS)
-    # A space, not nothing, takes the place of what is removed: 5$3 must not become 53.
-    steps = _CURRENCY.sub(" ", _ANNOTATION.sub(" ", steps))
-    steps = _NUMBER.sub(_canonical_number, steps)
-    lines = (_simplified_line(line) for line in steps.splitlines())
-    return "\n".join(line for line in lines if line)
-
-
-def _canonical_number(match: re.Match[str]) -> str:
-    whole = (match["whole"] or "0").replace(",", "")
-    fraction = match["fraction"] or match["bare_fraction"] or ""
-    return whole + fraction.rstrip("0").rstrip(".")
-
-
-def _simplified_line(line: str) -> str:
-    spaced = " ".join(line.split())
-    joined = _SPACE_BEFORE_PUNCTUATION.sub("", _OPERATOR.sub(r"\1", spaced))
-    kept = joined.rstrip(_TRAILING)
-    is_factorial = joined[len(kept) :].startswith("!") and kept[-1:] in tuple("0123456789)")
-    return kept + "!" if is_factorial else kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +29,6 @@ class Interval:
     high: float
     problems: int
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside the interval; for a difference, whether it is significant."""
-        return self.low > 0 or self.high < 0
-
     def to_dict(self) -> dict[str, float | int]:
         """The fields by name, as plain Python numbers."""
         return {
@@ -42,6 +37,13 @@ class Interval:
             "high": float(self.high),
             "problems": int(self.problems),
         }
+
+
+def interval_text(interval: Mapping[str, float] | Interval, signed: bool = False) -> str:
+    """An interval as text, such as "0.391 [0.345, 0.440]"; a mapping is what `Interval.to_dict` gives."""
+    values = interval.to_dict() if isinstance(interval, Interval) else interval
+    sign = "+" if signed else ""
+    return f"{values['value']:{sign}.3f} [{values['low']:{sign}.3f}, {values['high']:{sign}.3f}]"
 
 
 def bootstrap_interval(
@@ -132,11 +134,6 @@ class Estimate:
     p_value: float
     seeds: int
     problems: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside the interval."""
-        return self.low > 0 or self.high < 0
 
 
 def crossed_estimate(values: npt.ArrayLike, confidence: float = 0.95) -> Estimate:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlreason.answers.grading import extract_answer, grade, states_final_answer
+from rlreason.answers.equality import grade
+from rlreason.answers.extraction import extract_answer, states_final_answer
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.shared_memory import is_in_memory
 from rlreason.engines.stepwise import sample_stepwise

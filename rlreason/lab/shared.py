@@ -124,7 +124,7 @@ def sft_checkpoint(context: Context, problems: Sequence[Problem]) -> Path:
     stage = shared("sft")
 
     def work(cache: Context) -> Path:
-        output = cache.run.checkpoint(stage.name)
+        output = cache.run.folder / "checkpoint"
 
         def fine_tune(unfinished: Path, resumable: Path, progress: Progress) -> UpdateReport:
             return ranks.together(

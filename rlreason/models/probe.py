@@ -13,11 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rlreason.answers.extraction import final_answer_line
+
 FILE = "probe.json"
 TEXT = (  # words that every model here finds ordinary: rounding is largest where a model is most surprised
     "Question: Mia has 17 coins. Mia buys 8 more. Ben has 5 fewer coins than Mia. Then Ben loses 6 of them. "
     "Eva has 3 times as many coins as Ben. How many coins does Eva have now?\n"
-    "Answer:\n17+8=25\n25-5=20\n20-6=14\n14*3=42\n#### 42"
+    "Answer:\n17+8=25\n25-5=20\n20-6=14\n14*3=42\n" + final_answer_line("42")
 )
 
 

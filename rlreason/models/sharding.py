@@ -1,4 +1,4 @@
-"""A model split over the processes that train it: FSDP2 through accelerate, ZeRO-2 and ZeRO-3 through DeepSpeed.
+"""A model split over the processes that train it, by FSDP2 through accelerate.
 
 What transformers' Trainer takes, the proof that it did what was asked, and the way back to one whole model.
 
@@ -20,11 +20,6 @@ from rlreason.errors import UserError
 
 Value = TypeVar("Value")
 
-ZERO_STAGES = {"zero2": 2, "zero3": 3}
-# Elements of one collective: 1 GB of bfloat16. DeepSpeed's own default, written out because transformers' "auto" needs
-# a hidden size, which a model with a scalar head does not name.
-BUCKET_SIZE = 500_000_000
-
 
 def sharding_arguments(config: ShardingConfig) -> dict[str, Any]:
     """Arguments of `transformers.TrainingArguments` that follow from the section `sharding`; none for DDP.
@@ -32,21 +27,18 @@ def sharding_arguments(config: ShardingConfig) -> dict[str, Any]:
     Call `apply_sharding` on the arguments that are made with them.
 
     Raises:
-        UserError: There is nothing to split over, DeepSpeed is not installed, or there is no GPU for it.
+        UserError: There is nothing to split over.
     """
     if config.name == "none":
         return {}
-    if config.name == "fsdp2":
-        if ranks.size() < 2:
-            raise UserError(
-                "sharding=fsdp2 splits the model over processes and there is one; set launcher=accelerate nproc=2 or "
-                "more, or sharding=none"
-            )
-        # By default every process keeps all gradients, whole and in float32, until the last forward pass of a step.
-        each = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
-        return {"fsdp": True, "fsdp_config": fsdp_config(config), "accelerator_config": each}
-    require_deepspeed(config)
-    return {"deepspeed": deepspeed_config(config)}
+    if ranks.size() < 2:
+        raise UserError(
+            "sharding=fsdp2 splits the model over processes and there is one; set launcher=accelerate nproc=2 or "
+            "more, or sharding=none"
+        )
+    # By default every process keeps all gradients, whole and in float32, until the last forward pass of a step.
+    each = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
+    return {"fsdp": True, "fsdp_config": fsdp_config(config), "accelerator_config": each}
 
 
 def fsdp_config(config: ShardingConfig) -> dict[str, Any]:
@@ -65,59 +57,6 @@ def fsdp_config(config: ShardingConfig) -> dict[str, Any]:
     }
 
 
-def deepspeed_config(config: ShardingConfig) -> dict[str, Any]:
-    """DeepSpeed's configuration; transformers fills in "auto" from its own arguments.
-
-    ZeRO-3 gathers the weights when they are saved, in bfloat16 where that is what is trained in.
-    """
-    stage = ZERO_STAGES[config.name]
-    zero: dict[str, Any] = {
-        "stage": stage,
-        "overlap_comm": True,
-        "contiguous_gradients": True,
-        "reduce_bucket_size": BUCKET_SIZE,
-    }
-    if stage == 2:
-        zero |= {"reduce_scatter": True, "allgather_partitions": True, "allgather_bucket_size": BUCKET_SIZE}
-    else:
-        zero |= {
-            "stage3_prefetch_bucket_size": BUCKET_SIZE // 10,
-            "stage3_param_persistence_threshold": 100_000,
-            "stage3_gather_16bit_weights_on_model_save": True,
-        }
-    if config.cpu_offload:
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
-        if stage == 3:
-            zero["offload_param"] = {"device": "cpu", "pin_memory": True}
-    return {
-        "zero_optimization": zero,
-        "bf16": {"enabled": "auto"},
-        "gradient_clipping": "auto",
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-    }
-
-
-def require_deepspeed(config: ShardingConfig) -> None:
-    """Refuse ZeRO where it cannot work.
-
-    Raises:
-        UserError: DeepSpeed is not installed, or this machine has no GPU (transformers leaves DeepSpeed out on a CPU).
-    """
-    from importlib.util import find_spec
-
-    if find_spec("deepspeed") is None:
-        raise UserError(
-            f"sharding={config.name} needs DeepSpeed, which is not installed: pip install 'rlreason[deepspeed]', or "
-            "sharding=fsdp2, which needs nothing more"
-        )
-    import torch
-
-    if not torch.cuda.is_available():
-        raise UserError(f"sharding={config.name} needs a GPU; on a CPU sharding=fsdp2 works")
-
-
 def apply_sharding(arguments: Any, config: ShardingConfig) -> Any:
     """Settle what TrainingArguments have no words for; call it before the Trainer is made.
 
@@ -131,7 +70,7 @@ def apply_sharding(arguments: Any, config: ShardingConfig) -> Any:
     Returns:
         `arguments`.
     """
-    if config.name != "fsdp2":
+    if config.name == "none":
         return arguments
     import torch
     from accelerate.utils import DistributedType
@@ -156,24 +95,19 @@ def assert_sharded(model: Any, config: ShardingConfig) -> None:
     """
     if config.name == "none":
         return
-    found = f"sharding={config.name} was asked for, and the model is a {type(model).__name__}"
-    if config.name == "fsdp2":
-        from torch.distributed.fsdp import FSDPModule
-        from torch.distributed.tensor import DTensor
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
 
-        whole = [
-            name
-            for name, weights in model.named_parameters()
-            if not (isinstance(weights, DTensor) and any(place.is_shard() for place in weights.placements))
-        ]
-        if not isinstance(model, FSDPModule):
-            raise RuntimeError(found)
-        if whole:
-            raise RuntimeError(f"{found} of which {len(whole)} weights are not split, {whole[0]} among them")
-        return
-    stage = model.zero_optimization_stage() if hasattr(model, "zero_optimization_stage") else 0
-    if stage != ZERO_STAGES[config.name]:
-        raise RuntimeError(f"{found} at ZeRO stage {stage}")
+    found = f"sharding={config.name} was asked for, and the model is a {type(model).__name__}"
+    whole = [
+        name
+        for name, weights in model.named_parameters()
+        if not (isinstance(weights, DTensor) and any(place.is_shard() for place in weights.placements))
+    ]
+    if not isinstance(model, FSDPModule):
+        raise RuntimeError(found)
+    if whole:
+        raise RuntimeError(f"{found} of which {len(whole)} weights are not split, {whole[0]} among them")
 
 
 def split(accelerator: Any, module: Any) -> Any:
@@ -212,14 +146,10 @@ def as_forward_pass(module: Any, function: Callable[[], Value]) -> Value:
 
 
 def is_sharded(module: Any) -> bool:
-    """Whether this process holds a part of each weight of `module` only, by FSDP2 or ZeRO-3."""
+    """Whether this process holds a part of each weight of `module` only."""
     from torch.distributed.tensor import DTensor
 
-    return _by_zero(module) or any(isinstance(weights, DTensor) for weights in module.parameters())
-
-
-def _by_zero(module: Any) -> bool:
-    return any(hasattr(weights, "ds_id") for weights in module.parameters())  # as DeepSpeed itself tells
+    return any(isinstance(weights, DTensor) for weights in module.parameters())
 
 
 def full_weights(module: Any, trained_only: bool = False) -> dict[str, Any]:
@@ -236,26 +166,10 @@ def full_weights(module: Any, trained_only: bool = False) -> dict[str, Any]:
     """
     if not is_sharded(module):
         return dict(module.state_dict())
-    if _by_zero(module):
-        return _gathered(module, trained_only)
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
     return dict(get_model_state_dict(module, options=options))
-
-
-def _gathered(module: Any, trained_only: bool) -> dict[str, Any]:
-    """The weights that ZeRO-3 split, one after the other, so that a GPU holds one of them whole at a time."""
-    import deepspeed
-
-    found = {}
-    for name, weights in module.named_parameters():
-        if trained_only and not weights.requires_grad:
-            continue
-        with deepspeed.zero.GatheredParameters([weights]):
-            if ranks.rank() == 0:
-                found[name] = weights.detach().cpu().clone()
-    return found
 
 
 def whole(language_model: Any) -> Any:
@@ -276,7 +190,7 @@ def whole(language_model: Any) -> Any:
         return None
     config = language_model.config
     with torch.device("meta"):
-        plain = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)  # `from_config` would split it for ZeRO-3 again
+        plain = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
         plain.generation_config = language_model.generation_config
         if hasattr(language_model, "peft_config"):
             from peft import get_peft_model

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+VALIDATION_SAMPLES = 4  # solutions per validation question that score and threshold are calibrated on (ours)
+
 
 @dataclass(frozen=True)
 class Calibration:

@@ -1,9 +1,10 @@
 """The outcome reward model (Cobbe et al. 2021; Havrilla et al. 2024): p(right | question, steps so far).
 
-K solutions per training question are sampled from a policy and graded; right and wrong ones train a scalar head on a
-language model with binary cross-entropy at the end of every step (or at every token), beside the language model's own
-loss on the right ones. A prefix is labelled by the outcome of its own solution, or by the share of right continuations
-sampled from it (stepwise, GLoRe, Havrilla et al. 2024b). Validation questions calibrate the score and its threshold.
+K solutions per training question are sampled from a policy and graded; right and wrong ones, weighted to count the
+same, train a scalar head on a language model with binary cross-entropy at the end of every step (or at every token),
+beside the language model's own loss on the right ones. A prefix is labelled by the outcome of its own solution, or by
+the share of right continuations sampled from it (stepwise, GLoRe, Havrilla et al. 2024b). Validation questions
+calibrate the score and its threshold.
 
 It is trained in a folder of the cache with a journal of its own, so that it is resumed like any run and trained once.
 """
@@ -11,14 +12,12 @@ It is trained in a folder of the cache with a journal of its own, so that it is 
 from __future__ import annotations
 
 import hashlib
-import random
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rlreason.answers.grading import grade
+from rlreason.answers.equality import grade
 from rlreason.answers.steps import through_answer
 from rlreason.config.rewards import OutcomeModelConfig
 from rlreason.distributed import ranks
@@ -29,7 +28,7 @@ from rlreason.lab.sampling import derived_seed, draw, rollouts, sampling_facts
 from rlreason.lab.shared import deciding_sections, made_once
 from rlreason.lab.updating import trained
 from rlreason.models.loading import fingerprint
-from rlreason.orm.calibration import Calibration
+from rlreason.orm.calibration import VALIDATION_SAMPLES, Calibration
 from rlreason.orm.judging import fit_calibration
 from rlreason.orm.model import CARD_FILE, Card, OutcomeModel, read_card
 from rlreason.orm.update import LabelledSolution, outcome_update
@@ -86,25 +85,26 @@ def calibrated_model(cache: Context) -> Path:
 
 def outcome_reward_model(cache: Context, folder: Path) -> Calibration:
     """Sample, label, learn, calibrate: the whole method, top to bottom."""
-    config, policy = cache.config.orm, cache.start.init
+    config = cache.config.orm
     drawn = solutions(cache, "training", cache.splits.training, config.samples, config.temperature)
-    chosen = balanced([item for item in drawn if item.steps], config.balance, cache.config.seed)
+    chosen = [item for item in drawn if item.steps]
+    require_both(chosen, "training questions", "orm.samples")
     if config.label == "rollout":
         prefixes = [(item, step.end) for item in chosen for step in through_answer(item.steps)[:-1]]
         shares = iter(continuations(cache, prefixes, config.continuations, config.temperature))
         labels = [[next(shares) for _ in through_answer(item.steps)[:-1]] + [float(item.correct)] for item in chosen]
     else:
         labels = [[float(item.correct)] * len(through_answer(item.steps)) for item in chosen]
-    weights = outcome_weights(chosen, config.balance)
+    weights = outcome_weights(chosen)
     learned = [
         labelled(item, values, config.loss_on, weights[item.correct])
         for item, values in zip(chosen, labels, strict=True)
     ]
-    learn(cache, {"init": policy, "base": cache.start.base}[config.start], learned, config, folder)
+    learn(cache, cache.start.init, learned, config, folder)
 
-    held_out = solutions(cache, "validation", cache.splits.validation, config.validation_samples, config.temperature)
+    held_out = solutions(cache, "validation", cache.splits.validation, VALIDATION_SAMPLES, config.temperature)
     held_out = [item for item in held_out if item.steps]
-    require_both(held_out, "validation questions", "orm.validation_samples")
+    require_both(held_out, "validation questions", "data.validation_size")
     final = [scores[-1] for scores in raw_scores(cache, folder, held_out)]
     return fit_calibration(final, [item.correct for item in held_out])
 
@@ -192,34 +192,13 @@ def raw_scores(cache: Context, model: Path, graded: Sequence[Rollout]) -> list[t
         return OutcomeModel(model, card).logits(graded)
 
 
-def balanced(graded: Sequence[Rollout], balance: str, seed: int) -> list[Rollout]:
-    """Equally many right and wrong solutions, of each question or of all together; every one with other balances.
+def outcome_weights(chosen: Sequence[Rollout]) -> dict[bool, float]:
+    """Weights of wrong and of right solutions, such that both count the same together.
 
-    Raises:
-        UserError: Nothing is left, or all solutions have the same outcome.
+    Leaving solutions out until both are equally many, or not balancing at all, was better on one policy's samples and
+    worse on another's (docs/log.md, "Outcome reward model, from hidden states alone").
     """
-    require_both(graded, "training questions", "orm.samples")
-    if balance not in ("question", "all"):
-        return list(graded)
-    groups: dict[str, dict[bool, list[Rollout]]] = defaultdict(lambda: {True: [], False: []})
-    for item in graded:
-        groups[item.problem.id if balance == "question" else ""][item.correct].append(item)
-    rng = random.Random(f"{seed}/balance")
-    chosen: list[Rollout] = []
-    for outcomes in groups.values():
-        count = min(map(len, outcomes.values()))
-        for items in outcomes.values():
-            chosen += rng.sample(items, count)
-    if not chosen:
-        raise UserError("no question has both right and wrong solutions; raise orm.samples, or use orm.balance=all")
-    return chosen
-
-
-def outcome_weights(chosen: Sequence[Rollout], balance: str) -> dict[bool, float]:
-    """Weights of wrong and of right solutions: 1, or with "weight" such that both count the same together."""
     right = sum(item.correct for item in chosen)
-    if balance != "weight":
-        return {False: 1.0, True: 1.0}
     return {False: len(chosen) / (2 * (len(chosen) - right)), True: len(chosen) / (2 * right)}
 
 

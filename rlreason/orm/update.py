@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from rlreason.models.scalar_head import ScalarHeadOutput
 
+# Of the scalar head, whose few numbers learn well above the language model's rate. Ours; no other value was measured.
+HEAD_LEARNING_RATE = 1e-2
+
 
 @dataclass(frozen=True)
 class LabelledSolution:
@@ -55,20 +58,18 @@ def outcome_loss(
     labels: torch.Tensor,
     weights: torch.Tensor,
     learned: torch.Tensor,
-    language_loss: float,
     solutions: torch.Tensor | int,
 ) -> torch.Tensor:
     """Binary cross-entropy, averaged over each solution's labelled tokens, then, weighted, over solutions.
 
-    Where the head reads the likelihood, `language_loss` times the language model's loss per token of the right
-    solutions is added (the joint objective of Cobbe et al. 2021), so that likelihood goes on telling right from wrong.
+    Where the head reads the likelihood, the language model's loss per token of the right solutions is added (the joint
+    objective of Cobbe et al. 2021), so that likelihood goes on telling right from wrong.
 
     Args:
         output: Logits and log-probabilities; shape `(batch, time)`.
         labels: p(right), `IGNORED` where there is no loss; shape `(batch, time)`.
         weights: Of each solution; shape `(batch,)`.
         learned: Which tokens carry the language model's loss; shape `(batch, time)`.
-        language_loss: Its weight.
         solutions: How many the mean is over: those of an optimizer step, of which these may be a part.
     """
     from torch.nn.functional import binary_cross_entropy_with_logits
@@ -79,7 +80,7 @@ def outcome_loss(
     if output.logprobs is None:
         return loss
     likelihood = (output.logprobs * learned).sum(1) / learned.sum(1).clamp(min=1)
-    return loss - language_loss * likelihood.sum() / solutions
+    return loss - likelihood.sum() / solutions
 
 
 def outcome_update(
@@ -105,7 +106,7 @@ def outcome_update(
         def compute_loss(self, model: Any, inputs: Any, num_items_in_batch: Any = None, **_: Any) -> Any:
             output = model(inputs["input_ids"], inputs["completion_starts"])
             labels, weights, learned = (inputs[name] for name in ("step_labels", "weights", "learned"))
-            loss = outcome_loss(output, labels, weights, learned, config.language_loss, num_items_in_batch)
+            loss = outcome_loss(output, labels, weights, learned, num_items_in_batch)
             return loss * ranks.size()  # gradients are averaged over processes
 
         def create_optimizer(self, *_: Any) -> Any:  # Trainer takes none from outside where FSDP splits the model
@@ -143,7 +144,7 @@ def _optimizer(model: Any, config: OutcomeModelConfig) -> Any:
     trunk = [weights for weights in model.language_model.parameters() if weights.requires_grad]
     groups = [
         {"params": trunk, "lr": config.learning_rate},
-        {"params": list(model.head.parameters()), "lr": config.head_learning_rate},
+        {"params": list(model.head.parameters()), "lr": HEAD_LEARNING_RATE},
     ]
     return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
 

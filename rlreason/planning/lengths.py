@@ -9,41 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlreason.config.experiment import ExperimentConfig
-from rlreason.data.splits import GENERATED_TEST_SIZE, GENERATED_TRAIN_SIZE
+from rlreason.data.base import GENERATED_TEST_SIZE, GENERATED_TRAIN_SIZE
+from rlreason.data.registry import DATASETS
 
 TEMPLATE = 8  # tokens of "Question: ", "Answer:" and line ends
 CHAT = 30  # tokens of a chat template and its instruction
-
-
-@dataclass(frozen=True, slots=True)
-class DataFacts:
-    """What is known about a data set.
-
-    Args:
-        training: Training questions, validation included; 0 for generated data.
-        test: Test questions; 0 for generated data.
-        question: Mean tokens of a question.
-        longest_question: Tokens of the longest.
-        solution: Mean tokens of a reference solution; of svamp, which has none, those of gsm_symbolic.
-        longest_solution: Tokens of the longest.
-        steps: Mean lines of a solution, the answer's not included.
-    """
-
-    training: int
-    test: int
-    question: float
-    longest_question: int
-    solution: float
-    longest_solution: int
-    steps: float
-
-
-FACTS = {
-    "gsm8k": DataFacts(7473, 1319, 60.2, 223, 124.4, 454, 3.57),
-    "svamp": DataFacts(700, 300, 42.0, 76, 95.1, 260, 3.57),
-    "gsm_symbolic": DataFacts(0, 0, 74.9, 155, 95.1, 260, 3.57),
-    "wordproblems": DataFacts(0, 0, 45.7, 69, 27.0, 40, 3.0),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +39,7 @@ class Lengths:
 
 def lengths(config: ExperimentConfig) -> Lengths:
     """What to expect of the prompts and completions of an experiment."""
-    facts, data, prompt = FACTS[config.data.name], config.data, config.prompt
+    facts, data, prompt = DATASETS[config.data.name].facts, config.data, config.prompt
     around = TEMPLATE + CHAT * prompt.chat
     examples = prompt.examples * (facts.question + facts.solution + around)
     return Lengths(
@@ -84,7 +54,7 @@ def lengths(config: ExperimentConfig) -> Lengths:
 
 def question_counts(config: ExperimentConfig) -> tuple[int, int, int]:
     """Training, validation and measured questions of an experiment."""
-    facts, data = FACTS[config.data.name], config.data
+    facts, data = DATASETS[config.data.name].facts, config.data
     training = facts.training - data.validation_size if facts.training else GENERATED_TRAIN_SIZE
     training = training if data.train_size is None else data.train_size
     test = data.test_size or facts.test or GENERATED_TEST_SIZE

@@ -43,7 +43,7 @@ class TrainingStep:
         mixed: Whether bfloat16 is fast here, so that autocast is on.
         cuda: Whether it runs on a GPU.
         processes: That train together.
-        sharding: none, fsdp2, zero2 or zero3.
+        sharding: none or fsdp2.
         offload: Whether what is split lies in main memory.
     """
 
@@ -66,11 +66,6 @@ class TrainingStep:
         return self.sequences * self.length
 
     @property
-    def deepspeed(self) -> bool:
-        """Whether DeepSpeed holds the weights: bfloat16, with a float32 master copy beside Adam's moments."""
-        return self.sharding.startswith("zero")
-
-    @property
     def half(self) -> bool:
         """Whether the residual stream is bfloat16."""
         return self.mixed and (self.rank > 0 or self.sharding != "none")
@@ -88,14 +83,12 @@ def states(shape: ModelShape, step: TrainingStep) -> Kinds:
     """
     trained = shape.adapters(step.rank) if step.rank else shape.parameters
     frozen = (2 if step.mixed else 4) * shape.parameters if step.rank else 0
-    weight, gradient, optimizer = (2, 2, 12) if step.deepspeed else (4, 4, 8)
-    weights_over = step.processes if step.sharding in ("fsdp2", "zero3") else 1
-    others_over = step.processes if step.sharding != "none" else 1
+    split_over = step.processes if step.sharding != "none" else 1
     buckets = 2 if step.sharding == "none" and step.processes > 1 else 1
     return {
-        "weights": (frozen + weight * trained) / weights_over,
-        "gradients": buckets * gradient * trained / others_over,
-        "optimizer": optimizer * trained / others_over,
+        "weights": (frozen + 4 * trained) / split_over,
+        "gradients": buckets * 4 * trained / split_over,
+        "optimizer": 8 * trained / split_over,
     }
 
 
@@ -133,7 +126,7 @@ def moments(shape: ModelShape, step: TrainingStep) -> Mapping[str, Kinds]:
     """What is alive at the moments of a step that can be its peak; bytes by kind, by moment."""
     held = states(shape, step)
     if step.offload:
-        held = dict.fromkeys(held, 0.0) if step.sharding != "zero2" else {**held, "gradients": 0.0, "optimizer": 0.0}
+        held = dict.fromkeys(held, 0.0)
     gradients = held["gradients"]
     earlier = gradients if step.accumulation > 1 else 0.0
     layer = layer_activations(shape, step) * step.tokens
@@ -176,10 +169,10 @@ def weight_copies(shape: ModelShape, step: TrainingStep) -> tuple[float, float]:
     Split weights are gathered one layer ahead of the one that computes, and the embedding with the output layer as a
     whole; autocast copies every trained weight once a forward pass.
     """
-    if step.sharding in ("fsdp2", "zero3") and step.processes > 1:
+    if step.sharding != "none" and step.processes > 1:
         gathered = 2 * (2 * shape.layer_weights + shape.embedding * (1 if shape.tied else 2))
         return float(gathered), float(gathered)
-    if not step.mixed or (step.deepspeed and not step.rank):
+    if not step.mixed:
         return 0.0, 0.0
     all_layers = shape.adapters(step.rank) if step.rank else shape.layers * shape.layer_weights
     return 2.0 * all_layers, 2.0 * all_layers / shape.layers

@@ -41,7 +41,7 @@ def storage(config: ExperimentConfig, shape: ModelShape, work: list[Work]) -> di
     if isinstance(config.algo, OnPolicyConfig):
         found["policy of the moment"] = saved
         models += isinstance(config.algo, PPOConfig) and config.algo.critic == "separate"
-    if config.algo.name == "rcrl" and getattr(config.algo, "tags_as", "") == "tokens":
+    if config.algo.name == "rcrl":
         found["copy with tags"] = 2.0 * shape.parameters
     found["resumable, for a while"] = 2 * 12.0 * trained * models
     return found | _rollouts(work)

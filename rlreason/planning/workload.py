@@ -14,6 +14,7 @@ from rlreason.config.algorithms import (
 from rlreason.config.base import SupervisedConfig
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import SFTInitConfig
+from rlreason.orm.calibration import VALIDATION_SAMPLES
 from rlreason.planning.batches import trains_outcome_model
 from rlreason.planning.lengths import Lengths, lengths, question_counts
 
@@ -62,10 +63,7 @@ def workload(config: ExperimentConfig) -> list[Work]:
     elif isinstance(algo, ExpertIterationConfig):
         asked = min(algo.questions or training, training)
         found.append(_drawn("sampling", algo.rounds * asked * algo.samples, size, algo.rounds * asked, True))
-        learned = [
-            asked * algo.samples * (number if algo.aggregate else 1) + training * algo.join_references
-            for number in range(1, algo.rounds + 1)
-        ]
+        learned = [asked * algo.samples * (number if algo.aggregate else 1) for number in range(1, algo.rounds + 1)]
         found.append(_learning("EI training", algo, sum(learned), size.prompt + size.completion, at_most=True))
     elif isinstance(algo, ReturnConditionedConfig):
         asked = min(algo.questions or training, training)
@@ -80,14 +78,12 @@ def workload(config: ExperimentConfig) -> list[Work]:
 
 def _outcome_model(config: ExperimentConfig, size: Lengths, training: int, validation: int) -> list[Work]:
     orm = config.orm
-    drawn = training * orm.samples + validation * orm.validation_samples
+    drawn = training * orm.samples + validation * VALIDATION_SAMPLES
     found = [_drawn("ORM sampling", drawn, size, training + validation)]
     if orm.label == "rollout":
         prefixes = round(training * orm.samples * size.steps)
         found.append(_drawn("ORM continuations", prefixes * orm.continuations, size, prefixes, True))
-    found.append(
-        _learning("ORM training", orm, training * orm.samples, size.prompt + size.completion, orm.balance != "weight")
-    )
+    found.append(_learning("ORM training", orm, training * orm.samples, size.prompt + size.completion))
     return found
 
 

@@ -15,7 +15,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from rlreason.answers.arithmetic import FINAL_ANSWER_MARKER, equations, last_number, numbers
+from rlreason.answers.arithmetic import equations, last_number, numbers
+from rlreason.answers.extraction import reasoning_of
 from rlreason.answers.steps import through_answer
 from rlreason.config.rewards import DenseRewardConfig
 from rlreason.rewards.base import RewardRow, StepRewards
@@ -77,7 +78,7 @@ def _score(item: Rollout, config: DenseRewardConfig) -> StepRewards:
     if not total:
         return outcome_reward(item)
     steps = through_answer(item.steps)
-    credit = config.weight / total if config.normalise else config.weight
+    credit = config.weight / total
     matches = matched_results([step.text for step in steps], item.problem)
     values = [credit * count for count in matches]
     if item.correct and values:
@@ -89,7 +90,7 @@ def _score(item: Rollout, config: DenseRewardConfig) -> StepRewards:
 
 def _results(step: str, problem: Problem) -> Iterator[Result]:
     """(how it was reached, value) of every result of a step."""
-    reasoning = step.partition(FINAL_ANSWER_MARKER)[0]
+    reasoning = reasoning_of(step)
     words = " ".join(reasoning.split())
     if not words or words in _question(problem):
         return

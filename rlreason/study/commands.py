@@ -7,13 +7,12 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rlreason.run.identity import identity
+from rlreason.run.identity import NAMED_GROUPS, identity
 from rlreason.study.arms import Arm
 
 # From choices to the composed configuration as plain values; None where they do not compose any more.
 Compose = Callable[[Sequence[str]], Mapping[str, Any] | None]
 
-ALWAYS_NAMED = ("algo", "model", "data", "init", "reward")
 NAMED_IF_CHANGED = ("task", "prompt", "engine", "orm")
 LEFT_OUT = ("seed", "study")
 PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_./][\w./:@+-]*", re.IGNORECASE)
@@ -29,7 +28,7 @@ def command(arm: Arm, study: str, compose: Compose) -> str:
 def settings(config: Mapping[str, Any], compose: Compose) -> list[str]:
     """The overrides that compose `config`, but for its seed and its study: choices, then what is not their default."""
     standard = compose(())
-    choices = [f"{group}={config[group]['name']}" for group in ALWAYS_NAMED]
+    choices = [f"{group}={config[group]['name']}" for group in NAMED_GROUPS]
     for group in NAMED_IF_CHANGED:
         name = config.get(group, {}).get("name")
         if standard is not None and name is not None and standard[group].get("name") != name:

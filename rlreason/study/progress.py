@@ -14,6 +14,7 @@ import yaml
 
 from rlreason.errors import UserError
 from rlreason.run.folder import JOURNAL, held, read_journal, read_lines, training_rollouts
+from rlreason.run.identity import NAMED_GROUPS
 from rlreason.run.stage import CONTROL, Kind, measurement
 from rlreason.run.store import unsealed
 from rlreason.study.plan import Command, Job, read_plan
@@ -180,7 +181,7 @@ def _not_planned(folder: Path, known: Container[str]) -> Iterator[Job]:
             continue
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
-            choices = {group: config[group]["name"] for group in ("algo", "model", "data", "init", "reward")}
+            choices = {group: config[group]["name"] for group in NAMED_GROUPS}
         except (OSError, yaml.YAMLError, KeyError, TypeError):
             choices = {}
         yield Job(path.parent.name, (), choices)

@@ -16,9 +16,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlreason.answers.extraction import final_answer_line
 from rlreason.config.base import SupervisedConfig
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import ModelConfig
+from rlreason.data.prompts import solution_text
 from rlreason.data.wordproblems import generate
 from rlreason.errors import UserError
 from rlreason.models.embedded import EMBEDDED_FOLDER
@@ -177,12 +179,12 @@ def _pretrain(
 
 def worked_text(problem: Problem) -> str:
     """The problem with its solution step by step."""
-    return TEMPLATE.format(question=problem.question) + "\n".join([*problem.steps, f"#### {problem.answer}"])
+    return TEMPLATE.format(question=problem.question) + solution_text(problem)
 
 
 def answer_text(problem: Problem) -> str:
     """The problem with its answer alone."""
-    return TEMPLATE.format(question=problem.question) + f"#### {problem.answer}"
+    return TEMPLATE.format(question=problem.question) + final_answer_line(problem.answer)
 
 
 def train_tokenizer(texts: list[str]) -> Any:

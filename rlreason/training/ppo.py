@@ -120,9 +120,7 @@ class PPOTrainer(OnPolicyTrainer):
             if config.kl_in == "reward":
                 rewards = rewards - self.kl_coefficient * penalty
             if config.kl_target is not None:
-                self.kl_coefficient = adapted_coefficient(
-                    self.kl_coefficient, kl, config.kl_target, config.kl_horizon, len(mask)
-                )
+                self.kl_coefficient = adapted_coefficient(self.kl_coefficient, kl, config.kl_target, len(mask))
 
         values = terminal_values(self.old_values, lengths, cut & (config.truncated == "bootstrap"))
         advantages = generalised_advantages(rewards, values, mask, config.gamma, config.gae_lambda)

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import torch
 
+# Samples over which an adaptive KL coefficient changes by about 20 % at the most; as in the code of Ziegler et al. 2019
+# (openai/lm-human-preferences).
+KL_HORIZON = 10_000
+
 
 def token_rewards(rewards: list[list[tuple[int, float]]], time: int) -> torch.Tensor:
     """Rewards laid out over tokens.
@@ -146,15 +150,14 @@ def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.
     return torch.where(total > 1e-12, 1 - variance(returns - values) / total.clamp(min=1e-12), torch.zeros_like(total))
 
 
-def adapted_coefficient(coefficient: float, kl: float, target: float, horizon: float, samples: int) -> float:
+def adapted_coefficient(coefficient: float, kl: float, target: float, samples: int) -> float:
     """The KL coefficient after a batch, moved toward a target KL (Ziegler et al. 2019, equation 4).
 
     Args:
         coefficient: The current one.
         kl: Mean KL to the reference per completion, in nats.
         target: The KL to hold.
-        horizon: Samples over which the coefficient changes by about 20 % at the most.
         samples: Completions of the batch.
     """
     error = min(max(kl / target - 1, -0.2), 0.2)
-    return coefficient * (1 + error * samples / horizon)
+    return coefficient * (1 + error * samples / KL_HORIZON)

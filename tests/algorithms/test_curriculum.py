@@ -40,7 +40,7 @@ def test_uniform_passes_ask_every_question_equally_often(count: int, seed: int) 
 
 
 def test_a_start_moves_back_as_it_is_mastered() -> None:
-    config = replace(PPO, questions=2, samples=16, backtracking=True, backtracking_mastered=0.5)
+    config = replace(PPO, questions=2, samples=16, backtracking=True)
     curriculum = Curriculum(config, PROBLEMS[:2], PREFIXES, 0)
     starts = []
     for number in range(1, 5):
@@ -53,7 +53,7 @@ def test_a_start_moves_back_as_it_is_mastered() -> None:
 
 def test_questions_that_teach_more_are_asked_more_often() -> None:
     """Half right teaches most, always right or wrong nothing; what is not asked for long comes back all the same."""
-    config = replace(PPO, questions=2, samples=16, replay="prioritized", replay_staleness=0.2)
+    config = replace(PPO, questions=2, samples=16, replay="prioritized")
     curriculum = Curriculum(config, PROBLEMS, {}, 0)
     right = {problem.id: 0.5 if int(problem.id) < 3 else 1.0 for problem in PROBLEMS}
     counts = dict.fromkeys(right, 0)

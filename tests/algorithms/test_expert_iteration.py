@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlreason.algorithms.base import Questions, Start, choose_questions
+from rlreason.algorithms.base import Questions, choose_questions
 from rlreason.algorithms.expert_iteration import expert_iteration, keep, known_share
 from rlreason.config.algorithms import ExpertIterationConfig
+from rlreason.lab.context import Start
 from rlreason.training.supervised import Example
 from rlreason.types import Problem, Rollout, StepReward
 
@@ -24,7 +25,6 @@ CONFIG = ExpertIterationConfig(
     deduplicate="steps",
     aggregate=True,
     restart="base",
-    join_references=False,
     patience=2,
     learning_rate=1e-4,
     epochs=1,
@@ -40,8 +40,13 @@ START = Start(Path("base"), Path("init"))
 
 
 def solution(problem_id: str, text: str, right: bool, sample: int = 0) -> Rollout:
-    rollout = Rollout(problem_id, sample, 0, (1,), (2, 3), (-1.0, -1.0), text, "stop")
-    return Rollout(rollout, "3", right, (StepReward(0, 2, 1.0),) if right else ())
+    return rewarded(problem_id, text, right, (StepReward(0, 2, 1.0),) if right else (), sample)
+
+
+def rewarded(problem_id: str, text: str, right: bool, rewards, sample: int = 0) -> Rollout:
+    asked = Problem(problem_id, "q", "3")
+    ids, logprobs = (2, 3), (-1.0, -1.0)
+    return Rollout(asked, sample, 0, (1,), ids, logprobs, text, "stop", (), "3", right, rewards)
 
 
 class Script:
@@ -107,12 +112,6 @@ def test_without_aggregation_only_the_latest_round_counts():
     assert [len(examples) for _, _, examples in script.updates] == [8, 4]
 
 
-def test_reference_solutions_join_when_asked():
-    config = dataclasses.replace(CONFIG, join_references=True, rounds=1)
-    _, script = run(config, [[RIGHT, WRONG]], [0.1, 0.2])
-    assert len(script.updates[0][2]) == 4 + 4
-
-
 def test_it_stops_on_validation_and_returns_the_best_policy():
     config = dataclasses.replace(CONFIG, patience=1)
     trained, script = run(config, [[RIGHT, WRONG]] * 3, [0.1, 0.3, 0.2])
@@ -151,8 +150,7 @@ def test_what_is_kept(items):
 )
 def test_kept_by_return_by_truth_or_by_both(keeps, kept):
     def item(text, right, value):
-        rollout = Rollout("p0", 0, 0, (1,), (2, 3), (-1.0, -1.0), text, "stop")
-        return Rollout(rollout, "3", right, (StepReward(0, 2, value),))
+        return rewarded("p0", text, right, (StepReward(0, 2, value),))
 
     items = [item("good", True, 0.9), item("lucky", False, 0.8), item("unlucky", True, 0.2), item("bad", False, 0.1)]
     found = keep({}, items, dataclasses.replace(CONFIG, keep=keeps), 0.8)
@@ -161,7 +159,7 @@ def test_kept_by_return_by_truth_or_by_both(keeps, kept):
 
 def test_a_sum_of_rounded_step_rewards_reaches_its_threshold():
     rewards = tuple(StepReward(number, number + 1, 0.1) for number in range(3))
-    item = Rollout(solution("p0", "x", True).rollout, "3", True, rewards)
+    item = rewarded("p0", "x", True, rewards)
     assert keep({}, [item], CONFIG, 0.3)
     assert sum(0.1 for _ in range(3)) != 0.3
 

@@ -1,4 +1,4 @@
-"""Return-conditioned RL: labels, tags without loss, ratio, refusals."""
+"""Return-conditioned RL: labels, tags without loss, refusals."""
 
 import dataclasses
 from pathlib import Path
@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import composed
 
-from rlreason.algorithms.base import Questions, Start
-from rlreason.algorithms.return_conditioned import distinct, return_conditioned, tagged, with_ratio
+from rlreason.algorithms.base import Questions
+from rlreason.algorithms.return_conditioned import distinct, return_conditioned, tagged
 from rlreason.errors import UserError
+from rlreason.lab.context import Start
 from rlreason.models.return_condition import ReturnCondition, condition_of
 from rlreason.training.supervised import Example
 from rlreason.types import Problem, Rollout, Step, StepReward
@@ -24,8 +25,8 @@ STEPS = (Step(0, 2, "1+2=3", "reasoning"), Step(2, 5, "#### 3", "answer"), Step(
 
 def solution(problem_id, right, text="1+2=3\n#### 3", sample=0):
     ids = (10, 11, 12, 13, 14, 15)
-    rollout = Rollout(problem_id, sample, 0, (1,), ids, (-1.0,) * 6, text, "stop")
-    return Rollout(rollout, "3", right, (StepReward(0, 5, 1.0),) if right else ())
+    asked, rewards = Problem(problem_id, "q", "3"), (StepReward(0, 5, 1.0),) if right else ()
+    return Rollout(asked, sample, 0, (1,), ids, (-1.0,) * 6, text, "stop", STEPS, "3", right, rewards)
 
 
 def test_a_tag_before_every_step_carries_no_loss():
@@ -122,7 +123,7 @@ def test_labels_of_the_outcome_and_per_solution():
 
 
 def test_added_tokens_go_into_the_checkpoint_that_is_trained():
-    _, script = run(dataclasses.replace(CONFIG, tags_as="tokens", restart="init"), MIXED)
+    _, script = run(dataclasses.replace(CONFIG, restart="init"), MIXED)
     assert script.start == Path("init+2")
 
 
@@ -137,18 +138,6 @@ def test_right_and_wrong_solutions_with_the_same_steps_are_both_kept():
     same = [solution("p0", True), solution("p0", False), solution("p0", True, sample=1)]
     assert [item.correct for item in distinct(same, "steps")] == [True, False]
     assert len(distinct(same, "none")) == 3
-
-
-@given(st.integers(0, 20), st.integers(0, 20), st.sampled_from([0.25, 0.5, 1.0, 2.0, 3.0]))
-def test_the_ratio_of_right_to_wrong(right, wrong, ratio):
-    items = [solution("p0", True)] * right + [solution("p0", False)] * wrong
-    kept = with_ratio(items, ratio, 0)
-    good = sum(item.correct for item in kept)
-    bad = len(kept) - good
-    assert good <= right
-    assert bad <= wrong
-    assert abs(good - ratio * bad) <= max(1.0, ratio)
-    assert len(with_ratio(items, None, 0)) == right + wrong
 
 
 def test_the_condition_travels_with_the_checkpoint(tmp_path):

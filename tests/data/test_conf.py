@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rlreason.config.sections import DataConfig, PromptConfig
-from rlreason.data.splits import SOURCES
+from rlreason.data.registry import DATASETS
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted([*(CONF / "data").glob("*.yaml"), *(CONF / "prompt").glob("*.yaml")])
@@ -27,7 +27,7 @@ def test_every_file_is_described_and_complete(path: Path) -> None:
 
 
 def test_every_data_set_has_a_file() -> None:
-    assert {path.stem for path in (CONF / "data").glob("*.yaml")} == set(SOURCES)
+    assert {path.stem for path in (CONF / "data").glob("*.yaml")} == set(DATASETS)
 
 
 def test_the_embedded_models_get_the_form_they_were_trained_with() -> None:

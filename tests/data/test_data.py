@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from rlreason.config.sections import DataConfig
-from rlreason.data.splits import GENERATED_TEST_SIZE, GENERATED_TRAIN_SIZE, evaluation_problems, training_data
+from rlreason.data.base import GENERATED_TEST_SIZE, GENERATED_TRAIN_SIZE
+from rlreason.data.registry import DATASETS
+from rlreason.data.splits import evaluation_problems, training_data
 from rlreason.errors import UserError
 from rlreason.types import Problem
 
@@ -105,7 +107,7 @@ def test_a_question_of_training_and_test_is_refused_whatever_its_case_and_spaces
         # At least three: the one held-out question may be the fourth copy.
         assert "train and test share" in message
         assert " = gsm8k-test-6" in message or " = gsm8k-test-7" in message
-        assert f"remove the copies in splits.path={tmp_path}" in message
+        assert f"remove the copies in data.path={tmp_path}" in message
 
 
 def test_a_question_twice_in_training_cannot_be_trained_on_and_validated_on(tmp_path: Path) -> None:
@@ -124,13 +126,14 @@ def test_repeated_ids_are_refused(tmp_path: Path) -> None:
     (tmp_path / "SVAMP.json").write_text(json.dumps(rows))
     message = refusal(data_config("svamp", tmp_path))
     assert message.startswith("data=svamp: 10 ids occur more than once (first: svamp-chal-")
-    assert message.endswith(f"make them unique in splits.path={tmp_path}")
+    assert message.endswith(f"make them unique in data.path={tmp_path}")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_an_empty_split_is_refused(monkeypatch: pytest.MonkeyPatch, split: str) -> None:
     splits = {"train": [Problem("a", "A?", "1")], "test": [Problem("b", "B?", "1")], split: []}
-    monkeypatch.setitem(splits.SOURCES, "gsm8k", lambda _: splits)
+    row = replace(DATASETS["gsm8k"], splits=lambda _: splits)
+    monkeypatch.setattr(DATASETS, "_rows", {"gsm8k": row})
     assert refusal(data_config("gsm8k")) == f"data=gsm8k: the {split} split is empty; use more data"
 
 
@@ -146,7 +149,8 @@ def test_training_questions_cannot_be_evaluated(tmp_path: Path) -> None:
 
 def test_unknown_data_set_is_refused() -> None:
     assert refusal(data_config("math")) == (
-        "data.name='math' is unknown; choose from: gsm8k, svamp, gsm_symbolic, wordproblems"
+        "data=math is not declared; choose from: gsm8k, svamp, gsm_symbolic, wordproblems, or name a row of your own "
+        "in its configuration file: row: PACKAGE.MODULE.NAME"
     )
 
 

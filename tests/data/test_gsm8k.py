@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from rlreason.data import gsm8k
 from rlreason.data.sources import Row
-from rlreason.data.splits import gsm8k
 from rlreason.errors import UserError
 from rlreason.types import Problem
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from rlreason.data import svamp
 from rlreason.data.sources import Row
-from rlreason.data.splits import svamp
 from rlreason.errors import UserError
 from rlreason.types import Problem
 

@@ -123,7 +123,6 @@ def test_a_port_in_use_and_a_machine_that_does_not_answer(cold_rlreason, tmp_pat
         ([*TWO, "algo.batch_size=5", "algo.micro_batch_size=5"], "algo.batch_size=4 or 6"),
         (["nproc=2"], "launcher=accelerate"),
         (["sharding=fsdp2"], "there is one"),
-        ([*TWO, "sharding=zero3", "tracker=none"], "DeepSpeed"),
     ],
 )
 def test_what_processes_cannot_do_is_one_line(cold_rlreason, tmp_path, arguments, words):

@@ -56,7 +56,7 @@ def test_expert_iteration_with_a_given_outcome_model(rlreason, tmp_path, model):
 
 
 def test_return_conditioned_per_step_with_added_tokens(rlreason, tmp_path, model):
-    given = ["algo=rcrl", "algo.tags_as=tokens", "algo.good_tag='<|good|>'", "algo.bad_tag='<|bad|>'"]
+    given = ["algo=rcrl", "algo.good_tag='<|good|>'", "algo.bad_tag='<|bad|>'"]
     rlreason(
         tmp_path, *LABORATORY, *UPDATE, *given, "orm=local", f"orm.path={model}", "algo.threshold=0.2", "name=run"
     ).check()
@@ -115,10 +115,10 @@ def changed_card(model, folder, **values):
 
 
 def test_models_that_must_not_judge_are_refused(rlreason, tmp_path, model):
+    from rlreason.lab.outcome_model import question_hash
     from tests_support import composed
 
     from rlreason.data.splits import evaluation_problems
-    from rlreason.lab.outcome_model import question_hash
 
     evaluate = ["task=evaluate", "tracker=none", "data.test_size=6", "eval.k=2", "engine=transformers"]
     other = changed_card(model, tmp_path / "other", tokenizer="0" * 16)

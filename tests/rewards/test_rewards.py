@@ -15,7 +15,7 @@ from rlreason.rewards.sparse import sparse_reward
 from rlreason.types import Problem, Rollout
 
 GSM8K = Path(__file__).parents[3] / "shared/data/gsm8k"
-CONFIG = DenseRewardConfig(name="dense", weight=0.5, normalise=True, threshold=1.25)
+CONFIG = DenseRewardConfig(name="dense", weight=0.5, threshold=1.25)
 PROBLEM = Problem(
     "p",
     "Tom has 3 bags of 4 apples. He eats 2 apples and buys 5 pears. How many fruits are there?",
@@ -36,8 +36,8 @@ SPLITTER = StepSplitter(Characters())
 
 def graded(text, correct, problem=PROBLEM):
     ids = tuple(map(ord, text))
-    rollout = Rollout(problem.id, 0, 0, (1,), ids, (-1.0,) * len(ids), text, "stop")
-    return Rollout(problem, rollout, SPLITTER.split(ids, text), None, correct)
+    steps = SPLITTER.split(ids, text)
+    return Rollout(problem, 0, 0, (1,), ids, (-1.0,) * len(ids), text, "stop", steps, None, correct)
 
 
 def total(text, correct, problem=PROBLEM, config=CONFIG):
@@ -62,11 +62,6 @@ def test_dense_by_hand():
     assert total("3*4=12\n12-2=10\n10+5=15\n#### 15", True) == pytest.approx(1.5)
     assert total("#### 15", True) == pytest.approx(1.0)
     assert total("3*4=12\n12-2=10\n10+5=15\n#### 16", False) == pytest.approx(0.5)
-
-
-def test_without_normalising_every_result_is_worth_the_weight():
-    config = DenseRewardConfig(name="dense", weight=2.0, normalise=False, threshold=1.0)
-    assert total("3*4=12\n12-2=10\n#### 1", False, config=config) == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize(

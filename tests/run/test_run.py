@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rlreason.errors import UserError
 from rlreason.run.folder import Run, append_line, read_lines
 from rlreason.run.identity import run_name
+from rlreason.run.stage import orm_solutions, sampling_batch, sampling_round
 
 CONFIG = {"seed": 0, "algo": {"name": "ei", "rounds": 2}, "tracker": {"name": "none"}, "runs_dir": "a"}
 
@@ -17,14 +18,37 @@ def test_costs_add_up_over_processes(tmp_path):
     run = Run(tmp_path / "r", CONFIG)
     with run.timed("sample"):
         pass
-    run.commit("round-1", tokens={"sample": 5}, rollouts=3)
+    run.commit(sampling_round(1), tokens={"sample": 5}, rollouts=3)
     run.close()
     run = Run(tmp_path / "r", CONFIG)
-    run.commit("round-2", tokens={"sample": 7}, rollouts=3)
+    run.commit(sampling_round(2), tokens={"sample": 7}, rollouts=3)
     assert run.totals("tokens") == {"sample": 12}
     assert run.totals("seconds")["total"] >= run.totals("seconds")["sample"]
     assert run.journal["round-1"]["rollouts"] == 3
     run.close()
+
+
+def test_a_stage_is_made_once_and_read_ever_after(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return "made", {"rollouts": 5}
+
+    for _ in range(2):
+        run = Run(tmp_path / "r", CONFIG)
+        found = [run.once(sampling_batch(3), make, lambda: "read") for _ in range(2)]
+        run.close()
+    assert (made, found) == ([1], ["read", "read"])
+    assert (run.journal["batch-00003"]["kind"], run.journal["batch-00003"]["number"]) == ("rollouts", 3)
+
+
+def test_training_rollouts_are_those_of_rounds_and_batches(tmp_path):
+    run = Run(tmp_path / "r", CONFIG)
+    for stage, count in ((sampling_round(1), 3), (sampling_batch(1), 4), (orm_solutions("training"), 100)):
+        run.commit(stage, rollouts=count)
+    run.close()
+    assert run.training_rollouts == 7
 
 
 def test_another_configuration_is_refused_and_named(tmp_path):

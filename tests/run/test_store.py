@@ -1,6 +1,7 @@
 """The rollout store: nothing finished is lost, everything is counted once."""
 
 import os
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -8,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlreason.run import store
-from rlreason.types import Rollout, StepReward
+from rlreason.types import Problem, Rollout, StepReward
+
+PROBLEMS = {f"p{number}": Problem(f"p{number}", "q", "1") for number in range(4)}
 
 
 def rollout(number: int, text: str = "#### 1") -> Rollout:
-    return Rollout(f"p{number // 2}", number % 2, 7 + number, (1, 2), (3, 4, 5), (-0.5, -0.25, -1.0), text, "stop")
+    asked = PROBLEMS[f"p{number // 2}"]
+    return Rollout(asked, number % 2, 7 + number, (1, 2), (3, 4, 5), (-0.5, -0.25, -1.0), text, "stop")
 
 
 def write(folder, stage, rollouts, batch=2):
@@ -25,7 +29,7 @@ def write(folder, stage, rollouts, batch=2):
 def test_a_part_that_was_never_closed_is_read_in_full(tmp_path):
     rollouts = [rollout(number) for number in range(6)]
     write(tmp_path, "round-1", rollouts)
-    assert store.read_parts(tmp_path, "round-1") == rollouts
+    assert store.read_parts(tmp_path, "round-1", PROBLEMS) == rollouts
 
 
 @settings(max_examples=40, deadline=None)
@@ -36,7 +40,7 @@ def test_a_part_cut_anywhere_yields_a_prefix(tmp_path_factory, share):
     write(folder, "round-1", rollouts).close()
     part = next(folder.glob("*.arrows"))
     os.truncate(part, int(part.stat().st_size * share))
-    found = store.read_parts(folder, "round-1")
+    found = store.read_parts(folder, "round-1", PROBLEMS)
     assert found == rollouts[: len(found)]
     assert len(found) % 2 == 0
 
@@ -46,22 +50,22 @@ def test_a_second_process_adds_a_part_and_repeats_count_once(tmp_path):
     write(tmp_path, "round-1", first)
     write(tmp_path, "round-1", second).close()
     assert len(list(tmp_path.glob("*.arrows"))) == 2
-    assert store.read_parts(tmp_path, "round-1") == [rollout(number) for number in range(4)]
+    assert store.read_parts(tmp_path, "round-1", PROBLEMS) == [rollout(number) for number in range(4)]
 
 
 def test_stages_with_a_common_beginning_keep_apart(tmp_path):
     write(tmp_path, "round-1", [rollout(0)]).close()
     write(tmp_path, "round-10", [rollout(1)]).close()
-    assert store.read_parts(tmp_path, "round-1") == [rollout(0)]
+    assert store.read_parts(tmp_path, "round-1", PROBLEMS) == [rollout(0)]
 
 
 def test_a_sealed_stage_holds_every_column_and_comes_back_equal(tmp_path):
     scored = [
-        Rollout(rollout(0, "é ✓ #### 1"), "1", True, (StepReward(0, 3, 1.0),)),
-        Rollout(rollout(1, ""), None, False, ()),
+        replace(rollout(0, "é ✓ #### 1"), answer="1", correct=True, rewards=(StepReward(0, 3, 1.0),)),
+        rollout(1, ""),
     ]
     store.seal(tmp_path, "round-1", scored, round_number=1, checkpoint="init", temperature=1.0)
-    assert store.read_sealed(tmp_path, "round-1") == scored
+    assert store.read_sealed(tmp_path, "round-1", PROBLEMS) == scored
     table = pq.read_table(tmp_path / "round-1.parquet")
     assert {"problem_id", "round", "sample", "text", "token_ids", "logprobs", "reward", "correct"} <= set(
         table.column_names

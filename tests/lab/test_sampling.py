@@ -1,6 +1,6 @@
 """Seeds of rollouts."""
 
-from rlreason.lab.generation import derived_seed
+from rlreason.lab.sampling import derived_seed
 
 
 def test_seeds_depend_on_every_part_and_fit_numpy():

@@ -1,61 +1,29 @@
-"""Grading: what counts as the answer, which answers are equal, and that no text can stop it."""
+"""Which answers are equal, that votes are counted by the same relation, and that no text can stop it."""
 
-import json
 import os
-import re
 import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from unittest import mock
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlreason.answers import worker
-from rlreason.answers.grading import answer_key, extract_answer, grade, is_correct
+from rlreason.answers.equality import answer_key, grade
+from rlreason.answers.extraction import extract_answer
 
-GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
 
-EXTRACTED = [
-    ("She pays 2 * 9 = <<2*9=18>>18 dollars.\n#### 18", "18"),
-    ("#### 18\nQuestion: And twice as many?\n#### 36", "18"),
-    ("#### 18 #### 36", "18"),
-    ("#### $18$.", "18"),
-    ("#### Step 1: add 3 and 4\nIt is 7.\n#### 7", "7"),
-    ("#### 1. Add the pens\n3 + 4 = 7\n#### 7", "7"),
-    ("####\nThe answer is 5.", "5"),
-    ("#### 4\nSo \\boxed{5}.", "4"),
-    ("#### \\boxed{4}", "4"),
-    ("#### The answer is 4", "4"),
-    ("#### Paris", "Paris"),
-    ("#### 18<|endoftext|>", "18"),
-    ("#### 18 because 9 * 2 = 18", "18"),
-    (r"First \boxed{3}, then \boxed{4}.", "4"),
-    (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
-    (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
-    (r"\boxed{4}. The answer is 5.", "4"),
-    ("The answer is not 3. The answer is 4.", "4"),
-    ("the final answer is: $18$.", "18"),
-    ("**Answer:** 18", "18"),
-    ("The answer is **18**.", "18"),
-    ("The answer is:\n\n18", "18"),
-    ("The answer is 18. I hope it is correct.", "18"),
-    ("The answer is 18, since both are even.", "18"),
-    ("The answer is 3.\nA: 4", "3"),
-    ("To answer: first we add.\nA: 4", "4"),
-    ("They walk 9 miles.\nA: 18", "18"),
-    ("A: 3\nSo it goes on.", None),
-    ("  -2.5 ", "-2.5"),
-    ("$x + 1$", "x + 1"),
-    ("There are 18 apples in 2 baskets", None),
-    ("She needs to pay 5 * 1", None),
-    (r"\boxed{18", None),
-    ("####", None),
-]
+def is_correct(text: str, gold: str) -> bool:
+    return grade([text], [gold], workers=1)[0]
+
+
 EIGHTEEN = [
     *("18", "18.0", "18.", "018", "+18", "$18", r"\$18", "$18.00", "18 $", "€18", "£18", "18 dollars", "18 apples"),
     *("18 km/h", "18km", "18 cm^2", "18 cm²", "36/2", "36 / 2", "17 2/2", r"\frac{36}{2}", r"\dfrac{36}{2}"),
@@ -66,11 +34,6 @@ NOT_EIGHTEEN = [
     *("19", "-18", "1.8", "180", "0.18", "18.01", "18 or 19", "18, 19", "18x", "18 pi", "18 million", "1/18", "18/0"),
     *("x", "eighteen", "18 + 1", "-(18)", "1,8", "18:00", "18.000000000000000000001"),
 ]
-
-
-@pytest.mark.parametrize(("text", "answer"), EXTRACTED)
-def test_the_answer_is_found(text: str, answer: str | None) -> None:
-    assert extract_answer(text) == answer
 
 
 @pytest.mark.parametrize("answer", EIGHTEEN)
@@ -125,16 +88,22 @@ def test_solutions_in_the_style_of_the_published_ones() -> None:
     assert grade(list(solutions), [reference] * len(solutions)) == list(solutions.values())
 
 
-@pytest.mark.skipif(not GSM8K.exists(), reason="needs the GSM8K files beside the repository")
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_every_reference_solution_of_gsm8k(split: str) -> None:
-    rows = [json.loads(line) for line in (GSM8K / f"{split}.jsonl").read_text().splitlines()]
-    solutions = [row["answer"] for row in rows]
-    official = re.compile(r"#### (\-?[0-9\.\,]+)")
-    finals = [match[1].replace(",", "") for match in map(official.search, solutions) if match]
-    assert len(finals) == len(rows) > 1000
+SOLVED = [  # in the form of GSM8K's reference solutions
+    ("A crate holds 24 eggs, so 6 crates hold 24*6=<<24*6=144>>144 eggs.\n#### 144", "144"),
+    ("Lea saves $15 x 4 = $<<15*4=60>>60.\nShe has $60 - $75 = $<<60-75=-15>>-15 left.\n#### -15", "-15"),
+    ("The answer is not 7 = <<3+4=7>>7 but twice that.\n7 * 2 = <<7*2=14>>14\n#### 14", "14"),
+    ("Rent for a year is 12 * 1,250 = $<<12*1250=15000>>15,000.\n#### 15,000", "15000"),
+    ("Half of 5 liters is 5 / 2 = <<5/2=2.5>>2.5 liters.\n#### 2.5", "2.5"),
+    ("20% of $64.50 is .2 * 64.5 = $<<.2*64.5=12.9>>12.90.\n#### 12.90", "12.90"),
+    ("A: 3 tins are open.\nThere are 3 - 3 = <<3-3=0>>0 others.\n#### 0", "0"),
+    ("The factory makes 1,000,000 + 234,567 = <<1000000+234567=1234567>>1,234,567.\n#### 1,234,567", "1234567"),
+]
+
+
+def test_reference_solutions_are_right_and_those_of_other_answers_wrong() -> None:
+    solutions, finals = zip(*SOLVED, strict=True)
     assert all(grade(solutions, finals))
-    assert not any(grade(solutions, [str(int(final) + 1) for final in finals]))
+    assert not any(grade(solutions, [str(Fraction(final) + 1) for final in finals]))
     assert all(grade([f"It follows.\nA: {final}" for final in finals], solutions))
 
 
@@ -223,6 +192,15 @@ def test_no_text_raises_and_order_is_kept(pairs: list[tuple[str, str]]) -> None:
         assert answer is None or (answer and answer_key(answer) == answer_key(answer))
 
 
+def test_votes_follow_the_relation_of_grading_but_for_percentages_and_algebra() -> None:
+    assert answer_key("18.0") == answer_key("$18") == answer_key("36/2") == "18"
+    assert answer_key("New  York") == answer_key("New York")
+    assert grade(["#### 50%"] * 2, ["50", "0.5"]) == [True, True]
+    assert [answer_key(answer) for answer in ("50%", "50", "0.5")] == ["50", "50", "1/2"]
+    assert is_correct("$x+1$", "1+x")
+    assert answer_key("x+1") != answer_key("1+x")
+
+
 def test_slow_and_quick_answers_keep_their_order() -> None:
     texts = ["#### x+1", "#### 3", "none", "$x+2$", "#### 1+x", "\\boxed{\\sqrt{9}}", "#### 4"] * 3
     golds = ["1+x", "3", "3", "x+1", "1+x", "3", "3"] * 3
@@ -252,30 +230,45 @@ def test_a_number_beyond_the_limit_of_python_equals_itself_only() -> None:
     assert grade([f"#### {long}", f"#### {long}"], [long, long + "9"]) == [True, False]
 
 
-def idle_process() -> int:
+def waiting() -> list[int]:
+    """The worker processes of this process."""
+    children = psutil.Process().children()
+    return [child.pid for child in children if "rlreason.answers.worker" in child.cmdline()]
+
+
+@pytest.fixture
+def idle_process() -> Iterator[int]:
+    """The only worker, which has answered once."""
+    worker.close_workers()
     assert worker.are_equivalent("x+1", "1+x")
-    return worker._idle[-1].process.pid
+    [process] = waiting()
+    yield process
+    worker.close_workers()
 
 
-def test_a_killed_worker_is_replaced() -> None:
-    killed = idle_process()
-    os.kill(killed, signal.SIGKILL)
-    assert idle_process() != killed
+def test_a_worker_is_used_again(idle_process: int) -> None:
+    assert not worker.are_equivalent("x+2", "1+x")
+    assert waiting() == [idle_process]
 
 
-def test_a_worker_that_does_not_reply_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    stuck = idle_process()
-    os.kill(stuck, signal.SIGSTOP)
+def test_a_killed_worker_is_replaced(idle_process: int) -> None:
+    os.kill(idle_process, signal.SIGKILL)
+    assert worker.are_equivalent("x+1", "1+x")
+    assert len(waiting()) == 1
+    assert waiting() != [idle_process]
+
+
+def test_a_worker_that_does_not_reply_is_replaced(idle_process: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.kill(idle_process, signal.SIGSTOP)
     with monkeypatch.context() as context:
-        context.setattr(worker, "_REPLY_SECONDS", 0.2)
+        context.setattr(worker, "REPLY_SECONDS", 0.2)
         assert not worker.are_equivalent("x+1", "1+x")
-    with pytest.raises(ProcessLookupError):
-        os.kill(stuck, 0)
-    assert idle_process() != stuck
+    assert not psutil.pid_exists(idle_process)
+    assert worker.are_equivalent("x+1", "1+x")
 
 
-def test_workers_have_a_memory_limit() -> None:
-    limit, _ = resource.prlimit(idle_process(), resource.RLIMIT_AS)
+def test_workers_have_a_memory_limit(idle_process: int) -> None:
+    limit, _ = resource.prlimit(idle_process, resource.RLIMIT_AS)
     assert 0 < limit <= 4 * 1024**3
 
 
@@ -283,18 +276,17 @@ def test_a_script_without_main_guard_grades_and_ends(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        "from rlreason.answers.grading import is_correct\n"
-        "print(is_correct('#### 18', '18'), 'rlreason.answers.worker' in sys.modules)\n"
-        "print(is_correct('$x+1$', '1+x'), 'sympy' in sys.modules)\n"
-        "from rlreason.answers.worker import _idle\n"
-        "print(_idle[-1].process.pid)\n"
+        "import psutil\n"
+        "from rlreason.answers.equality import grade\n"
+        "print(grade(['#### 18'], ['18']), 'rlreason.answers.worker' in sys.modules)\n"
+        "print(grade(['$x+1$'], ['1+x']), 'sympy' in sys.modules)\n"
+        "print(*[child.pid for child in psutil.Process().children()])\n"
     )
     # Modules in the script's own folder must not reach the worker, which would fail on this one.
     (tmp_path / "sympy.py").write_text("raise ImportError")
     done = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
     )
-    fast, slow, worker = done.stdout.splitlines()
-    assert (fast, slow) == ("True False", "True False")
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(worker), 0)
+    fast, slow, process = done.stdout.splitlines()
+    assert (fast, slow) == ("[True] False", "[True] False")
+    assert not psutil.pid_exists(int(process))

@@ -1,5 +1,6 @@
 """A shared evaluation of the starting checkpoint is exactly the one that a run would have made itself."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,17 @@ from tests_support import LABORATORY, composed
 
 from rlreason.data.splits import evaluation_problems
 from rlreason.display import Display
-from rlreason.lab.base_evaluation import base_evaluation, evaluation_rollouts
-from rlreason.lab.generation import Generation, SharedEngine
+from rlreason.lab.context import Context, Splits, Start
+from rlreason.lab.engine import SharedEngine
+from rlreason.lab.sampling import rollouts, sealed_rollouts
+from rlreason.lab.shared import evaluation_rollouts
 from rlreason.models.resolve import resolve
-from rlreason.run import store
 from rlreason.run.folder import Run
+from rlreason.run.stage import greedy, sampled, selection
+from rlreason.run.trackers import NoTracker
 from rlreason.types import Prompt, Rollout
 
-STAGES = [("validation-init", 1, 0.0), ("test-init-greedy", 1, 0.0), ("test-init-sampled", 3, 0.7)]
+STAGES = [(selection("init", 0), 1, 0.0), (greedy("test", "init"), 1, 0.0), (sampled("test", "init"), 3, 0.7)]
 
 
 class SeedEngine:
@@ -44,9 +48,7 @@ class SeedEngine:
             ids = tuple(self.tokenizer(text)["input_ids"])
             logprobs = tuple(-float(number % 5) for number in range(len(ids)))
             yield [
-                Rollout(
-                    request.problem.id, request.sample, request.seed, request.prompt_ids, ids, logprobs, text, "stop"
-                )
+                Rollout(request.problem, request.sample, request.seed, request.prompt_ids, ids, logprobs, text, "stop")
             ]
 
 
@@ -58,26 +60,34 @@ class Laboratory:
         self.model = resolve(composed().model)
         self.tokenizer = load_tokenizer(self.model.folder)
 
-    def run(self, name, *overrides, shared=True, dies_after=None):
-        """The rollouts of every stage in a run of its own, its journal, and how many the engine drew."""
+    def context(self, name, *overrides, dies_after=None):
         config = composed(*LABORATORY, f"runs_dir={self.folder}", "engine.probe_limit=99", *overrides)
         problems = evaluation_problems(config.data, "test")
-        prompts = {item.id: Prompt(item.id, item.question, (1, 2, 3)) for item in problems}
-        engine = SeedEngine(self.tokenizer, dies_after)
-        run = Run(self.folder / name, {"seed": config.seed})
-        display = Display(Console(quiet=True))
-        generation = Generation(config, run, display, self.tokenizer, prompts, SharedEngine(config, engine))
-        base = base_evaluation(config, self.model, self.model.folder) if shared else None
+        return Context(
+            config=config,
+            run=Run(self.folder / name, {"seed": config.seed}),
+            display=Display(Console(quiet=True)),
+            tracker=NoTracker(),
+            tokenizer=self.tokenizer,
+            prompts={item.id: Prompt(item.id, item.question, (1, 2, 3)) for item in problems},
+            splits=Splits((), (), problems),
+            engine=SharedEngine(config, SeedEngine(self.tokenizer, dies_after)),
+            source=self.model.source,
+            start=Start(self.model.folder, self.model.folder),
+        )
+
+    def run(self, name, *overrides, shared=True, dies_after=None):
+        """The rollouts of every stage in a run of its own, its journal, and how many the engine drew."""
+        context = self.context(name, *overrides, dies_after=dies_after)
+        draw = evaluation_rollouts if shared else rollouts
         try:
             found = {
-                stage: evaluation_rollouts(
-                    base, generation, stage, 0, self.model.folder, problems, samples, temperature
-                )
+                stage.name: draw(context, stage, self.model.folder, context.splits.measured, samples, temperature)
                 for stage, samples, temperature in STAGES
             }
         finally:
-            run.close()
-        return found, run, engine.answered
+            context.run.close()
+        return found, context, context.engine.loaded(self.model.folder, context.run, context.display).answered
 
 
 @pytest.fixture
@@ -86,14 +96,15 @@ def laboratory(tmp_path):
 
 
 def test_shared_rollouts_are_those_that_the_run_would_have_drawn(laboratory):
-    own, own_run, drawn = laboratory.run("own", shared=False)
-    first, first_run, first_drawn = laboratory.run("first")
-    second, second_run, second_drawn = laboratory.run("second", "algo=ppo", "reward=dense")
+    own, own_context, drawn = laboratory.run("own", shared=False)
+    first, first_context, first_drawn = laboratory.run("first")
+    second, second_context, second_drawn = laboratory.run("second", "algo=ppo", "reward=dense")
     assert (drawn, first_drawn, second_drawn) == (50, 50, 0)
     assert own == first == second
-    for stage, _, _ in STAGES:
+    own_run, first_run, second_run = own_context.run, first_context.run, second_context.run
+    for stage in own:
         assert len({item.seed for item in own[stage]}) == (1 if stage != "test-init-sampled" else 30)
-        assert store.read_sealed(second_run.rollouts, stage) == own[stage]
+        assert sealed_rollouts(second_context, stage, second_context.splits.measured) == own[stage]
         assert own_run.journal[stage]["rollouts"] == second_run.journal[stage]["rollouts"]
         assert own_run.journal[stage]["cut_at_limit"] == second_run.journal[stage]["cut_at_limit"]
         assert [run.journal[stage]["cached"] for run in (first_run, second_run)] == [False, True]
@@ -131,24 +142,19 @@ def test_what_could_change_the_rollouts_is_not_shared(laboratory, other):
 def test_an_interrupted_evaluation_is_continued_by_whoever_comes_next(laboratory):
     with pytest.raises(KeyboardInterrupt):
         laboratory.run("first", dies_after=25)
-    _, second_run, drawn = laboratory.run("second")
+    second, context, drawn = laboratory.run("second")
     assert drawn == 25
     own, _, _ = laboratory.run("own", shared=False)
-    assert {stage: store.read_sealed(second_run.rollouts, stage) for stage, _, _ in STAGES} == own
+    assert second == own
+    assert {stage: sealed_rollouts(context, stage, context.splits.measured) for stage in own} == own
     assert not list(Path(laboratory.folder, "cache").rglob("*.arrows"))
 
 
 def test_other_checkpoints_and_stages_are_the_run_s_own(laboratory):
-    config = composed(*LABORATORY, f"runs_dir={laboratory.folder}")
-    base = base_evaluation(config, laboratory.model, laboratory.model.folder)
-    calls = []
-
-    class Recorder:
-        def rollouts(self, stage, *arguments):
-            calls.append(stage)
-            return []
-
-    evaluation_rollouts(base, Recorder(), "test-final-greedy", 3, laboratory.model.folder, (), 1, 0.0)
-    evaluation_rollouts(base, Recorder(), "test-init-greedy", 0, Path("/other/checkpoint"), (), 1, 0.0)
-    assert calls == ["test-final-greedy", "test-init-greedy"]
-    assert not base.folder.exists()
+    context = laboratory.context("own")
+    policy, other = laboratory.model.folder, laboratory.folder / "other"
+    shutil.copytree(policy, other)
+    for stage, checkpoint in ((greedy("test", "final", 3), policy), (greedy("test", "init"), other)):
+        evaluation_rollouts(context, stage, checkpoint, context.splits.measured, 1, 0.0)
+    context.run.close()
+    assert not (laboratory.folder / "cache").exists()

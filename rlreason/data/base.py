@@ -1,0 +1,107 @@
+"""What a data set is: its questions by split, and every fact that the program asks for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlreason.config.sections import DataConfig
+from rlreason.errors import UserError
+from rlreason.types import Problem
+
+Splits = dict[str, Sequence[Problem]]
+
+# What data.train_size=null and data.test_size=null mean where questions are generated without end.
+GENERATED_TRAIN_SIZE = 1500
+GENERATED_TEST_SIZE = 400
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """How many questions a data set has and how long they are, for plans that read nothing.
+
+    Counted with the tokeniser of SmolLM2 (the embedded one for wordproblems) on the training questions; other
+    tokenisers differ by some ten percent.
+
+    Args:
+        training: Training questions, validation included; 0 for generated data.
+        test: Test questions; 0 for generated data.
+        question: Mean tokens of a question.
+        longest_question: Tokens of the longest.
+        solution: Mean tokens of a solution.
+        longest_solution: Tokens of the longest.
+        steps: Mean lines of a solution, the answer's not included.
+    """
+
+    training: int
+    test: int
+    question: float
+    longest_question: int
+    solution: float
+    longest_solution: int
+    steps: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Everything that the program knows about a data set.
+
+    Args:
+        settings: The dataclass of its section of the configuration.
+        title: In tables and figures.
+        splits: Its questions by split, of a section `data`: "train", "validation", "test", and "ood" where it has
+            questions of another kind.
+        generated: Whether its questions are made from a seed, so that there are no files.
+        solutions: Whether its questions have worked solutions.
+        other_kind: Whether it has questions of another kind than its training questions.
+        facts: Its numbers of questions and their lengths; None: unknown.
+        hub_name: Its name on the Hub; None where it is not there.
+        licence: Its licence, as the Hub writes licences; None: unknown.
+    """
+
+    settings: type[DataConfig]
+    title: str
+    splits: Callable[[Any], Splits]
+    generated: bool
+    solutions: bool
+    other_kind: bool
+    facts: DataFacts | None
+    hub_name: str | None
+    licence: str | None
+
+
+def official(load: Callable[[str, str | None], list[Problem]], config: DataConfig) -> Splits:
+    """The splits of a data set that comes with a training and a test split only, each shuffled by the data's seed.
+
+    Validation is taken from the end of the shuffled training questions and `train_size` from their start, so that
+    neither choice moves the other.
+
+    Raises:
+        UserError: Validation would leave no training questions.
+    """
+    train = _shuffled(load("train", config.path), f"{config.seed}/train")
+    test = _shuffled(load("test", config.path), f"{config.seed}/test")
+    if config.validation_size >= len(train):
+        raise UserError(
+            f"data.validation_size={config.validation_size} leaves no training questions: data={config.name} has "
+            f"{len(train)}; lower it"
+        )
+    return {"train": train[: -config.validation_size], "validation": train[-config.validation_size :], "test": test}
+
+
+def generated(generate: Callable[[str, int, int], list[Problem]], names: Sequence[str], config: DataConfig) -> Splits:
+    """The splits of a data set that is made from a seed, by `generate(split, size, seed)`."""
+    test_size = config.test_size or GENERATED_TEST_SIZE
+    sizes = {
+        "train": config.train_size or GENERATED_TRAIN_SIZE,
+        "validation": config.validation_size,
+        "test": test_size,
+        "ood": test_size,
+    }
+    return {name: generate(name, sizes[name], config.seed) for name in names}
+
+
+def _shuffled(problems: Sequence[Problem], seed: str) -> list[Problem]:
+    return random.Random(seed).sample(problems, len(problems))
