@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rlreason.algorithms.base import Algorithm
+from rlreason.algorithms.base import Algorithm, needs_none
 from rlreason.algorithms.registry import ALGORITHMS
+from rlreason.data.registry import DATASETS
 from rlreason.evaluation.statistics import Estimate, crossed_estimate
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.stage import FINAL, INIT
@@ -24,7 +25,6 @@ COMPARED = ("algo.name", "reward.name", "init.name", "model.name")
 APART = ("data", "prompt", "eval.split", "eval.k", "eval.temperature")
 # These decide how something is measured or made, not what it is.
 INCIDENTAL = ("seed", "eval", "engine", "task", "tracker")
-DATA_NAMES = {"gsm8k": "GSM8K", "svamp": "SVAMP", "gsm_symbolic": "GSM-Symbolic", "wordproblems": "word problems"}
 NO_REWARD = "sparse"  # what arms of algorithms that ask no reward are filed under
 
 
@@ -154,8 +154,9 @@ def comparisons(runs: Sequence[StudyRun]) -> tuple[tuple[Comparison, ...], list[
         notes += repeated
         settings = apart(table[0])
         k = int(settings["eval.k"])
-        data = DATA_NAMES[settings["data.name"]]
-        title = f"{data}, {settings['eval.split']} questions" + (f", K = {k}" if k else "")
+        title = f"{DATASETS[settings['data.name']].title}, {settings['eval.split']} questions" + (
+            f", K = {k}" if k else ""
+        )
         found.append(Comparison(title, k, settings, arms))
     return tuple(sorted(_told_apart(found), key=lambda item: item.title)), notes
 
@@ -232,7 +233,10 @@ def _arms(runs: Sequence[StudyRun]) -> tuple[tuple[Arm, ...], list[str]]:
         named[algo, reward if ALGORITHMS[algo].uses_reward else NO_REWARD, init, model].append(run)
     arms, notes = [], []
     for names, alike in named.items():
-        incidental = INCIDENTAL if ALGORITHMS[names[0]].uses_reward else (*INCIDENTAL, "reward", "orm")
+        algorithm = ALGORITHMS[names[0]]
+        incidental = [*INCIDENTAL, *([] if algorithm.uses_reward else ["reward"])]
+        if not algorithm.uses_reward and algorithm.needs_outcome_model is needs_none:
+            incidental.append("orm")
         varying = sorted(
             key
             for key in {key for run in alike for key in run.settings}

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlreason.algorithms.registry import ALGORITHMS
+from rlreason.config.inits import INITS
+from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.folder import training_files
@@ -184,9 +186,8 @@ def _read_run(folder: Path, troubles: list[str]) -> StudyRun:
     except ValueError as error:
         raise ValueError(f"result.json cannot be read ({_in_one_line(error)})") from error
     config = result["config"]
-    # A row from outside the package is known from here on.
-    ALGORITHMS.of(config["algo"])
-    REWARDS.of(config["reward"])
+    for table in (ALGORITHMS, REWARDS, DATASETS, INITS):
+        table.of(config[table.group])  # a row from outside the package is known from here on
     evaluations, elsewhere = [], {}
     for record in result["evaluations"]:
         path = folder / "evaluations" / f"{evaluation(config['eval']['split'], record['stage'])}.parquet"

@@ -10,18 +10,11 @@ from typing import Any
 
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.answers.extraction import FINAL_ANSWER_MARKER
+from rlreason.data.registry import DATASETS
 from rlreason.evaluation.statistics import interval_text
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.commands import Compose, settings
 
-HUB_DATA = {"gsm8k": "openai/gsm8k", "svamp": "ChilleD/SVAMP"}
-# Of the models that conf/model names; the embedded ones come with this package, under its licence.
-LICENCES = {
-    "meta-llama/Llama-2-7b-hf": "llama2",
-    "meta-llama/Llama-2-13b-hf": "llama2",
-    "Qwen/Qwen2.5-0.5B": "apache-2.0",
-    "HuggingFaceTB/SmolLM2-135M-Instruct": "apache-2.0",
-}
 SHOWN_SECTIONS = ("algo", "reward", "orm", "model", "init", "data", "prompt", "engine", "eval")
 PATHS = (("model", "path"), ("data", "path"), ("orm", "path"), ("eval", "orm"), ("algo", "rollouts"))
 PLACEHOLDER = "FOLDER"
@@ -159,9 +152,9 @@ def _rows(
 
 
 def _licence(result: Mapping[str, Any], exported: Exported) -> str | None:
-    if result["model_source"] == "embedded":
+    if result["model_source"] == "embedded":  # it comes with this package, under its licence
         return "apache-2.0"
-    return LICENCES.get(base_name(result), exported.licence)
+    return result["config"]["model"].get("licence") or exported.licence
 
 
 def _metadata(result: Mapping[str, Any], exported: Exported, evaluation: Mapping[str, Any] | None) -> Any:
@@ -169,11 +162,11 @@ def _metadata(result: Mapping[str, Any], exported: Exported, evaluation: Mapping
     from huggingface_hub import EvalResult, ModelCardData
 
     config, base = result["config"], base_name(result)
-    data = config["data"]["name"]
+    data, hub_data = config["data"]["name"], DATASETS.of(config["data"]).hub_name
     results = [
         EvalResult(
             task_type="text-generation",
-            dataset_type=HUB_DATA.get(data, data),
+            dataset_type=hub_data or data,
             dataset_name=data,
             dataset_split=config["eval"]["split"],
             metric_type=metric,
@@ -186,7 +179,7 @@ def _metadata(result: Mapping[str, Any], exported: Exported, evaluation: Mapping
     return ModelCardData(
         model_name=result["name"],
         base_model=base if "/" in base else None,
-        datasets=HUB_DATA.get(data),
+        datasets=hub_data,
         license=_licence(result, exported),
         language="en",
         library_name="peft" if exported.adapter else "transformers",

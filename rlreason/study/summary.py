@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rlreason.algorithms.registry import ALGORITHMS
+from rlreason.config.inits import INITS
 from rlreason.run.stage import INIT
 from rlreason.study.arms import Arm, Comparison
-from rlreason.study.figures.style import INITS, short_count, short_label
+from rlreason.study.figures.style import short_count, short_label
 from rlreason.study.folders import Study
 from rlreason.study.tables import Lookup, number
 
@@ -65,7 +66,7 @@ def _best(comparison: Comparison, model: str, find: Lookup) -> str | None:
 
 
 def _named(arm: Arm) -> str:
-    return f"{short_label(arm)} {INITS[arm.init]}"
+    return f"{short_label(arm)} {INITS[arm.init].title}"
 
 
 def _many(amount: int, noun: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from rlreason.config.inits import INITS
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.arms import Arm, Comparison
-from rlreason.study.figures.style import INITS, short_count, short_label
+from rlreason.study.figures.style import short_count, short_label
 from rlreason.study.measures import ELSEWHERE, JUDGES, SAMPLES_TO_FINAL
 
 
@@ -81,7 +82,8 @@ def results_tables(comparison: Comparison, table: pd.DataFrame, interval_digits:
     for model in comparison.models:
         rows: list[Row] = []
         for init, arms in _by_init(comparison, model):
-            rows.append(Row(INITS[init][0].upper() + INITS[init][1:]))
+            title = INITS[init].title
+            rows.append(Row(f"{title[0].upper()}{title[1:]}"))
             start = [find(arms[0], metric, INIT) for metric in comparison.metrics]
             if any(record is not None for record in start):
                 rows.append(Row("at the start", tuple(Cell(_value(record, interval_digits)) for record in start)))
@@ -172,7 +174,7 @@ def _arm_table(
     rows: list[Row] = []
     for model in comparison.models:
         for init, arms in _by_init(comparison, model):
-            rows.append(Row(f"{model}, {INITS[init]}"))
+            rows.append(Row(f"{model}, {INITS[init].title}"))
             rows += [Row(short_label(arm), cells(arm)) for arm in arms]
     return Table(title, ("arm", *columns), tuple(rows))
 

@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer, decoders, models
 
+from rlreason.config.compose import register_resolvers
 from rlreason.evaluation.evaluate import intervals, measure
 from rlreason.run import stage as stages
 from rlreason.run.folder import append_line
@@ -31,6 +32,7 @@ EVIL = "<script>alert(1)</script> | `` ``` </td> {{ 7*7 }}"
 
 @cache
 def plain_config(*choices: str) -> dict[str, Any]:
+    register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_container(compose("config", list(choices)), resolve=True)
 

@@ -43,11 +43,11 @@ def bare(comparison):
     run = arm.runs[0]
     table = run.final.table[["reference_steps", "samples", "right", "maj@1"]].assign(samples=0, reference_steps=0)
     result = {**run.result, "seconds": {}, "tokens": {}}
-    final = Evaluation("final", 0, table)
+    final = Evaluation("final", False, 0, table)
     return replace(
         comparison,
         k=0,
-        arms=(replace(arm, runs=(replace(run, evaluations=(final,), out_of_distribution=(), result=result),)),),
+        arms=(replace(arm, runs=(replace(run, evaluations=(final,), out_of_distribution={}, result=result),)),),
     )
 
 
@@ -96,7 +96,7 @@ def test_no_two_arms_of_a_panel_look_alike(comparison, tmp_path):
     (variants,), _ = comparisons(read_study(tmp_path).runs)
     first, second = style.looks(variants).values()
     assert first.color == second.color and first.marker != second.marker
-    assert [style.short_label(arm) for arm in variants.arms] == ["RCRL sparse (per=solution)", "RCRL sparse (per=step)"]
+    assert [style.short_label(arm) for arm in variants.arms] == ["RCRL (per=solution)", "RCRL (per=step)"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is read of a study, and what is said of what cannot be read."""
 
+import json
 import shutil
 
 import pandas as pd
@@ -23,7 +24,7 @@ def test_a_run_is_read_whole(study):
     assert [item.stage for item in run.evaluations] == ["init", "round-1", "round-2", "final"]
     assert [item.samples_seen for item in run.evaluations] == [0, 60, 120, 120]
     assert [item.stage for item in run.course] == ["init", "round-1", "round-2"]
-    assert [item.stage for item in run.out_of_distribution] == ["init", "final"]
+    assert list(run.out_of_distribution) == ["init", "final"]
     assert (run.seed, run.samples_drawn, len(run.final.table)) == (0, 120, 24)
     recorded = {item["stage"]: item["metrics"] for item in run.result["evaluations"]}
     for item in run.evaluations:
@@ -32,10 +33,10 @@ def test_a_run_is_read_whole(study):
 
 def test_rollouts_come_in_the_order_of_training(tmp_path):
     make_run(tmp_path / "study", "ppo", accuracies=(0.2,) + (0.3,) * 2, files=6)
-    names = [path.stem for path in read_study(tmp_path / "study").runs[0].rollout_files("round-", "batch-")]
+    names = [path.stem for path in read_study(tmp_path / "study").runs[0].training_files()]
     assert names == [f"batch-{number:05}" for number in range(1, 13)]
     make_run(tmp_path / "long", accuracies=(0.2,) * 12)
-    names = [path.stem for path in read_study(tmp_path / "long").runs[0].rollout_files("round-")]
+    names = [path.stem for path in read_study(tmp_path / "long").runs[0].training_files()]
     assert names == [f"round-{number}" for number in range(1, 12)]
 
 
@@ -114,6 +115,17 @@ def test_a_result_that_makes_no_sense_is_left_out(study, text, words):
     (trouble,) = found.troubles
     assert trouble.startswith("ei-tiny-scratch-sparse-seed1: left out")
     assert words in trouble
+
+
+@pytest.mark.parametrize("group", ["algo", "reward", "data", "init"])
+def test_a_run_of_what_nobody_has_declared_is_left_out(study, group):
+    path = study / "ei-tiny-scratch-sparse-seed1/result.json"
+    result = json.loads(path.read_text())
+    result["config"][group]["name"] = "xyz"
+    path.write_text(json.dumps(result))
+    found = read_study(study)
+    assert [run.seed for run in found.runs] == [0]
+    assert f"seed1: left out, {group}=xyz is not declared" in found.troubles[0]
 
 
 def test_evaluations_of_a_model_are_no_arms(study):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from rlreason.config.inits import INITS
 from rlreason.rewards.registry import REWARDS
 from rlreason.study.arms import Arm, Comparison
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, YELLOW, GREY, INK = "#56B4E9", "#F0E442", "#767676", "#222222"
 VARIANT_MARKERS = ("P", "X", "*", "h", "p", "d")
-INITS = {"scratch": "from the pretrained model", "sft": "from the SFT model"}
 RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -136,7 +136,7 @@ def groups(comparison: Comparison, arms: Iterable[Arm]) -> list[list[Group]]:
             rows.append(
                 [
                     (
-                        f"{model}, {INITS[init]}",
+                        f"{model}, {INITS[init].title}",
                         tuple(arm for arm in chosen if (arm.model, arm.init) == (model, init)),
                     )
                     for init in inits
