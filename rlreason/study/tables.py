@@ -65,7 +65,7 @@ class Lookup:
     """Finds rows of the tidy table of one comparison."""
 
     def __init__(self, table: pd.DataFrame, title: str) -> None:
-        self._rows = {
+        self._rows: dict[tuple[Any, ...], Record] = {
             (row.algo, row.reward, row.init, row.model, row.variant, row.stage, row.metric): row
             for row in table[table["comparison"] == title].itertuples()
         }
