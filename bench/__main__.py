@@ -16,120 +16,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rlreason.lab.common import fit_prompts, quiet_libraries
-from rlreason.lab.generation import Generation, SharedEngine
-from rlreason.lab.stages import RunStages
 
+from bench.load import Load
 from bench.on_policy import on_policy
-from rlreason.cli import config_folder
-from rlreason.config.compose import from_composed
-from rlreason.config.experiment import ExperimentConfig
-from rlreason.data.splits import training_data
-from rlreason.display import Display
-from rlreason.engines.engine import SampleRequest, SamplingSettings
-from rlreason.engines.start import start_engine
 from rlreason.errors import UserError
-from rlreason.models.resolve import resolve
-from rlreason.run.folder import Run
-from rlreason.run.trackers import NoTracker
+from rlreason.lab.checks import quiet_libraries
 
 REPEATS = 3
 ENGINE_AND_TRAINER = ("start", "sample", "train", "sync", "evaluate")
-
-
-def compose(*overrides: str) -> ExperimentConfig:
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return from_composed(hydra_compose("config", overrides=["tracker=none", *overrides]))
-
-
-class Load:
-    """One model, some of its training questions, and K samples of each."""
-
-    def __init__(self, questions: int, samples: int, *overrides: str) -> None:
-        from rlreason.models.loading import load_tokenizer
-
-        self.config = compose(*overrides)
-        self.samples = samples
-        self.model = resolve(self.config.model)
-        self.tokenizer = load_tokenizer(self.model.folder)
-        training = training_data(self.config.data).train
-        self.problems = training[:questions]
-        self.display = Display(Console(quiet=True))
-        self.prompts, _ = fit_prompts(self.config, self.tokenizer, training, self.problems, self.display)
-        limits = self.config.data.max_prompt_tokens + self.config.data.max_completion_tokens
-        self.engine: Any = start_engine(self.config.engine, self.config.model, limits, 0)
-        self.engine.load(self.model.folder)
-
-    def stage(self, folder: Path) -> float:
-        """Completion tokens per second of a run's sampling stage, storing and grading included."""
-        run = Run(folder, {})
-        engine = SharedEngine(self.config, self.engine)
-        stages = RunStages(
-            Generation(self.config, run, self.display, self.tokenizer, self.prompts, engine), NoTracker()
-        )
-        began = time.perf_counter()
-        scored = stages.sample(1, self.model.folder, self.problems, self.samples, 1.0)
-        seconds = time.perf_counter() - began
-        run.close()
-        return sum(len(item.completion_ids) for item in scored) / seconds
-
-    def scored(self, folder: Path) -> list[Any]:
-        """The rollouts of such a stage."""
-        run = Run(folder, {})
-        engine = SharedEngine(self.config, self.engine)
-        generation = Generation(self.config, run, self.display, self.tokenizer, self.prompts, engine)
-        scored = RunStages(generation, NoTracker()).sample(1, self.model.folder, self.problems, self.samples, 1.0)
-        run.close()
-        return scored
-
-    def raw_vllm(self) -> float:
-        """Completion tokens per second of `LLM.generate` with n=K."""
-        from vllm import SamplingParams
-
-        llm = self.engine.llm
-        llm.reset_prefix_cache()
-        parameters = SamplingParams(
-            n=self.samples,
-            temperature=1.0,
-            max_tokens=self.config.data.max_completion_tokens,
-            stop=list(self.config.prompt.stop),
-            logprobs=0,
-        )
-        prompts = [{"prompt_token_ids": list(self.prompts[problem.id].token_ids)} for problem in self.problems]
-        began = time.perf_counter()
-        outputs = llm.generate(prompts, parameters, use_tqdm=False)
-        seconds = time.perf_counter() - began
-        return sum(len(item.token_ids) for output in outputs for item in output.outputs) / seconds
-
-    def transformers_generate(self) -> float:
-        """Completion tokens per second of our transformers engine, `model.generate` in batches."""
-        from rlreason.engines.transformers import TransformersEngine
-
-        engine = TransformersEngine(self.config.engine, self.config.model)
-        engine.load(self.model.folder)
-        return self.engine_speed(engine, self.problems)
-
-    def engine_speed(self, engine: Any, problems: list[Any]) -> float:
-        """Completion tokens per second of one of our engines, K samples of each problem."""
-        requests = [
-            SampleRequest(problem.id, sample, sample, self.prompts[problem.id].token_ids)
-            for problem in problems
-            if problem.id in self.prompts
-            for sample in range(self.samples)
-        ]
-        settings = SamplingSettings(1.0, self.config.data.max_completion_tokens, tuple(self.config.prompt.stop))
-        began = time.perf_counter()
-        tokens = sum(len(item.completion_ids) for batch in engine.sample(requests, settings) for item in batch)
-        return tokens / (time.perf_counter() - began)
 
 
 def sampling(console: Console, title: str, load: Load) -> None:

@@ -5,7 +5,7 @@ After Chowdhery et al. 2022 (PaLM, arXiv 2204.02311, appendix B): recomputed act
 
 from typing import Any
 
-from rlreason.planning.rates import gpu_kind
+from rlreason.planning.gpus import gpu_kind
 
 
 def training_flops_per_token(parameters: int, layers: int, width: int, length: int, lora: bool) -> float:

@@ -25,12 +25,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlreason.lab.common import quiet_libraries
-
-from bench.__main__ import Load, compose, finished
+from bench.__main__ import finished
 from bench.flops import training_flops_per_token, utilisation
+from bench.load import Load, compose
 from bench.on_policy import peak_memory
 from rlreason.distributed import ranks
+from rlreason.lab.checks import quiet_libraries
 from rlreason.models.resolve import resolve
 from rlreason.run.folder import environment, write_atomically
 

@@ -120,9 +120,9 @@ def update(setting: Setting, folder: Path) -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from rlreason.config.algorithms import SFTConfig
+    from rlreason.algorithms.sft import SFTConfig
     from rlreason.config.sections import ModelConfig
-    from rlreason.lab.common import quiet_libraries
+    from rlreason.lab.checks import quiet_libraries
     from rlreason.training.supervised import Example, supervised_update
 
     quiet_libraries()

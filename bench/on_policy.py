@@ -41,13 +41,13 @@ COMMON = [
 
 def one_trainer(name: str, rollouts: Path, profiled: bool) -> dict[str, float]:
     """Median seconds per batch and peak memory in MiB of one trainer in this process; or its share of own code."""
-    from rlreason.lab.common import quiet_libraries
     from transformers import TrainerCallback
     from trl import GRPOTrainer
 
-    from bench.__main__ import compose
+    from bench.load import compose
     from rlreason.algorithms.base import OnlineSettings
     from rlreason.algorithms.on_policy import Loop
+    from rlreason.lab.checks import quiet_libraries
     from rlreason.models.critic import new_critic
     from rlreason.models.loading import load_for_training, load_tokenizer
     from rlreason.models.resolve import resolve
@@ -129,14 +129,14 @@ def on_policy(console: Console, load: Any) -> None:
 
     Args:
         console: Receives the table.
-        load: A `bench.__main__.Load` of 32 questions and 8 samples.
+        load: A `bench.load.Load` of 32 questions and 8 samples.
     """
     with tempfile.TemporaryDirectory() as folder:
-        scored = load.scored(Path(folder) / "run")
+        drawn = load.rollouts(Path(folder) / "run")
         path = Path(folder) / "rollouts"
         from rlreason.types import Asked
 
-        path.write_bytes(pickle.dumps(([Asked(problem) for problem in load.problems], scored)))
+        path.write_bytes(pickle.dumps(([Asked(problem) for problem in load.problems], drawn)))
         found: dict[str, list[dict[str, float]]] = {name: [] for name in TRAINERS}
         for _ in range(REPEATS):
             for name in TRAINERS:

@@ -40,7 +40,7 @@ def test_every_field_is_documented():
 
 
 def test_help_says_which_values_a_field_can_have():
-    from rlreason.config.algorithms import PPOConfig
+    from rlreason.algorithms.ppo import PPOConfig
     from rlreason.config.base import describe
 
     shown = {field: allowed for field, allowed, _ in describe(PPOConfig)}

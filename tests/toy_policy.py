@@ -11,8 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlreason.algorithms.base import OnlineSettings
+from rlreason.algorithms.grpo import GRPOConfig
 from rlreason.algorithms.on_policy import Loop
-from rlreason.config.algorithms import GRPOConfig, PPOConfig
+from rlreason.algorithms.ppo import PPOConfig
 from rlreason.config.sections import ModelConfig
 from rlreason.types import Asked, Problem, Rollout, StepReward
 

@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from rlreason.answers.arithmetic import operations
 from rlreason.answers.solutions import solution_key
+from rlreason.planning.facts import AlgorithmFacts
 from rlreason.types import Problem, Rollout
 
 if TYPE_CHECKING:
     from rlreason.lab.context import Start
     from rlreason.lab.lab import Lab
     from rlreason.training.supervised import Example
+
+
+# What can make two solutions of a question equal.
+DEDUPLICATE = ("steps", "operations", "text", "none")
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class Algorithm:
         repeats_init: The choice of `init` that it would only repeat; None: none.
         completion_factor: Tokens of a context that a completion may take, over `data.max_completion_tokens`.
         needs_outcome_model: Whether settings ask for an outcome reward model, besides the reward.
+        plan: What the planner is to know, of settings; None: unknown.
         rollouts: Training rollouts that settings draw at the most, of so many training questions.
         for_budget: Settings that draw as many training rollouts as fit into a budget, of so many training questions.
     """
@@ -88,6 +94,7 @@ class Algorithm:
     repeats_init: str | None
     completion_factor: int
     needs_outcome_model: Callable[[Any], bool]
+    plan: Callable[[Any], AlgorithmFacts] | None
     rollouts: Callable[[Any, int], int]
     for_budget: Callable[[Any, int, int], Any]
 

@@ -12,7 +12,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 
-from rlreason.config.algorithms import OnPolicyConfig
+from rlreason.config.updates import OnPolicyConfig
 from rlreason.types import Asked, Problem, Rollout
 
 MASTERED = 0.5  # share of right solutions from which a start moves back (ours)

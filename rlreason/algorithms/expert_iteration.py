@@ -8,14 +8,24 @@ cross-entropy. It stops when the validation maj@1 stops improving, and ends with
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlreason.algorithms.base import Algorithm, Questions, Trained, choose_questions, deduplication_key, needs_none
+from rlreason.algorithms.base import (
+    DEDUPLICATE,
+    Algorithm,
+    Questions,
+    Trained,
+    choose_questions,
+    deduplication_key,
+    needs_none,
+)
 from rlreason.algorithms.budget import ENOUGH, whole
-from rlreason.config.algorithms import ExpertIterationConfig
-from rlreason.evaluation.evaluate import diversity
+from rlreason.config.base import setting
+from rlreason.config.updates import SupervisedConfig
+from rlreason.evaluation.diversity import diversity
+from rlreason.planning.facts import AlgorithmFacts, Sizes, Update, Work, drawn, learned
 from rlreason.types import Rollout
 
 if TYPE_CHECKING:
@@ -25,6 +35,35 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-6  # of a sum of step rewards that have been stored in single precision
 Kept = dict[tuple[str, str], Rollout]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertIterationConfig(SupervisedConfig):
+    """Expert iteration: sample, keep the best, fine-tune, repeat."""
+
+    name: str = setting("ei")
+    rounds: int = setting("largest number of rounds", at_least=1)
+    samples: int = setting("K, solutions sampled for every training question in a round", at_least=1)
+    questions: int = setting(
+        "training questions per round, a fresh seeded draw each round; 0 means all of them", at_least=0
+    )
+    temperature: float = setting("sampling temperature; at 0, K equal samples would teach nothing", above=0)
+    keep: str = setting(
+        "solutions kept: those whose return is at least the threshold, whose answer is correct, or both",
+        choices=("return", "correct", "both"),
+    )
+    threshold: float | None = setting("solutions whose return is at least this are kept; null: the reward's own")
+    deduplicate: str = setting(
+        "what makes two solutions of a question equal, so that one is kept: the normalised steps, the arithmetic "
+        "operations only, or the text",
+        choices=DEDUPLICATE,
+    )
+    aggregate: bool = setting("train on the solutions of all rounds so far, not only the latest")
+    restart: str = setting(
+        "checkpoint that every round fine-tunes: base (pretrained, as in the paper), init (SFT), or the policy so far",
+        choices=("base", "init", "policy"),
+    )
+    patience: int = setting("stop after this many rounds in a row without a better validation maj@1", at_least=1)
 
 
 def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Questions, seed: int, lab: Lab) -> Trained:
@@ -134,6 +173,23 @@ def asked_in_a_round(settings: ExpertIterationConfig, questions: int) -> int:
     return min(settings.questions or questions, questions)
 
 
+def planned(settings: ExpertIterationConfig) -> AlgorithmFacts:
+    """Expert iteration: every round draws, and learns from what was kept, at most everything."""
+    update = Update("EI training", "algo", settings, lambda sizes: max(sizes.longest_completion, sizes.reference))
+
+    def work(sizes: Sizes) -> list[Work]:
+        asked = sizes.asked(settings.questions)
+        kept = [
+            asked * settings.samples * (number if settings.aggregate else 1) for number in range(1, settings.rounds + 1)
+        ]
+        return [
+            drawn("sampling", settings.rounds * asked * settings.samples, sizes, settings.rounds * asked, True),
+            learned(update, sum(kept), sizes.prompt + sizes.completion, at_most=True),
+        ]
+
+    return AlgorithmFacts(update, work, settings.rounds, stops_early=True, samples=settings.samples)
+
+
 EXPERT_ITERATION = Algorithm(
     settings=ExpertIterationConfig,
     train=expert_iteration,
@@ -149,5 +205,6 @@ EXPERT_ITERATION = Algorithm(
     completion_factor=1,
     needs_outcome_model=needs_none,
     rollouts=rollouts_at_most,
+    plan=planned,
     for_budget=for_budget,
 )

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rlreason.algorithms.base import Questions, Trained
 from rlreason.algorithms.budget import whole
 from rlreason.algorithms.curriculum import Curriculum
-from rlreason.config.algorithms import OnPolicyConfig
+from rlreason.config.updates import OnPolicyConfig
 from rlreason.distributed import ranks
+from rlreason.planning.facts import AlgorithmFacts, Sizes, Update, Work, drawn
 from rlreason.training.common import OnlineSettings, Progress, Recorder, UpdateReport, last_complete, silent
 from rlreason.types import Asked, Rollout
 
@@ -120,6 +121,38 @@ def on_policy(
     verdict = f"ended in batch {seen} of {config.batches}: {ending}" if ending else f"all {seen} batches are done"
     verdict = f"{verdict}; validation maj@1 went from {first:.3f} to {course.accuracies[policy]:.3f}"
     return Trained(policy, seen * config.batch_size, verdict)
+
+
+def planned_on_policy(settings: OnPolicyConfig, critic: str, reference: str) -> AlgorithmFacts:
+    """Batches of fresh rollouts, each learned from `epochs` times.
+
+    Args:
+        settings: What PPO and GRPO share.
+        critic: As in `Update`.
+        reference: As in `Update`, where the KL to the initial policy counts.
+    """
+    update = Update(
+        "on-policy training",
+        "algo",
+        settings,
+        lambda sizes: sizes.longest_completion,
+        batch_key="minibatch_size",
+        loss="on-policy",
+        rollouts=settings.batch_size,
+        critic=critic,
+        reference=reference if settings.kl_coefficient > 0 else "",
+    )
+
+    def work(sizes: Sizes) -> list[Work]:
+        rollouts = settings.batches * settings.batch_size
+        tokens = rollouts * (sizes.prompt + sizes.completion) * settings.epochs
+        steps = settings.batches * settings.epochs * settings.batch_size // settings.minibatch_size
+        return [
+            drawn("sampling", rollouts, sizes, settings.batches * settings.questions),
+            Work(update.phase, "train", rollouts * settings.epochs, tokens, steps=steps),
+        ]
+
+    return AlgorithmFacts(update, work, settings.evaluations, samples=settings.samples)
 
 
 def rollouts_at_most(settings: OnPolicyConfig, questions: int) -> int:

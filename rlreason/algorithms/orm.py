@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlreason.algorithms.base import Algorithm, Questions, Trained, draws_nothing, whatever_the_budget
-from rlreason.config.algorithms import OutcomeModelAlgorithmConfig
+from rlreason.config.base import Settings, setting
+from rlreason.planning.facts import AlgorithmFacts
 from rlreason.types import Rollout
 
 if TYPE_CHECKING:
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
     from rlreason.lab.lab import Lab
 
 MOST_RESAMPLES = 1000  # ranking thousands of solutions anew for each
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeModelAlgorithmConfig(Settings):
+    """Train the outcome reward model that the section `orm` describes, and report how well it judges."""
+
+    name: str = setting("orm")
 
 
 def orm(settings: OutcomeModelAlgorithmConfig, start: Start, questions: Questions, seed: int, lab: Lab) -> Trained:
@@ -80,6 +89,11 @@ def always_needs(settings: OutcomeModelAlgorithmConfig) -> bool:
     return True
 
 
+def planned(settings: OutcomeModelAlgorithmConfig) -> AlgorithmFacts:
+    """The outcome reward model alone: the section `orm` says what is drawn and learned."""
+    return AlgorithmFacts(None, lambda sizes: [], checkpoints=0, ends=0)
+
+
 OUTCOME_MODEL = Algorithm(
     settings=OutcomeModelAlgorithmConfig,
     train=orm,
@@ -95,5 +109,6 @@ OUTCOME_MODEL = Algorithm(
     completion_factor=1,
     needs_outcome_model=always_needs,
     rollouts=draws_nothing,
+    plan=planned,
     for_budget=whatever_the_budget,
 )

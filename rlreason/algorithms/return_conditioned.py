@@ -10,22 +10,54 @@ one a step is good when the score at its end reaches the threshold. A missing or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlreason.algorithms.base import Algorithm, Questions, Trained, choose_questions, deduplication_key
+from rlreason.algorithms.base import DEDUPLICATE, Algorithm, Questions, Trained, choose_questions, deduplication_key
 from rlreason.algorithms.budget import whole
 from rlreason.answers.steps import through_answer
-from rlreason.config.algorithms import ReturnConditionedConfig
+from rlreason.config.base import require, setting
+from rlreason.config.updates import SupervisedConfig
 from rlreason.errors import UserError
 from rlreason.models.return_condition import ReturnCondition
+from rlreason.planning.facts import AlgorithmFacts, Sizes, Update, Work, drawn, learned
 from rlreason.training.supervised import Example
 from rlreason.types import Rollout, Step
 
 if TYPE_CHECKING:
     from rlreason.lab.context import Start
     from rlreason.lab.lab import Lab
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReturnConditionedConfig(SupervisedConfig):
+    """Return-conditioned RL: learn from right and wrong solutions under tags, ask for the good one."""
+
+    name: str = setting("rcrl")
+    rollouts: str | None = setting("stored rollouts to learn from: a run folder or a Parquet file; null: sample them")
+    samples: int = setting("K, solutions sampled for every training question", at_least=1)
+    questions: int = setting("training questions, a seeded draw; 0 means all of them", at_least=0)
+    temperature: float = setting("sampling temperature", above=0)
+    per: str = setting("what gets a tag of its own", choices=("step", "solution"))
+    labels: str = setting(
+        "what decides good or bad: the answer's outcome, or whether the ORM's score reaches the threshold",
+        choices=("outcome", "orm"),
+    )
+    threshold: float | None = setting("ORM score from which a step is good; null: calibrated on validation questions")
+    deduplicate: str = setting("what makes two solutions of a question equal, so that one is kept", choices=DEDUPLICATE)
+    good_tag: str = setting("token added to the vocabulary, before what is good; asked for at test time")
+    bad_tag: str = setting("token added to the vocabulary, before what is bad")
+    restart: str = setting("checkpoint that is fine-tuned: base (pretrained) or init (SFT)", choices=("base", "init"))
+
+    def check(self) -> None:
+        """Refuse tags that cannot be told apart or would end a step."""
+        super().check()
+        require(
+            self.good_tag.strip() != "" and self.bad_tag.strip() != "" and self.good_tag != self.bad_tag,
+            f"algo.good_tag={self.good_tag!r} and algo.bad_tag={self.bad_tag!r} must be two different texts",
+        )
+        require("\n" not in self.good_tag + self.bad_tag, "algo.good_tag and algo.bad_tag must not hold a line end")
 
 
 def return_conditioned(
@@ -144,6 +176,19 @@ def for_budget(settings: ReturnConditionedConfig, budget: int, questions: int) -
     return replace(settings, samples=whole(budget, asked, f"one sample of each of the {asked:,} questions"))
 
 
+def planned(settings: ReturnConditionedConfig) -> AlgorithmFacts:
+    """Return-conditioned RL: draws once, unless rollouts are given, and learns from right and wrong with their tags."""
+    update = Update("RCRL training", "algo", settings, lambda sizes: sizes.longest_completion + round(2 * sizes.steps))
+
+    def work(sizes: Sizes) -> list[Work]:
+        asked = sizes.asked(settings.questions)
+        tokens = sizes.prompt + sizes.completion + sizes.steps
+        training = learned(update, asked * settings.samples, tokens, at_most=True)
+        return [*([drawn("sampling", asked * settings.samples, sizes, asked)] * (settings.rollouts is None)), training]
+
+    return AlgorithmFacts(update, work, checkpoints=1, ends=3, samples=settings.samples, copies=1)
+
+
 RETURN_CONDITIONED = Algorithm(
     settings=ReturnConditionedConfig,
     train=return_conditioned,
@@ -159,5 +204,6 @@ RETURN_CONDITIONED = Algorithm(
     completion_factor=2,
     needs_outcome_model=needs_outcome_model,
     rollouts=rollouts_at_most,
+    plan=planned,
     for_budget=for_budget,
 )

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlreason.algorithms.base import Algorithm, Questions, Trained, draws_nothing, needs_none, whatever_the_budget
-from rlreason.config.algorithms import SFTConfig
+from rlreason.config.base import setting
+from rlreason.config.updates import SupervisedConfig
 from rlreason.errors import UserError
+from rlreason.planning.facts import AlgorithmFacts, Update, learned
 
 if TYPE_CHECKING:
     from rlreason.lab.context import Start
     from rlreason.lab.lab import Lab
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTConfig(SupervisedConfig):
+    """Supervised fine-tuning on the reference solutions, as an algorithm."""
+
+    name: str = setting("sft")
+    evaluations: int = setting("checkpoints evaluated on the way, evenly spaced; 1: only the last", at_least=1)
 
 
 def sft(config: SFTConfig, start: Start, questions: Questions, seed: int, lab: Lab) -> Trained:
@@ -32,6 +43,16 @@ def sft(config: SFTConfig, start: Start, questions: Questions, seed: int, lab: L
     return Trained(policies[-1], 0, verdict)
 
 
+def planned(settings: SFTConfig) -> AlgorithmFacts:
+    """Supervised fine-tuning: all reference solutions."""
+    update = Update("SFT training", "algo", settings, lambda sizes: sizes.reference)
+    return AlgorithmFacts(
+        update,
+        lambda sizes: [learned(update, sizes.training, sizes.prompt + sizes.completion)],
+        settings.evaluations,
+    )
+
+
 SFT = Algorithm(
     settings=SFTConfig,
     train=sft,
@@ -47,5 +68,6 @@ SFT = Algorithm(
     completion_factor=1,
     needs_outcome_model=needs_none,
     rollouts=draws_nothing,
+    plan=planned,
     for_budget=whatever_the_budget,
 )

@@ -10,7 +10,7 @@ import re
 from rlreason.answers.extraction import reasoning_of
 from rlreason.answers.numbers import THOUSANDS, canonical
 
-# Also the odd "<" and ">" around an annotation, which `arithmetic` may leave: it only reads what is inside.
+# With the spare "<" and ">" around an annotation; `arithmetic` reads what is inside and need not take them out.
 _ANNOTATION = re.compile(r"(?<!<)<<++[^<>\n]*>>+")
 _CURRENCY = re.compile(r"\\?[$€£¥₹]")
 # Not `DECIMAL`, which finds numbers to be read. Here the text around a number stays, so digits that are a part of

@@ -127,27 +127,3 @@ def converted(schema: type[Section], values: Mapping[str, Any]) -> Section:
             ) from error
         raise UserError(objection(known[key], values[key])) from error
     return made
-
-
-SCHEDULES = ("cosine", "linear", "constant")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SupervisedConfig(Settings):
-    """One supervised update: cross-entropy on completions, through trl.SFTTrainer."""
-
-    learning_rate: float = setting("peak learning rate of AdamW", above=0)
-    epochs: float = setting("passes over the solutions", above=0)
-    batch_size: int = setting("sequences per optimizer step", at_least=1)
-    micro_batch_size: int = setting("sequences per forward pass; must divide batch_size", at_least=1)
-    warmup_ratio: float = setting("share of the steps in which the learning rate rises from 0", at_least=0, below=1)
-    schedule: str = setting("learning rate after the warm-up", choices=SCHEDULES)
-    weight_decay: float = setting("AdamW weight decay", at_least=0)
-    max_grad_norm: float = setting("gradient norm above which gradients are scaled down", above=0)
-
-    def check(self) -> None:
-        """Refuse a micro-batch that does not divide the batch."""
-        require(
-            self.batch_size % self.micro_batch_size == 0,
-            f"micro_batch_size={self.micro_batch_size} must divide batch_size={self.batch_size}",
-        )

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlreason.config.algorithms import (
-    ExpertIterationConfig,
-    GRPOConfig,
-    OutcomeModelAlgorithmConfig,
-    PPOConfig,
-    ReturnConditionedConfig,
-    SFTConfig,
-)
+from rlreason.algorithms.expert_iteration import ExpertIterationConfig
+from rlreason.algorithms.grpo import GRPOConfig
+from rlreason.algorithms.orm import OutcomeModelAlgorithmConfig
+from rlreason.algorithms.ppo import PPOConfig
+from rlreason.algorithms.return_conditioned import ReturnConditionedConfig
+from rlreason.algorithms.sft import SFTConfig
 from rlreason.config.base import Settings, converted, require
 from rlreason.config.experiment import ExperimentConfig, GeneralConfig
-from rlreason.config.rewards import DenseRewardConfig, OutcomeModelConfig, OutcomeRewardConfig, SparseRewardConfig
 from rlreason.config.sections import (
     DataConfig,
     EngineConfig,
@@ -33,6 +30,10 @@ from rlreason.config.sections import (
     TrackerConfig,
 )
 from rlreason.errors import UserError
+from rlreason.orm.settings import OutcomeModelConfig
+from rlreason.rewards.dense import DenseRewardConfig
+from rlreason.rewards.orm import OutcomeRewardConfig
+from rlreason.rewards.sparse import SparseRewardConfig
 
 SECTIONS: dict[str, dict[str, type[Settings]]] = {
     "task": {

@@ -9,16 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rlreason.config.algorithms import (
-    ExpertIterationConfig,
-    GRPOConfig,
-    OutcomeModelAlgorithmConfig,
-    PPOConfig,
-    ReturnConditionedConfig,
-    SFTConfig,
-)
+from rlreason.algorithms.expert_iteration import ExpertIterationConfig
+from rlreason.algorithms.grpo import GRPOConfig
+from rlreason.algorithms.orm import OutcomeModelAlgorithmConfig
+from rlreason.algorithms.ppo import PPOConfig
+from rlreason.algorithms.return_conditioned import ReturnConditionedConfig
+from rlreason.algorithms.sft import SFTConfig
 from rlreason.config.base import Settings, require, setting
-from rlreason.config.rewards import DenseRewardConfig, OutcomeModelConfig, OutcomeRewardConfig, SparseRewardConfig
 from rlreason.config.sections import (
     DataConfig,
     EngineConfig,
@@ -32,6 +29,10 @@ from rlreason.config.sections import (
     TaskConfig,
     TrackerConfig,
 )
+from rlreason.orm.settings import OutcomeModelConfig
+from rlreason.rewards.dense import DenseRewardConfig
+from rlreason.rewards.orm import OutcomeRewardConfig
+from rlreason.rewards.sparse import SparseRewardConfig
 
 AlgorithmConfig = (
     SFTConfig | ExpertIterationConfig | ReturnConditionedConfig | PPOConfig | GRPOConfig | OutcomeModelAlgorithmConfig

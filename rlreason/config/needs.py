@@ -8,7 +8,12 @@ from rlreason.rewards.registry import REWARDS
 
 
 def needs_outcome_model(config: ExperimentConfig) -> bool:
-    """Whether the run rewards, labels or starts a critic with an outcome reward model, or is there to train one."""
+    """Whether the run trains, rewards, labels, starts a critic or reranks with the model of section `orm`."""
     algorithm = ALGORITHMS[config.algo.name]
     rewarded = algorithm.uses_reward and REWARDS[config.reward.name].needs_outcome_model
-    return rewarded or algorithm.needs_outcome_model(config.algo)
+    return rewarded or algorithm.needs_outcome_model(config.algo) or config.eval.orm == "train"
+
+
+def trains_outcome_model(config: ExperimentConfig) -> bool:
+    """Whether the run trains an outcome reward model of its own."""
+    return needs_outcome_model(config) and config.orm.path is None

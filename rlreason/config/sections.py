@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlreason.config.base import Settings, SupervisedConfig, require, setting
+from rlreason.config.base import Settings, require, setting
+from rlreason.config.updates import SupervisedConfig
 
 
 @dataclass(frozen=True, kw_only=True)

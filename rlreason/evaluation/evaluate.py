@@ -10,6 +10,7 @@ import numpy as np
 
 from rlreason.answers.arithmetic import operations
 from rlreason.answers.equality import answer_key
+from rlreason.evaluation.diversity import diversity
 from rlreason.evaluation.metrics import ProblemSamples, per_problem_metrics
 from rlreason.evaluation.statistics import Interval, bootstrap_interval, paired_difference
 from rlreason.types import Rollout
@@ -68,14 +69,6 @@ def rank_score(scores: Sequence[float], rank_by: str) -> float:
     if not scores:
         return 0.0
     return {"final": scores[-1], "product": math.prod(scores), "minimum": min(scores)}[rank_by]
-
-
-def diversity(rollouts: Sequence[Rollout]) -> dict[str, set[str]]:
-    """The different solutions of every question, by their operations (the author's count)."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for item in rollouts:
-        found[item.problem.id].add(operations(item.text))
-    return found
 
 
 def intervals(values: PerProblem, resamples: int) -> dict[str, Interval]:

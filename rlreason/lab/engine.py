@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlreason.config.algorithms import OnPolicyConfig
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.updates import OnPolicyConfig
 from rlreason.display import Display
 from rlreason.engines.engine import Engine
 from rlreason.engines.start import start_engine, takes_adapters

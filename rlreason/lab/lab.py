@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlreason.config.base import SupervisedConfig
+from rlreason.config.updates import SupervisedConfig
 from rlreason.errors import UserError
 from rlreason.lab.context import Context
 from rlreason.lab.measuring import Evaluations, log, measured, selection_accuracy

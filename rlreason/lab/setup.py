@@ -54,7 +54,9 @@ def prepared(
         UserError: Data, model, memory or run folder do not allow it; the message says what to do.
     """
     trains = config.task.name == "train"
-    check_fits(config)
+    advice = check_fits(config)
+    if advice is not None:
+        display.line(advice)
     data = training_data(config.data) if trains or config.prompt.examples else None
     training = data.train if data is not None else ()
     validation = data.validation if data is not None and trains else ()
@@ -137,7 +139,7 @@ def with_outcome_models(context: Context) -> Context:
     """The context with the models that reward, label and rerank, made or taken from the cache."""
     config = context.config
     wanted = config.eval.orm
-    if config.task.name == "train" and (needs_outcome_model(config) or wanted == "train"):
+    if config.task.name == "train" and needs_outcome_model(config):
         trained = outcome_model(context)
         context = replace(context, outcome_model=trained, reranker=trained)
     if wanted is not None and wanted != "train":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlreason.config.base import SupervisedConfig
+from rlreason.config.updates import SupervisedConfig
 from rlreason.data.prompts import solution_text
 from rlreason.distributed import ranks
 from rlreason.lab.context import Context

@@ -19,7 +19,6 @@ from typing import Any
 
 from rlreason.answers.equality import grade
 from rlreason.answers.steps import through_answer
-from rlreason.config.rewards import OutcomeModelConfig
 from rlreason.distributed import ranks
 from rlreason.engines.engine import SampleRequest
 from rlreason.errors import UserError
@@ -31,6 +30,7 @@ from rlreason.models.loading import fingerprint
 from rlreason.orm.calibration import VALIDATION_SAMPLES, Calibration
 from rlreason.orm.judging import fit_calibration
 from rlreason.orm.model import CARD_FILE, Card, OutcomeModel, read_card
+from rlreason.orm.settings import OutcomeModelConfig
 from rlreason.orm.update import LabelledSolution, outcome_update
 from rlreason.run import store
 from rlreason.run.stage import orm_calibration, orm_solutions, orm_update, shared

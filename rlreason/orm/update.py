@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlreason.config.rewards import OutcomeModelConfig
 from rlreason.config.sections import ModelConfig, ShardingConfig
 from rlreason.distributed import ranks
+from rlreason.orm.settings import OutcomeModelConfig
 from rlreason.training.common import (
     IGNORED,
     NOT_SPLIT,

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from rlreason.config.algorithms import OnPolicyConfig
-from rlreason.config.base import SupervisedConfig
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.distributed.shares import check_heads
 from rlreason.errors import UserError
 from rlreason.planning.batches import batch_arithmetic, processes
 from rlreason.planning.hardware import GIB, Hardware, hardware, this_machine
+from rlreason.planning.memory import Kinds
 from rlreason.planning.phases import Phase, phases
 from rlreason.planning.shape import ModelShape, model_shape
+from rlreason.planning.updates import updates
 
 SUGGESTED_RANK = 16
-SECTIONS = ("algo", "init", "orm")
+WEIGHTS = ("weights", "engine")  # of a model in training, and of the engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,69 +37,90 @@ class Shortage:
     needed: float
     there: float
 
+    @property
+    def weights(self) -> float:
+        """Bytes of the largest model among what is needed; its weights are counted, all else is estimated."""
+        models = WEIGHTS if self.there != self.phase.engine_limit else ("engine",)
+        return max(self._kinds.get(kind, 0.0) for kind in models)
+
+    @property
+    def certain(self) -> bool:
+        """Whether those weights alone do not fit where they are used."""
+        used_here = self.where == "GPU memory" or not self.phase.device
+        return used_here and self.weights > self.there
+
+    @property
+    def _kinds(self) -> Kinds:
+        return self.phase.device if self.where == "GPU memory" else self.phase.host
+
     def words(self) -> str:
         """What is needed of what, in order of size."""
-        kinds = self.phase.device if self.where == "GPU memory" else self.phase.host
-        parts = sorted(((amount, kind) for kind, amount in kinds.items() if amount >= GIB / 20), reverse=True)
+        parts = sorted(((amount, kind) for kind, amount in self._kinds.items() if amount >= GIB / 20), reverse=True)
         listed = ", ".join(f"{kind} {_gib(amount)}" for amount, kind in parts)
-        return f"about {_gib(self.needed)} GiB of {self.where} for {self.phase.name}" + (
+        bound = "about" if self.phase.whole else "at least"
+        return f"{bound} {_gib(self.needed)} GiB of {self.where} for {self.phase.name}" + (
             f" ({listed})" if listed else ""
         )
 
 
-def shortages(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> list[Shortage]:
-    """The phases that do not fit, the one that lacks most first."""
+def shortages(config: ExperimentConfig, shape: ModelShape | None, machine: Hardware) -> list[Shortage]:
+    """The phases that do not fit, as far as they are known, the one that lacks most first."""
     found = []
     for phase in phases(config, shape, machine):
-        if phase.device and phase.device_bytes > machine.gpu_memory:
+        if machine.gpu_memory is not None and phase.device_bytes > machine.gpu_memory:
             found.append(Shortage(phase, "GPU memory", phase.device_bytes, machine.gpu_memory))
-        elif (
-            phase.engine_limit is not None
-            and phase.device["engine"] + phase.device["KV cache"] > phase.engine_limit * 1.001
-        ):
+        elif phase.engine_limit is not None:
             needed = phase.device["engine"] + phase.device["KV cache"]
-            found.append(Shortage(phase, "GPU memory", needed, phase.engine_limit))
+            if needed > phase.engine_limit * 1.001:
+                found.append(Shortage(phase, "GPU memory", needed, phase.engine_limit))
         if machine.memory is not None and phase.host_bytes > machine.memory:
             found.append(Shortage(phase, "memory", phase.host_bytes, machine.memory))
     return sorted(found, key=lambda shortage: shortage.there / shortage.needed)
 
 
-def check_fits(config: ExperimentConfig) -> None:
-    """Refuse an experiment that this machine cannot hold, before anything is downloaded.
+def check_fits(config: ExperimentConfig) -> str | None:
+    """Refuse an experiment that this machine certainly cannot hold, before anything is downloaded.
 
     Args:
-        config: The experiment; a model of unknown size passes, and so does everything with `check_memory=false`.
+        config: The experiment. What is not known about it is no reason to refuse it; with `check_memory=false` memory
+            is not looked at.
+
+    Returns:
+        One line of advice where memory is likely to be too small, else None.
 
     Raises:
-        UserError: Processes do not divide a batch, a layer cannot be split as asked, or memory is too small; the
-            message says how much is needed, how much is there, and the nearest change that fits.
+        UserError: Processes do not divide a batch, heads cannot be split as asked, or a model's weights alone do not
+            fit; the message says how much is needed, how much is there, and the nearest change that fits.
     """
     if config.task.name != "evaluate":
         batch_arithmetic(config)
     shape = model_shape(config.model) if config.check_memory else None
     if shape is None:
-        return
+        return None
     check_splits(config, shape)
     machine = this_machine()
     found = shortages(config, shape, machine)
-    if found:
-        raise UserError(refusal(config, shape, machine, found[0]))
+    certain = [shortage for shortage in found if shortage.certain]
+    if certain:
+        line = advice(config, shape, machine, certain[0])
+        raise UserError(f"{line}; check_memory=false tries it all the same")
+    return advice(config, shape, machine, found[0]) if found else None
 
 
-def refusal(config: ExperimentConfig, shape: ModelShape, machine: Hardware, shortage: Shortage) -> str:
+def advice(config: ExperimentConfig, shape: ModelShape, machine: Hardware, shortage: Shortage) -> str:
     """One line: what is needed, what is there, what to change."""
-    place = (
-        f"each GPU has {_gib(shortage.there)}"
-        if shortage.where == "GPU memory"
-        else f"there are {_gib(shortage.there)}"
-    )
-    if shortage.where == "GPU memory" and shortage.there < machine.gpu_memory:
-        place = f"engine.memory_share={config.engine.memory_share} of a GPU is {_gib(shortage.there)}"
+    if shortage.there == shortage.phase.engine_limit:
+        place = f"engine.memory_share={config.engine.memory_share} of a GPU is"
+    else:
+        place = "each GPU has" if shortage.where == "GPU memory" else "there are"
     change = nearest_change(config, shape, machine)
-    advice = f"{change} would fit" if change else "a smaller model or a larger machine is needed"
+    whole = all(phase.whole for phase in phases(config, shape, machine))
+    remedy = f"{change} would fit{'' if whole else ' as far as is known'}"
     return (
-        f"model={config.model.name} needs {shortage.words()}, but {place} ({machine.words()}); {advice}; "
-        "check_memory=false tries it all the same"
+        f"model={config.model.name} {'cannot fit' if shortage.certain else 'is likely not to fit'}: it needs "
+        f"{shortage.words()}{f', {_gib(shortage.weights)} for the weights alone' if shortage.certain else ''}, but "
+        f"{place} {_gib(shortage.there)} ({machine.words()}); "
+        f"{remedy if change else 'a smaller model or a larger machine is needed'}"
     )
 
 
@@ -151,7 +172,8 @@ def _changes(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> 
     per_node = max(1, machine.gpus // config.launcher.nodes)
     if config.model.gradient_checkpointing is False:
         yield "model.gradient_checkpointing=true", lambda now: _model(now, gradient_checkpointing=True)
-    micro = getattr(config.algo, "micro_batch_size", config.model.micro_batch_size)
+    own = [update.settings.micro_batch_size for update in updates(config) if update.section == "algo"]
+    micro = own[0] if own else config.model.micro_batch_size
     for size in sorted({max(1, micro // 4), 1} - {micro}, reverse=True):
         key = "model" if micro == config.model.micro_batch_size else "algo"
         yield f"{key}.micro_batch_size={size}", lambda now, size=size: _micro_batch(now, size)
@@ -194,10 +216,9 @@ def _sharded(config: ExperimentConfig, count: int) -> ExperimentConfig:
 
 def _micro_batch(config: ExperimentConfig, size: int) -> ExperimentConfig:
     changed: dict[str, Any] = {"model": replace(config.model, micro_batch_size=size)}
-    for section in SECTIONS:
-        there: Any = getattr(config, section)
-        if isinstance(there, SupervisedConfig | OnPolicyConfig):
-            changed[section] = replace(there, micro_batch_size=min(size, there.micro_batch_size))
+    for update in updates(config):
+        smaller = min(size, update.settings.micro_batch_size)
+        changed[update.section] = replace(update.settings, micro_batch_size=smaller)
     return replace(config, **changed)
 
 
@@ -208,7 +229,7 @@ def planned_machine(config: ExperimentConfig) -> Hardware:
         UserError: GPUs are stated without their memory.
     """
     machine = hardware(config)
-    if machine.gpus and machine.gpu_memory == 0:
+    if machine.gpus and machine.gpu_memory is None:
         raise UserError("gpu_memory is not known: say it in GiB, e.g. gpus=8 gpu_memory=80, or gpu_name=h100")
     return machine
 

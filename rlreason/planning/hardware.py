@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.planning.gpus import gpu_kind
 
 GIB = 2**30
 # Kinds before Ampere multiply float16 in hardware, not bfloat16.
@@ -21,27 +22,26 @@ class Hardware:
 
     Args:
         gpus: GPUs on all nodes; 0: a CPU trains and samples.
-        gpu_memory: Bytes of each.
+        gpu_memory: Bytes of each; 0 without GPUs, None where it is not known.
         gpu_name: Their kind, as nvidia-smi or the user names it; "" where unknown.
         memory: Bytes of main memory that a process may use; None where the machine is not this one.
         cores: Of the CPU.
         fast_bfloat16: Whether bfloat16 is multiplied in hardware.
-        stated: Whether the user described it.
     """
 
     gpus: int
-    gpu_memory: float
+    gpu_memory: float | None
     gpu_name: str
     memory: float | None
     cores: int
     fast_bfloat16: bool
-    stated: bool
 
     def words(self) -> str:
         """The hardware, to be read after "for"."""
         if self.gpus:
             kind = f" ({self.gpu_name})" if self.gpu_name else ""
-            return f"{self.gpus} GPU{'s' if self.gpus > 1 else ''} of {self.gpu_memory / GIB:.0f} GiB{kind}"
+            size = f"{self.gpu_memory / GIB:.0f} GiB" if self.gpu_memory else "unknown memory"
+            return f"{self.gpus} GPU{'s' if self.gpus > 1 else ''} of {size}{kind}"
         memory = f" and {self.memory / GIB:.0f} GiB of RAM" if self.memory else ""
         return f"no GPU{memory}, {self.cores} core{'s' if self.cores > 1 else ''}"
 
@@ -52,16 +52,17 @@ def hardware(config: ExperimentConfig) -> Hardware:
         return this_machine()
     if config.gpus == 0:
         here = this_machine()
-        return Hardware(0, 0.0, "", here.memory, here.cores, here.fast_bfloat16 or here.gpus > 0, stated=False)
-    from rlreason.planning.rates import gpu_kind
-
+        return Hardware(0, 0.0, "", here.memory, here.cores, here.fast_bfloat16 or here.gpus > 0)
     here = this_machine()
     name = config.gpu_name or ("" if config.gpu_memory else here.gpu_name)
     kind = gpu_kind(name)
-    memory = config.gpu_memory * GIB if config.gpu_memory else here.gpu_memory or (kind.memory * GIB if kind else 0.0)
-    if config.gpu_name and kind and not config.gpu_memory:
+    if config.gpu_memory is not None:
+        memory: float | None = config.gpu_memory * GIB
+    elif kind is not None and (config.gpu_name or not here.gpu_memory):
         memory = kind.memory * GIB
-    return Hardware(config.gpus or max(1, here.gpus), memory, name, None, here.cores, _fast(name), stated=True)
+    else:
+        memory = here.gpu_memory or None
+    return Hardware(config.gpus or max(1, here.gpus), memory, name, None, here.cores, _fast(name))
 
 
 def this_machine() -> Hardware:
@@ -70,8 +71,10 @@ def this_machine() -> Hardware:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = main_memory()
     if names:
-        return Hardware(len(names), min(memories), names[0], memory, cores, all(map(_fast, names)), stated=False)
-    return Hardware(0, 0.0, "", memory, cores, _cpu_has_bfloat16(), stated=False)
+        known = [amount for amount in memories if amount is not None]
+        smallest = min(known) if len(known) == len(names) else None
+        return Hardware(len(names), smallest, names[0], memory, cores, all(map(_fast, names)))
+    return Hardware(0, 0.0, "", memory, cores, _cpu_has_bfloat16())
 
 
 def main_memory() -> float:
@@ -84,7 +87,7 @@ def main_memory() -> float:
     return float(min(total, int(text)) if text.isdigit() else total)
 
 
-def _visible_gpus() -> tuple[list[str], list[float]]:
+def _visible_gpus() -> tuple[list[str], list[float | None]]:
     query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
     try:
         listed = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
@@ -92,12 +95,17 @@ def _visible_gpus() -> tuple[list[str], list[float]]:
         return [], []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     wanted = None if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
-    names, memories = [], []
+    names: list[str] = []
+    memories: list[float | None] = []
     for line in listed.splitlines():
         index, identity, name, memory = (part.strip() for part in line.split(",", 3))
-        if wanted is None or index in wanted or identity in wanted:
+        if wanted is None or index in wanted or any(identity.startswith(name) for name in wanted):
             names.append(name)
-            memories.append(float(memory) * 2**20)
+            memories.append(float(memory) * 2**20 if memory.isdigit() else None)  # "[N/A]" where it is the CPU's
+    for name in wanted or ():
+        if name.startswith("MIG-"):  # a part of a GPU, which is not listed
+            names.append("MIG")
+            memories.append(None)
     return names, memories
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.planning.facts import total
 from rlreason.planning.hardware import GIB, this_machine
 from rlreason.planning.phases import phases
 from rlreason.planning.plan import times
@@ -43,27 +44,27 @@ def planned_and_measured(
     left_out = {phase for stage in cached for phase in CACHED.get(stage, ())}
     expected = [item for item in times(config, shape, machine, workload(config)) if item.work.phase not in left_out]
     place = "device" if machine.gpus else "host"
-    memory: dict[str, float] = {}
+    memory: dict[str, list[float | None]] = {kind: [] for kind in KINDS}
     for phase in phases(config, shape, machine):
-        kind = "sample" if phase.cached_tokens is not None else "train"
         amount = phase.device_bytes if machine.gpus else phase.host_bytes
         if phase.name != "ORM scoring":
-            memory[kind] = max(memory.get(kind, 0.0), amount)
-    memory["evaluate"] = memory["sample"]
+            for kind in ("sample", "evaluate") if phase.name == "sampling" else ("train",):
+                memory[kind].append(amount if phase.whole else None)
     found = {}
     for kind in KINDS:
         if not tokens.get(kind):
             continue
         own = [item for item in expected if item.work.kind == kind]
-        hours = [item.hours for item in own if item.hours is not None]
+        most = max((amount for amount in memory[kind] if amount is not None), default=None)
+        hours, planned = total(item.hours for item in own), total(item.work.tokens for item in own)
         measured = peaks.get(kind, {}).get(place)
         found[kind] = {
             "memory_gib": [
-                _rounded(memory[kind] / GIB) if kind in memory else None,
+                _rounded(most / GIB) if most is not None and None not in memory[kind] else None,
                 _rounded(measured / GIB) if measured else None,
             ],
-            "seconds": [_rounded(3600 * sum(hours)) if hours else None, _rounded(seconds.get(kind, 0.0))],
-            "tokens": [round(sum(item.work.tokens for item in own)), int(tokens[kind])],
+            "seconds": [None if hours is None else _rounded(3600 * hours), _rounded(seconds.get(kind, 0.0))],
+            "tokens": [None if planned is None else round(planned), int(tokens[kind])],
         }
     return found
 

@@ -11,8 +11,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from rlreason.config.sections import ModelConfig
+from rlreason.errors import UserError
+from rlreason.planning.gpus import GPUKind, gpu_kind
 from rlreason.planning.hardware import Hardware
 from rlreason.planning.shape import ModelShape, model_shape
 
@@ -22,28 +25,6 @@ ASSUMED_TRAINING = 0.35
 ASSUMED_PREFILL = 0.4
 ASSUMED_DECODING = 0.5
 
-
-@dataclass(frozen=True, slots=True)
-class GPUKind:
-    """Published peaks of a GPU: dense bfloat16 (float16) operations per second, bytes per second, GiB of memory."""
-
-    name: str
-    operations: float
-    bandwidth: float
-    memory: float
-
-
-# From NVIDIA's data sheets; dense, which is half of the figure where a sheet states the one with sparsity alone.
-GPUS = {
-    "h200": GPUKind("H200 SXM", 989.5e12, 4.8e12, 141),
-    "h100pcie": GPUKind("H100 PCIe", 756.5e12, 2.0e12, 80),
-    "h100": GPUKind("H100 SXM", 989.5e12, 3.35e12, 80),
-    "a100sxm440gb": GPUKind("A100 40GB SXM", 312e12, 1.555e12, 40),
-    "a100": GPUKind("A100 80GB SXM", 312e12, 2.039e12, 80),
-    "l40s": GPUKind("L40S", 362e12, 0.864e12, 48),
-    "a10g": GPUKind("A10G", 70e12, 0.6e12, 24),
-    "4090": GPUKind("RTX 4090", 165e12, 1.008e12, 24),
-}
 
 # (kind, parameters, tokens per second and core, what): with `make bench` on a Zen 5 server core (docs/log.md).
 MEASURED = (
@@ -75,12 +56,6 @@ class FinishedRun:
     rates: dict[str, float]
 
 
-def gpu_kind(name: str) -> GPUKind | None:
-    """The published peaks of a GPU by any of its names."""
-    plain = name.lower().replace(" ", "").replace("-", "")
-    return next((kind for key, kind in GPUS.items() if key in plain), None)
-
-
 def finished_runs(runs_dir: Path) -> Iterator[FinishedRun]:
     """Every finished run below a folder that says what it took."""
     for path in sorted(runs_dir.glob("**/result.json")):
@@ -100,7 +75,7 @@ def finished_runs(runs_dir: Path) -> Iterator[FinishedRun]:
                 yield FinishedRun(
                     result["name"], model["path"], shape.parameters, gpus[0] if gpus else "", hardware["machine"], rates
                 )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             continue  # of another version, or half copied: one figure fewer
 
 
@@ -142,11 +117,11 @@ def rate(
     device = machine.gpu_name or "GPU" if machine.gpus else "core"
     if own:
         values = [run.rates[kind] for run in own]
-        return Rate(_median(values), f"{_count(own)} of this model on the same kind of {device}", True)
+        return Rate(median(values), f"{_count(own)} of this model on the same kind of {device}", True)
     if there:
         nearest = min(there, key=lambda run: abs(run.parameters - shape.parameters)).parameters
         same = [run for run in there if run.parameters == nearest]
-        value = _median([run.rates[kind] for run in same]) * nearest / shape.parameters
+        value = median([run.rates[kind] for run in same]) * nearest / shape.parameters
         return Rate(value, f"{_count(same)} of a model of {_millions(nearest)}, scaled by parameters", True)
     if machine.gpus == 0:
         lookup = "train" if kind == "train" else "sample"
@@ -164,7 +139,7 @@ def assumed_training(shape: ModelShape, kind: GPUKind, checkpointing: bool) -> R
     return Rate(ASSUMED_TRAINING * kind.operations / operations, source, False)
 
 
-def assumed_sampling(shape: ModelShape, kind: GPUKind, sequences: int, context: float, tensor_parallel: int) -> Rate:
+def assumed_sampling(shape: ModelShape, kind: GPUKind, sequences: int, context: float) -> Rate:
     """Decoding reads the weights once a step and every sequence's keys and values, all from memory.
 
     Args:
@@ -172,19 +147,12 @@ def assumed_sampling(shape: ModelShape, kind: GPUKind, sequences: int, context: 
         kind: Of the GPU.
         sequences: Decoded at once.
         context: Mean tokens that each has behind it.
-        tensor_parallel: GPUs that share the weights.
     """
     read = 2 * shape.parameters + sequences * context * shape.cache_bytes(2)
     from_memory = ASSUMED_DECODING * kind.bandwidth * sequences / read
     from_arithmetic = ASSUMED_PREFILL * kind.operations / (2 * shape.parameters)
     source = f"assumed: {ASSUMED_DECODING:.0%} of {kind.name}'s {kind.bandwidth / 1e12:.1f} TB/s, {sequences} at once"
     return Rate(min(from_memory, from_arithmetic), source, False)
-
-
-def _median(values: list[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _count(runs: list[FinishedRun]) -> str:

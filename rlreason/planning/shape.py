@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from rlreason.config.sections import ModelConfig
-from rlreason.errors import UserError
 from rlreason.models.embedded import EMBEDDED_FOLDER
 
 # Where nothing is known but a parameter count: Llama 2's width per layer and its blocks of 12 width^2 parameters.
@@ -111,24 +110,19 @@ def model_shape(config: ModelConfig) -> ModelShape | None:
     """The shape of a model, without reading weights or the network.
 
     A local folder's (or embedded model's) own `config.json` and weights are believed first, then what is known of a Hub
-    name, then `parameters`.
+    name, then `parameters`. Files that cannot be read say nothing here; a run refuses them when it reads them.
 
     Args:
         config: Says where the model is.
 
     Returns:
         The shape, or None when nothing is known.
-
-    Raises:
-        UserError: Local weights are broken.
     """
     folder = local_folder(config)
-    files = sorted(folder.glob("model*.safetensors"))
-    counted = sum(map(_count_in_header, files)) if files else None
-    if (folder / "config.json").is_file():
-        found = read_shape(json.loads((folder / "config.json").read_text(encoding="utf-8")), counted)
-        if found is not None:
-            return found
+    counted = _counted(sorted(folder.glob("model*.safetensors")))
+    found = read_shape(_described(folder / "config.json"), counted)
+    if found is not None:
+        return found
     if counted is not None:
         return guessed_shape(counted)
     if config.path in KNOWN:
@@ -144,23 +138,29 @@ def local_folder(config: ModelConfig) -> Path:
 
 
 def read_shape(values: Mapping[str, Any], counted: int | None) -> ModelShape | None:
-    """The shape in a `config.json`; None where that describes something else than a decoder."""
+    """The shape in a `config.json`; None where that describes something else than a decoder with equal layers."""
     text = values.get("text_config", values)
     try:
-        return ModelShape(
-            hidden_size=text["hidden_size"],
-            layers=text["num_hidden_layers"],
-            heads=text["num_attention_heads"],
-            key_value_heads=text.get("num_key_value_heads") or text["num_attention_heads"],
-            intermediate_size=text["intermediate_size"],
-            vocabulary_size=text["vocab_size"],
-            tied=bool(values.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
-            head_size=text.get("head_dim") or 0,
-            biased=bool(text.get("attention_bias", values.get("model_type") == "qwen2")),
-            counted=counted,
-        )
+        sizes = {
+            "hidden_size": text["hidden_size"],
+            "layers": text["num_hidden_layers"],
+            "heads": text["num_attention_heads"],
+            "key_value_heads": text.get("num_key_value_heads") or text["num_attention_heads"],
+            "intermediate_size": text["intermediate_size"],
+            "vocabulary_size": text["vocab_size"],
+        }
     except KeyError:
         return None
+    head_size = text.get("head_dim") or 0
+    if not all(isinstance(size, int) and size > 0 for size in sizes.values()) or not isinstance(head_size, int):
+        return None
+    return ModelShape(
+        **sizes,
+        tied=bool(values.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
+        head_size=head_size,
+        biased=bool(text.get("attention_bias", values.get("model_type") == "qwen2")),
+        counted=counted,
+    )
 
 
 def guessed_shape(parameters: float) -> ModelShape:
@@ -181,12 +181,24 @@ def guessed_shape(parameters: float) -> ModelShape:
     )
 
 
-def _count_in_header(file: Path) -> int:
+def _described(file: Path) -> Mapping[str, Any]:
+    """What a `config.json` says; nothing where it is missing or broken."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _counted(files: Sequence[Path]) -> int | None:
+    """Parameters in the headers of weights; None without any, and where one cannot be read."""
     from safetensors import SafetensorError, safe_open
 
+    found = 0
     try:
-        with safe_open(file, framework="numpy") as weights:
-            names = weights.keys()
-            return sum(prod(weights.get_slice(name).get_shape()) for name in names)
-    except SafetensorError as error:
-        raise UserError(f"{file} is broken or cut short ({error}); copy or download the model again") from error
+        for file in files:
+            with safe_open(file, framework="numpy") as weights:
+                found += sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+    return found or None

@@ -2,50 +2,48 @@
 
 from __future__ import annotations
 
-from rlreason.config.algorithms import OnPolicyConfig, PPOConfig
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.needs import trains_outcome_model
 from rlreason.config.sections import SFTInitConfig
-from rlreason.planning.batches import trains_outcome_model
+from rlreason.planning.algorithms import algorithm_facts
+from rlreason.planning.facts import Work, total
 from rlreason.planning.shape import ModelShape, local_folder
-from rlreason.planning.workload import Work, checkpoints
 
 # Zstandard Parquet with token ids, log-probs and text: 5.5 to 6.2 bytes in three finished runs (docs/log.md).
 BYTES_PER_SAMPLED_TOKEN = 6
 
 
-def storage(config: ExperimentConfig, shape: ModelShape, work: list[Work]) -> dict[str, float]:
-    """Bytes on disk by what they are for.
+def storage(config: ExperimentConfig, shape: ModelShape | None, work: list[Work]) -> dict[str, float | None]:
+    """Bytes on disk by what they are for; None where that is not known.
 
     Trained weights are written in float32, or merged in bfloat16 with LoRA; a resumable checkpoint holds the weights
     that are trained and Adam's moments, and the one before it is removed only when it is whole.
 
     Args:
         config: The experiment.
-        shape: Of its model.
+        shape: Of its model; None where that is not known.
         work: Its workload.
     """
+    drawn = total(item.tokens for item in work if item.kind != "train")
+    rollouts = {"rollouts": None if drawn is None else BYTES_PER_SAMPLED_TOKEN * drawn}
+    found: dict[str, float | None] = {}
+    if not local_folder(config.model).is_dir():
+        found["download"] = None if shape is None else 2.0 * shape.parameters
+    if config.task.name == "evaluate":
+        return found | rollouts
+    facts = algorithm_facts(config)
+    if shape is None or facts is None:
+        return found | {"checkpoints": None} | rollouts
     rank = config.model.lora_rank
     saved = (2.0 if rank else 4.0) * shape.parameters
     trained = shape.adapters(rank) if rank else shape.parameters
-    models = 1
-    found: dict[str, float] = {}
-    if not local_folder(config.model).is_dir():
-        found["download"] = 2.0 * shape.parameters
-    if config.task.name == "evaluate":
-        return found | _rollouts(work)
-    kept = 0 if config.algo.name == "orm" else checkpoints(config)
-    kept += isinstance(config.init, SFTInitConfig)
-    found["checkpoints"] = kept * saved
+    found["checkpoints"] = (facts.checkpoints + isinstance(config.init, SFTInitConfig)) * saved
     if trains_outcome_model(config):
         found["outcome reward model"] = saved
-    if isinstance(config.algo, OnPolicyConfig):
+    models = 1
+    if facts.update is not None and facts.update.rollouts:
         found["policy of the moment"] = saved
-        models += isinstance(config.algo, PPOConfig) and config.algo.critic == "separate"
-    if config.algo.name == "rcrl":
-        found["copy with tags"] = 2.0 * shape.parameters
+        models += facts.update.critic != ""
+    found["copy with tags"] = facts.copies * 2.0 * shape.parameters
     found["resumable, for a while"] = 2 * 12.0 * trained * models
-    return found | _rollouts(work)
-
-
-def _rollouts(work: list[Work]) -> dict[str, float]:
-    return {"rollouts": BYTES_PER_SAMPLED_TOKEN * sum(item.tokens for item in work if item.kind != "train")}
+    return found | rollouts

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from rlreason.answers.arithmetic import equations, last_number, numbers
 from rlreason.answers.extraction import reasoning_of
 from rlreason.answers.steps import through_answer
-from rlreason.config.rewards import DenseRewardConfig
+from rlreason.config.base import Settings, require, setting
 from rlreason.rewards.base import RewardRow, StepRewards
 from rlreason.rewards.sparse import outcome_reward
 from rlreason.types import Problem, Rollout, StepReward
@@ -27,6 +28,26 @@ if TYPE_CHECKING:
     from rlreason.orm.model import OutcomeModel
 
 Result = tuple[str, Fraction]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseRewardConfig(Settings):
+    """The sparse reward, and credit for every result of the reference solution that a step reaches."""
+
+    name: str = setting("dense")
+    weight: float = setting(
+        "credit for all results of the reference solution together, shared among them; reward=sparse gives none",
+        above=0,
+    )
+    threshold: float = setting("return from which expert iteration keeps a solution")
+
+    def check(self) -> None:
+        """Refuse credit for steps that weighs as much as a right answer, unless it is asked for."""
+        require(
+            self.weight < 1,
+            f"reward.weight={self.weight} must be below 1, or every step without a right answer is worth as much as "
+            "a right answer",
+        )
 
 
 def dense_reward(

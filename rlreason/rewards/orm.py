@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlreason.answers.steps import through_answer
-from rlreason.config.rewards import OutcomeRewardConfig
+from rlreason.config.base import Settings, setting
 from rlreason.rewards.base import RewardRow, StepRewards
 from rlreason.types import Rollout, StepReward
 
 if TYPE_CHECKING:
     from rlreason.orm.model import OutcomeModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeRewardConfig(Settings):
+    """The outcome reward model's probability that the solution is right; the section `orm` says which model."""
+
+    name: str = setting("orm")
+    at: str = setting(
+        "end: the last step's score at the last step; steps: each step receives what it adds to the score",
+        choices=("end", "steps"),
+    )
+    threshold: float | None = setting(
+        "score from which expert iteration keeps a solution; null: calibrated on the validation questions"
+    )
 
 
 def outcome_model_reward(

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlreason.answers.steps import through_answer
-from rlreason.config.rewards import SparseRewardConfig
+from rlreason.config.base import Settings, setting
 from rlreason.rewards.base import RewardRow, StepRewards
 from rlreason.types import Rollout, StepReward
 
 if TYPE_CHECKING:
     from rlreason.orm.model import OutcomeModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseRewardConfig(Settings):
+    """1 for a right final answer, 0 otherwise, received at the last token of the answer."""
+
+    name: str = setting("sparse")
+    threshold: float = setting("return from which expert iteration keeps a solution")
 
 
 def sparse_reward(

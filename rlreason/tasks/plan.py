@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.planning.facts import total
 from rlreason.planning.fit import Shortage
 from rlreason.planning.hardware import GIB
 from rlreason.planning.memory import KINDS
-from rlreason.planning.phases import Phase, longest_context
+from rlreason.planning.phases import Phase
 from rlreason.planning.plan import Plan, make_plan
 
 if TYPE_CHECKING:
@@ -34,16 +36,14 @@ def plan(config: ExperimentConfig, console: Console) -> None:
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    counted = "about " if made.shape.guessed else ""
-    line(
-        f"{config.algo.name} with {config.model.name} ({counted}{made.shape.parameters:,} parameters) on "
-        f"{config.data.name}, for {made.machine.words()}"
-    )
+    counted = "unknown size"
+    if made.shape is not None:
+        counted = f"{'about ' if made.shape.guessed else ''}{made.shape.parameters:,} parameters"
+    line(f"{config.algo.name} with {config.model.name} ({counted}) on {config.data.name}, for {made.machine.words()}")
     for batch in made.batches:
         line(f"{batch.section}: {batch.words()}")
-    for phases, where in ((made.phases, "device"), (made.phases, "host")):
-        if any(getattr(phase, where) for phase in phases):
-            console.print(memory_table(phases, where, made))
+    for where in ("device", "host") if made.machine.gpus else ("host",):
+        console.print(memory_table(made.phases, where, made))
     for text in engine_lines(config, made):
         line(text)
     console.print(disk_table(made))
@@ -69,15 +69,26 @@ def memory_table(phases: Sequence[Phase], where: str, made: Plan) -> Table:
             table.add_row(kind, *(gib(amount) if amount else "" for amount in amounts))
     table.add_section()
     totals = [sum(getattr(phase, where).values()) for phase in phases]
-    table.add_row("together", *map(gib, totals))
+    table.add_row("together", *map(together, phases, totals))
     if there:
-        table.add_row("", *("fits" if total <= 0.92 * there else verdict(total, there) for total in totals))
+        table.add_row("", *(verdict(phase, total, there) for phase, total in zip(phases, totals, strict=True)))
     return table
 
 
-def verdict(total: float, there: float) -> str:
-    """Whether a total fits; above 92 % the libraries' own memory and fragmentation may not be left room."""
-    return "tight" if total <= there else "too much"
+def together(phase: Phase, total: float) -> str:
+    """All memory of a phase, in GiB."""
+    if phase.whole:
+        return gib(total)
+    return f">= {gib(total)}" if total else "unknown"
+
+
+def verdict(phase: Phase, total: float, there: float) -> str:
+    """Whether a phase fits; above 92 % the libraries' own memory and fragmentation may not be left room."""
+    if total > there:
+        return "too much"
+    if not phase.whole:
+        return "unknown"
+    return "fits" if total <= 0.92 * there else "tight"
 
 
 def engine_lines(config: ExperimentConfig, made: Plan) -> list[str]:
@@ -96,10 +107,11 @@ def disk_table(made: Plan) -> Table:
     """Disk by purpose."""
     table = new_table("disk, GiB", "for", "GiB")
     for purpose, amount in made.disk.items():
-        if amount:
-            table.add_row(purpose, gib(amount))
+        if amount != 0:
+            table.add_row(purpose, "unknown" if amount is None else gib(amount))
     table.add_section()
-    table.add_row("together", gib(sum(made.disk.values())))
+    whole = total(made.disk.values())
+    table.add_row("together", "unknown" if whole is None else gib(whole))
     return table
 
 
@@ -113,10 +125,10 @@ def work_table(made: Plan) -> Table:
         bound = "<= " if work.at_most else ""
         table.add_row(
             work.phase,
-            f"{bound}{work.samples:,}",
-            f"{bound}{work.tokens:,.0f}",
+            "unknown" if work.samples is None else f"{bound}{work.samples:,}",
+            "unknown" if work.tokens is None else f"{bound}{work.tokens:,.0f}",
             f"{work.steps:,}" if work.steps else "",
-            "?" if time.hours is None else f"{bound}{hours(time.hours)}",
+            "unknown" if time.hours is None else f"{bound}{hours(time.hours)}",
             time.source,
         )
     return table
@@ -134,13 +146,16 @@ def closing_lines(config: ExperimentConfig, made: Plan) -> list[str]:
             if config.gpu_hour_price is not None:
                 text += f", {used * config.gpu_hour_price:,.2f} at {config.gpu_hour_price:g} a GPU-hour"
         found.append(text + "; without the engine's starts, grading and saving")
+    found += made.unknown
     found += [does_not_fit(shortage) for shortage in made.short]
     if made.change:
-        found.append(f"nearest change that fits: {made.change}")
+        found.append(f"nearest change that fits{' as far as is known' * bool(made.unknown)}: {made.change}")
     elif made.short:
         found.append(
             "no change of micro-batch, checkpointing, sharding, engine or LoRA fits; a larger machine is needed"
         )
+    elif made.unknown:
+        found.append("whether everything fits is unknown")
     else:
         found.append("everything fits")
     return found

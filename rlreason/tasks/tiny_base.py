@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlreason.answers.extraction import final_answer_line
-from rlreason.config.base import SupervisedConfig
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import ModelConfig
+from rlreason.config.updates import SupervisedConfig
 from rlreason.data.prompts import solution_text
 from rlreason.data.wordproblems import generate
 from rlreason.errors import UserError

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlreason.config.algorithms import OnPolicyConfig
-from rlreason.config.base import SupervisedConfig
 from rlreason.config.sections import ModelConfig, ShardingConfig
+from rlreason.config.updates import OnPolicyConfig, SupervisedConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.shares import micro_batch
 

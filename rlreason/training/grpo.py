@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rlreason.algorithms.base import Questions, Trained
+from rlreason.algorithms.grpo import GRPOConfig
 from rlreason.algorithms.on_policy import Loop, on_policy
-from rlreason.config.algorithms import GRPOConfig
 from rlreason.training.on_policy_trainer import OnPolicyTrainer, trainer_config
 
 if TYPE_CHECKING:

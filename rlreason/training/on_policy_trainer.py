@@ -3,7 +3,7 @@
 TRL keeps generation, reference model, loss, LoRA, optimizer and checkpoints. Replaced here: where rollouts come from
 (`rollout_func`), the forward pass over completions (only what is needed is computed), the order of minibatches (a new
 one each epoch), and what a resumable checkpoint holds. The hooks are private in part, so TRL is pinned, and
-tests/algorithms/test_trl_hooks.py fails when they move.
+tests/test_hooks.py fails when they move.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datasets import Dataset
 from trl import GRPOConfig as TRLConfig
 
 from rlreason.algorithms.on_policy import Loop
-from rlreason.config.algorithms import OnPolicyConfig
+from rlreason.config.updates import OnPolicyConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.shares import micro_batch
 from rlreason.models.sharding import apply_sharding, as_forward_pass

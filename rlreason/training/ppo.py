@@ -20,7 +20,7 @@ import torch
 
 from rlreason.algorithms.base import Questions, Trained
 from rlreason.algorithms.on_policy import Loop, on_policy
-from rlreason.config.algorithms import PPOConfig
+from rlreason.algorithms.ppo import PPOConfig
 from rlreason.distributed import ranks
 from rlreason.models.critic import Critic, new_critic
 from rlreason.models.loading import load_for_generation

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlreason.config.base import SupervisedConfig
 from rlreason.config.sections import ModelConfig, ShardingConfig
+from rlreason.config.updates import SupervisedConfig
 from rlreason.training.common import (
     IGNORED,
     NOT_SPLIT,

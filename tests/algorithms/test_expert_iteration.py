@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlreason.algorithms.base import Questions, choose_questions
-from rlreason.algorithms.expert_iteration import expert_iteration, keep, known_share
-from rlreason.config.algorithms import ExpertIterationConfig
+from rlreason.algorithms.expert_iteration import ExpertIterationConfig, expert_iteration, keep, known_share
 from rlreason.lab.context import Start
 from rlreason.training.supervised import Example
 from rlreason.types import Problem, Rollout, StepReward

@@ -14,7 +14,7 @@ import pytest
 import torch
 from toy_policy import END, GRPO, PPO, QUESTION, WORDS, chances, loop, policy, saved
 
-from rlreason.config.algorithms import PPOConfig
+from rlreason.algorithms.ppo import PPOConfig
 from rlreason.models.critic import SharedCritic, new_critic
 from rlreason.training.divided_trainer import Diverged
 from rlreason.training.grpo import GroupTrainer

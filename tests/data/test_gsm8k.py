@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gsm8k_like import FINAL_ANSWERS, GSM8K_ROWS, write_gsm8k
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlreason.data import gsm8k
 from rlreason.data.sources import Row
 from rlreason.errors import UserError
 from rlreason.types import Problem
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "gsm8k"
 
 
 def write(folder: Path, *rows: Any) -> Path:
@@ -58,11 +59,27 @@ def test_a_missing_column_names_file_and_line(tmp_path: Path, column: str) -> No
         gsm8k.load("train", str(tmp_path))
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared copy of GSM8K")
-@pytest.mark.parametrize(("split", "size"), [("train", 7473), ("test", 1319)])
-def test_the_real_files(split: str, size: int) -> None:
-    problems = gsm8k.load(split, str(SHARED))
-    assert len(problems) == size
-    assert problems[16].id == f"gsm8k-{split}-17"
-    assert all(problem.steps for problem in problems)
-    assert all(re.fullmatch(r"-?\d+", problem.answer) for problem in problems)
+def test_files_as_they_are_distributed(tmp_path: Path) -> None:
+    folder = str(write_gsm8k(tmp_path))
+    train, test = (gsm8k.load(split, folder) for split in ("train", "test"))
+    assert (len(train), len(test)) == (9, 3)
+    assert (train[6].id, test[2].id) == ("gsm8k-train-7", "gsm8k-test-3")
+    assert tuple(problem.answer for problem in train + test) == FINAL_ANSWERS
+    assert [problem.question for problem in train + test] == [row["question"] for row in GSM8K_ROWS]
+    for problem, row in zip(train + test, GSM8K_ROWS, strict=True):
+        lines = [line for line in row["answer"].splitlines()[:-1] if line]
+        assert problem.steps == tuple(lines), "each line is a step, annotations and all; blank lines are none"
+
+
+NUMBERS = st.integers(-(10**9), 10**9)
+LINES = st.lists(st.text(st.characters(exclude_characters="#", exclude_categories=("C", "Z")), min_size=1), max_size=5)
+
+
+@given(LINES, NUMBERS, st.booleans())
+def test_any_solution_is_its_lines_and_its_final_number(lines: list[str], number: int, commas: bool) -> None:
+    written = f"{number:,}" if commas else str(number)
+    values = {"question": "How many?", "answer": "\n".join([*lines, f"#### {written}"])}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gsm8k, "hub_rows", lambda *_: [Row(1, "row 1", values)])
+        (problem,) = gsm8k.load("test", None)
+    assert (problem.answer, problem.steps) == (str(number), tuple(lines))

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gsm8k_like import SVAMP_ROWS, write_svamp
 
 from rlreason.data import svamp
 from rlreason.data.sources import Row
 from rlreason.errors import UserError
 from rlreason.types import Problem
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "svamp"
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
@@ -95,9 +94,13 @@ def test_a_missing_column_names_file_and_row(tmp_path: Path, column: str) -> Non
         both(path)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared copy of SVAMP")
-def test_the_real_file() -> None:
-    train, test = (svamp.load(split, str(SHARED)) for split in ("train", "test"))
-    assert (len(train), len(test)) == (700, 300)
-    assert len({problem.id for problem in train + test}) == 1000
-    assert all(problem.answer.lstrip("-").isdigit() for problem in train + test)
+def test_a_file_as_it_is_distributed(tmp_path: Path) -> None:
+    path = str(write_svamp(tmp_path))
+    train, test = (svamp.load(split, path) for split in ("train", "test"))
+    assert (len(train), len(test)) == (7, 3)
+    answers = {problem.id: problem.answer for problem in train + test}
+    assert answers == {f"svamp-{row['ID']}": f"{row['Answer']:g}" for row in SVAMP_ROWS}
+    assert not any(problem.steps for problem in train + test)
+    questions = {problem.id: problem.question for problem in train + test}
+    assert questions["svamp-chal-2"] == "A barn holds 18 cows and 5 goats. How many more cows are there?"
+    assert questions["svamp-chal-3"] == "If Pia has 9 caps and buys 6, how many has she?"

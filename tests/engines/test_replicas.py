@@ -1,6 +1,5 @@
 """Replicas: each sample arrives once whatever dies, mistakes reach the user, and no process is left behind."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,7 +16,8 @@ from tests_support import composed
 
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.places import Place
-from rlreason.engines.replica_worker import Finished, More, Worker
+from rlreason.engines.replica_process import ReplicaProcess, stop
+from rlreason.engines.replica_worker import Call, Done, Finished, More, Sample
 from rlreason.engines.replicas import Replicas
 from rlreason.engines.start import start_engine
 from rlreason.errors import UserError
@@ -116,15 +116,18 @@ def test_a_replica_that_hangs_while_it_loads_is_given_up(started, monkeypatch):
     assert "engine replica 1 of 2 has said nothing" in engine.lines[0] and list(engine.processes) == [1]
 
 
-def test_a_replica_that_samples_for_long_says_that_it_is_at_work():
-    ours, theirs = multiprocessing.Pipe()
-    worker = Worker(theirs, FakeEngine)
-    more = More(REQUESTS[:2])
-    for _ in range(2):
-        worker._inbox.put(more)
-        assert worker._feed(0) == more.requests
-    assert ours.poll() and ours.recv() == Finished(0, ())
-    assert not ours.poll(), "not after every step"
+def test_a_replica_that_samples_for_long_says_that_it_is_at_work(tmp_path):
+    """It has said nothing since the machine was started, which is longer than a heartbeat."""
+    process = ReplicaProcess(partial(FakeEngine, "0", tmp_path, batch=1), Place((), None, 0.5))
+    try:
+        for message in (Call(1, "load", (FIRST,)), Sample(2, SETTINGS), More(REQUESTS[:5])):
+            process.send(message)
+        assert process.receive() == Done(1, None)
+        said = [process.receive() for _ in range(6)]
+    finally:
+        stop([process])
+    assert said[0] == Finished(2, ())
+    assert said[1:] == [Finished(2, [drawn(request, "first")]) for request in REQUESTS[:5]], "not after every step"
 
 
 @pytest.mark.parametrize("doomed", [0, 1])
@@ -271,7 +274,6 @@ from pathlib import Path
 from fake_engine import FakeEngine
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.places import Place
-from rlreason.engines.replica_worker import Finished, More, Worker
 from rlreason.engines.replicas import Replicas
 
 builds = [partial(FakeEngine, str(number), sys.argv[1], seconds=0.05) for number in range(2)]

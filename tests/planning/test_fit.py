@@ -1,23 +1,32 @@
-"""What is refused, in which words, and that the advice would fit."""
+"""What is refused and what is advised, in which words, and that the advice would fit."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import save_file
 from tests_support import composed
 
+from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.data.registry import DATASETS
+from rlreason.display import Display
 from rlreason.errors import UserError
-from rlreason.planning import fit, shape
+from rlreason.planning import algorithms, fit, hardware, lengths
 from rlreason.planning.fit import check_fits, shortages
-from rlreason.planning.hardware import GIB, Hardware
+from rlreason.planning.hardware import GIB, Hardware, this_machine
 from rlreason.planning.shape import model_shape
+from rlreason.tasks.evaluate import evaluate
+from rlreason.tasks.train import train
 
-GPU = Hardware(1, 80 * GIB, "NVIDIA A100-SXM4-80GB", 1000 * GIB, 16, fast_bfloat16=True, stated=False)
+GPU = Hardware(1, 80 * GIB, "NVIDIA A100-SXM4-80GB", 1000 * GIB, 16, fast_bfloat16=True)
 
 
 def on(monkeypatch: pytest.MonkeyPatch, machine: Hardware) -> None:
@@ -31,15 +40,32 @@ def refusal(config: ExperimentConfig) -> str:
     return str(caught.value)
 
 
-def test_a_model_that_does_not_fit_is_refused_with_a_change_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def advice(config: ExperimentConfig) -> str:
+    line = check_fits(config)
+    assert line is not None and "\n" not in line
+    return line
+
+
+def test_a_model_that_is_likely_not_to_fit_gets_a_line_with_a_change_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
     on(monkeypatch, GPU)
+    line = advice(composed("model=llama13b", "data=gsm8k"))
+    assert line.startswith(
+        "model=llama13b is likely not to fit: it needs about 223 GiB of GPU memory for EI training (optimizer 97, "
+    )
+    assert "but each GPU has 80 (1 GPU of 80 GiB (NVIDIA A100-SXM4-80GB))" in line
+    assert line.endswith("model.lora_rank=16 would fit")
+    assert check_fits(composed("model=llama13b", "data=gsm8k", "model.lora_rank=16")) is None
+    assert check_fits(composed("model=llama13b", "data=gsm8k", "check_memory=false")) is None
+    assert check_fits(composed("model=llama13b", "data=gsm8k", "task=evaluate")) is None
+
+
+def test_weights_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(monkeypatch, replace(GPU, gpu_memory=40 * GIB))
     message = refusal(composed("model=llama13b", "data=gsm8k"))
-    assert message.startswith("model=llama13b needs about 223 GiB of GPU memory for EI training (optimizer 97, ")
-    assert "each GPU has 80 (1 GPU of 80 GiB (NVIDIA A100-SXM4-80GB))" in message
+    assert message.startswith("model=llama13b cannot fit: it needs about 223 GiB of GPU memory for EI training (")
+    assert "), 48 for the weights alone, but each GPU has 40 (" in message
     assert message.endswith("model.lora_rank=16 would fit; check_memory=false tries it all the same")
-    check_fits(composed("model=llama13b", "data=gsm8k", "model.lora_rank=16"))
-    check_fits(composed("model=llama13b", "data=gsm8k", "check_memory=false"))
-    check_fits(composed("model=llama13b", "data=gsm8k", "task=evaluate"))
+    assert check_fits(composed("model=llama13b", "data=gsm8k", "check_memory=false")) is None
 
 
 @pytest.mark.parametrize(
@@ -47,7 +73,6 @@ def test_a_model_that_does_not_fit_is_refused_with_a_change_that_does(monkeypatc
     [
         (["model=llama7b", "data=gsm8k"], 8, "sharding=fsdp2 launcher=accelerate nproc=8"),
         (["model=qwen2.5-0.5b", "data=gsm8k", "model.micro_batch_size=64"], 1, "model.gradient_checkpointing=true"),
-        (["model=llama7b", "data=gsm8k", "model.lora_rank=8", "engine.memory_share=0.1"], 1, "engine.memory_share=0.7"),
         (["model=llama7b", "data=gsm8k", "algo=ppo", "model.lora_rank=8", "engine.memory_share=0.9"], 1,
          "engine.memory_share=0.7"),
     ],
@@ -55,10 +80,19 @@ def test_a_model_that_does_not_fit_is_refused_with_a_change_that_does(monkeypatc
 def test_the_nearest_change(overrides: list[str], gpus: int, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = replace(GPU, gpus=gpus)
     on(monkeypatch, machine)
-    assert f"{change} would fit" in refusal(composed(*overrides))
+    assert f"{change} would fit" in advice(composed(*overrides))
     overrides = [item for item in overrides if item.split("=")[0] not in change]
     changed = composed(*overrides, *change.split())
     assert not shortages(changed, model_shape(changed.model), machine)
+
+
+def test_an_engine_whose_share_is_below_its_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(monkeypatch, GPU)
+    settings = ["model=llama7b", "data=gsm8k", "model.lora_rank=8", "engine.memory_share=0.1"]
+    message = refusal(composed(*settings))
+    assert "engine.memory_share=0.1 of a GPU is 8.0 (" in message
+    assert "engine.memory_share=0.7 would fit" in message
+    assert check_fits(composed(*settings, "engine=transformers", "engine.max_sequences=16")) is None
 
 
 def test_nothing_is_suggested_that_does_not_fit_either(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,12 +101,63 @@ def test_nothing_is_suggested_that_does_not_fit_either(monkeypatch: pytest.Monke
 
 
 def test_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    on(monkeypatch, Hardware(0, 0.0, "", 23 * GIB, 2, fast_bfloat16=True, stated=False))
+    on(monkeypatch, Hardware(0, 0.0, "", 23 * GIB, 2, fast_bfloat16=True))
     message = refusal(composed("model=llama13b", "data=gsm8k"))
     assert "GiB of memory for EI training" in message
     assert "(no GPU and 23 GiB of RAM, 2 cores)" in message
-    check_fits(composed())
-    check_fits(composed("experiment=smoke-smollm2"))
+    assert check_fits(composed()) is None
+    assert check_fits(composed("experiment=smoke-smollm2")) is None
+
+
+@pytest.mark.parametrize("task", [train, evaluate])
+def test_a_run_shows_the_advice_and_goes_on(
+    task: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(monkeypatch, Hardware(0, 0.0, "", GIB / 2, 2, fast_bfloat16=True))
+    console = Console(width=300, file=StringIO())
+    config = composed("data=gsm8k", f"data.path={tmp_path / 'nothing'}", f"task={task.__name__}")
+    with pytest.raises(UserError, match="nothing"):  # the next step: reading the data
+        task(config, {}, tmp_path, Display(console))
+    assert console.file.getvalue().startswith("model=tiny is likely not to fit: it needs about ")
+
+
+def test_what_is_not_known_is_no_reason_to_refuse_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed("model=llama13b", "data=gsm8k")
+    on(monkeypatch, replace(GPU, gpu_memory=None))
+    assert check_fits(config) is None
+    on(monkeypatch, GPU)
+    with monkeypatch.context() as patched:
+        patched.setattr(algorithms, "ALGORITHMS", {**ALGORITHMS, "ei": replace(ALGORITHMS["ei"], plan=None)})
+        assert check_fits(config) is None
+    assert check_fits(replace(config, model=replace(config.model, path="someone/unknown", parameters=None))) is None
+    # Activations and logits are not known; nobody can say whether a change makes room for them too.
+    monkeypatch.setattr(lengths, "DATASETS", {**DATASETS, "gsm8k": replace(DATASETS["gsm8k"], facts=None)})
+    line = advice(config)
+    assert "at least 218 GiB of GPU memory for EI training (optimizer 97, weights 48, gradients 48, " in line
+    assert line.endswith("model.lora_rank=16 would fit as far as is known")
+
+
+@pytest.mark.parametrize(
+    ("listed", "visible", "name"),
+    [
+        ("0, GPU-1, NVIDIA GB10, [N/A]", "GPU-1", "NVIDIA GB10"),
+        ("0, GPU-1, NVIDIA A100-SXM4-80GB, 81920", "MIG-2", "MIG"),
+    ],
+    ids=["memory of the processor", "part of a GPU"],
+)
+def test_a_gpu_whose_memory_is_not_stated_has_unknown_memory(
+    listed: str, visible: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho '{listed}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(hardware, "main_memory", lambda: 100.0 * GIB)
+    machine = this_machine()
+    assert (machine.gpus, machine.gpu_memory) == (1, None)
+    assert machine.words() == f"1 GPU of unknown memory ({name})"
+    assert check_fits(composed("model=llama13b", "data=gsm8k")) is None
 
 
 def test_processes_must_divide_the_batch_before_memory_is_looked_at() -> None:
@@ -91,15 +176,27 @@ def test_attention_heads_must_be_divided(monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
-def test_a_folder_is_believed_before_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_believed_before_the_configuration(tmp_path: Path) -> None:
     save_file({"a": np.zeros((3, 4), np.float16), "b": np.zeros(5, np.float32)}, tmp_path / "model-1.safetensors")
     save_file({"c": np.zeros((), np.float32)}, tmp_path / "model-2.safetensors")
     model = composed("model=llama13b").model
     assert model_shape(replace(model, path=str(tmp_path))).parameters == 3 * 4 + 5 + 1
     assert model_shape(replace(model, path="someone/unknown")).parameters == 13_000_000_000
     assert model_shape(replace(model, path="someone/unknown", parameters=None)) is None
-    monkeypatch.setattr(shape, "EMBEDDED_FOLDER", tmp_path / "nothing")
-    file = tmp_path / "model-1.safetensors"
-    file.write_bytes(file.read_bytes()[:-4])
-    with pytest.raises(UserError, match="broken or cut short"):
-        model_shape(replace(model, path=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b"cut short"),
+        ("config.json", b"{"),
+        ("config.json", b"[]"),
+        ("config.json", b'{"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": [2, 4],'
+                        b' "intermediate_size": [64, 128], "vocab_size": 99}'),
+    ],
+)  # fmt: skip
+def test_of_files_that_cannot_be_read_nothing_is_known(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    config = composed("model=local", f"model.path={tmp_path}")
+    assert model_shape(config.model) is None
+    assert check_fits(config) is None

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tests_support import composed
 
+from rlreason.algorithms.registry import ALGORITHMS
+from rlreason.config.context import longest_context
+from rlreason.config.experiment import ExperimentConfig
+from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
+from rlreason.planning import algorithms, lengths
 from rlreason.planning.batches import batch_arithmetic
-from rlreason.planning.lengths import lengths
+from rlreason.planning.lengths import known_sizes
 from rlreason.planning.measured import comparison_line, planned_and_measured
 from rlreason.planning.plan import make_plan
 from rlreason.planning.workload import workload
+from rlreason.tasks.plan import plan
 
 EIGHT = ["gpus=8", "gpu_memory=80", "gpu_hour_price=2.5"]
 THIRTEEN = ["model=llama13b", "data=gsm8k", "nproc=8", "launcher=accelerate", "sharding=fsdp2"]
@@ -49,7 +58,7 @@ def test_batch_arithmetic() -> None:
         composed("algo=ppo", "nproc=2", "launcher=accelerate", "init=sft", "init.micro_batch_size=16")
     )
     # 64 questions x 4 samples, minibatches of 128 = 2 processes x 64 x 1; SFT 64 = 2 x 16 x 2.
-    assert [(item.rollouts, item.steps_per_rollouts, item.accumulation) for item in ppo] == [(256, 2, 1), (0, 0, 2)]
+    assert [(item.rollouts, item.steps_per_rollouts, item.accumulation) for item in ppo] == [(0, 0, 2), (256, 2, 1)]
     with pytest.raises(
         UserError, match=r"algo\.minibatch_size=128; use algo\.minibatch_size=126 or 129, or 2 or 4 pro"
     ):
@@ -63,7 +72,7 @@ def test_samples_and_tokens_by_hand() -> None:
     config = composed(
         "data=gsm8k", "model=llama7b", "algo.rounds=2", "algo.samples=4", "algo.questions=1000", "eval.k=16"
     )
-    size = lengths(config)
+    size = known_sizes(config)
     # Four examples of question, solution and template before a question with its own.
     assert size.prompt == pytest.approx(4 * (60.2 + 124.4 + 8) + 60.2 + 8)
     sampled, learned, evaluated = workload(config)
@@ -122,8 +131,66 @@ def test_planned_beside_measured() -> None:
     assert planned_and_measured(composed("model=local", "model.path=some/where"), {}, {}, {}, set()) is None
 
 
+def shown(config: ExperimentConfig) -> str:
+    console = Console(width=200, file=StringIO())
+    plan(config, console)
+    return console.file.getvalue()
+
+
+def test_what_is_not_known_is_planned_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed("gpus=0", "algo=ei", "init=sft")
+    assert shown(config).rstrip().endswith("everything fits")
+
+    monkeypatch.setattr(lengths, "DATASETS", {**DATASETS, "gsm8k": replace(DATASETS["gsm8k"], facts=None)})
+    on_my_data = replace(config, data=replace(config.data, name="gsm8k"))
+    of_data = make_plan(on_my_data)
+    assert of_data.hours is None
+    assert [(time.work.phase, time.work.samples, time.hours) for time in of_data.times] == [
+        (phase, None, None) for phase in ("SFT (init)", "sampling", "EI training", "evaluation")
+    ]
+    # Of training on unknown questions the weights, gradients and optimizer are known, of sampling all.
+    assert [(phase.name, phase.whole) for phase in of_data.phases] == [
+        ("sampling", True), ("SFT (init)", False), ("EI training", False)
+    ]  # fmt: skip
+    assert of_data.phases[-1].host["optimizer"] == 8 * of_data.shape.parameters
+
+    monkeypatch.setattr(algorithms, "ALGORITHMS", {**ALGORITHMS, "ppo": replace(ALGORITHMS["ppo"], plan=None)})
+    on_policy = composed("gpus=0", "algo=ppo", "init=sft")
+    of_algorithm = make_plan(on_policy)
+    assert [(time.work.phase, time.hours is None) for time in of_algorithm.times] == [
+        ("SFT (init)", False), ("algo=ppo", True), ("evaluation", True)
+    ]  # fmt: skip
+    # An engine may share its device with a trainer of which nothing is known.
+    assert [(phase.name, phase.whole) for phase in of_algorithm.phases] == [
+        ("sampling", False), ("SFT (init)", True), ("algo=ppo", False)
+    ]  # fmt: skip
+    assert of_algorithm.disk["checkpoints"] is None
+
+    model = composed("model=local", "model.path=some/where", "gpus=1", "gpu_memory=80", "algo=ei")
+    assert not any(phase.whole for phase in make_plan(model).phases)
+
+    for experiment, sentence in (
+        (on_my_data, "the number and lengths of the questions of data=gsm8k are unknown"),
+        (on_policy, "what algo=ppo draws and learns from is unknown"),
+        (model, "the size of model=local is unknown; give model.parameters=NUMBER or a local folder"),
+    ):
+        output = shown(experiment)
+        assert sentence in output
+        assert output.rstrip().endswith("whether everything fits is unknown")
+        assert "hours in all" not in output
+
+
+@pytest.mark.parametrize(("algorithm", "tokens"), [("ei", 256 + 160), ("rcrl", 256 + 2 * 160), ("ppo", 256 + 160)])
+def test_the_plan_fills_the_engine_with_the_contexts_that_it_is_started_with(algorithm: str, tokens: int) -> None:
+    config = composed("gpus=0", f"algo={algorithm}", "engine=transformers")
+    assert longest_context(config) == tokens
+    (sampling, *_) = make_plan(config).phases
+    assert sampling.cached_tokens == config.engine.max_sequences * tokens
+    assert f"of the longest contexts ({tokens} tokens)" in shown(config)
+
+
 def test_what_cannot_be_planned() -> None:
-    with pytest.raises(UserError, match="the size of model=local is unknown"):
-        make_plan(composed("model=local", "model.path=some/where", "gpus=1", "gpu_memory=80"))
     with pytest.raises(UserError, match=r"nproc x launcher.nodes = 4 needs as many GPUs, but there are 2"):
         make_plan(composed("gpus=2", "gpu_memory=80", "nproc=4", "launcher=accelerate", "model.micro_batch_size=4"))
+    with pytest.raises(UserError, match=r"128 processes do not divide algo.batch_size=64"):
+        make_plan(composed("gpus=128", "gpu_memory=80", "nproc=128", "launcher=accelerate"))

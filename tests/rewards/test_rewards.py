@@ -1,20 +1,18 @@
 """Sparse and dense rewards: hand-worked examples, and what no solution may gain by."""
 
 import re
-from pathlib import Path
 
 import pytest
+from gsm8k_like import write_gsm8k
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlreason.answers.steps import StepSplitter
-from rlreason.config.rewards import DenseRewardConfig
 from rlreason.data.gsm8k import load
-from rlreason.rewards.dense import dense_reward, lacks_results, matched_results, reference_results
+from rlreason.rewards.dense import DenseRewardConfig, dense_reward, lacks_results, matched_results, reference_results
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.types import Problem, Rollout
 
-GSM8K = Path(__file__).parents[3] / "shared/data/gsm8k"
 CONFIG = DenseRewardConfig(name="dense", weight=0.5, threshold=1.25)
 PROBLEM = Problem(
     "p",
@@ -113,19 +111,34 @@ def test_properties_of_the_dense_reward(lines, correct):
     assert sum(matched_results(lines + lines, PROBLEM)) >= sum(matched_results(lines, PROBLEM))
 
 
-@pytest.mark.skipif(not GSM8K.exists(), reason="GSM8K is not here")
-def test_reference_solutions_of_gsm8k_earn_everything_and_corrupted_ones_less():
-    problems = load("train", str(GSM8K))[::37]
-    checked = 0
-    for problem in problems:
-        if not reference_results(problem):
-            continue
+def test_reference_solutions_earn_everything_and_corrupted_ones_less(tmp_path):
+    folder = str(write_gsm8k(tmp_path))
+    for problem in load("train", folder) + load("test", folder):
+        count = len(reference_results(problem))
         text = "\n".join(problem.steps) + f"\n#### {problem.answer}"
         assert total(text, True, problem) == pytest.approx(1 + CONFIG.weight), problem.id
-        match = re.search(r"=([0-9]+)>>", text)
-        if match:
+        annotated = list(re.finditer(r"=(-?[0-9.]+)>>", text))
+        assert 1 <= len(annotated) <= count, "lines without annotations may have results too"
+        for match in annotated:
             # The annotation's result only: what the calculator said decides, whatever the prose repeats.
-            corrupted = text[: match.start(1)] + str(int(match[1]) + 98_765) + text[match.end(1) :]
-            assert total(corrupted, True, problem) < 1 + CONFIG.weight, problem.id
-            checked += 1
-    assert checked > 150
+            corrupted = f"{text[: match.start(1)]}98765{text[match.end(1) :]}"
+            assert total(corrupted, True, problem) == pytest.approx(1 + CONFIG.weight * (1 - 1 / count)), problem.id
+
+
+NUMBERS = st.integers(0, 10**6)
+
+
+@given(st.lists(st.tuples(NUMBERS, st.sampled_from("+-*"), NUMBERS), min_size=1, max_size=6), st.booleans(), st.data())
+def test_every_annotated_result_of_any_reference_earns_its_part(operations, commas, data):
+    results = [{"+": a + b, "-": a - b, "*": a * b}[sign] for a, sign, b in operations]
+    lines = [
+        f"That is {a} {sign} {b} = <<{a}{sign}{b}={result}>>{format(result, ',') if commas else result} in all."
+        for (a, sign, b), result in zip(operations, results, strict=True)
+    ]
+    problem = Problem("p", "How many?", str(results[-1]), tuple(lines))
+    assert [value for _, value in reference_results(problem)] == results
+    whole = "\n".join(lines) + f"\n#### {results[-1]}"
+    assert total(whole, True, problem) == pytest.approx(1 + CONFIG.weight)
+    missing = data.draw(st.integers(0, len(lines) - 1))
+    without = "\n".join(lines[:missing] + lines[missing + 1 :]) + f"\n#### {results[-1]}"
+    assert total(without, True, problem) == pytest.approx(1 + CONFIG.weight * (1 - 1 / len(lines)))

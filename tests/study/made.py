@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer, decoders, models
 
 from rlreason.config.compose import register_resolvers
@@ -31,10 +31,18 @@ EVIL = "<script>alert(1)</script> | `` ``` </td> {{ 7*7 }}"
 
 
 @cache
-def plain_config(*choices: str) -> dict[str, Any]:
+def composed(*groups: str) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", list(choices)), resolve=True)
+        return compose("config", list(groups))
+
+
+def plain_config(*choices: str) -> dict[str, Any]:
+    """The configuration of a run; Hydra takes a while, so single values are put into what it composed of groups."""
+    values = [choice for choice in choices if "." in choice.partition("=")[0]]
+    groups = [choice for choice in choices if choice not in values]
+    config = OmegaConf.merge(composed(*groups), OmegaConf.from_dotlist(values))
+    return OmegaConf.to_container(config, resolve=True)
 
 
 def tokens(text: str) -> tuple[int, ...]:

@@ -14,12 +14,11 @@ from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
 from peft import PeftModel
 from rich.console import Console
+from rlreason.lab.common import quiet_libraries
 from tests_support import CONF, LABORATORY, composed
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from rlreason.errors import UserError
-from rlreason.lab.common import quiet_libraries
-from rlreason.models import export as exporting
 from rlreason.models.embedded import EMBEDDED_FOLDER
 from rlreason.models.return_condition import ReturnCondition
 from rlreason.tasks import export as task
@@ -192,13 +191,13 @@ def test_an_export_is_replaced_and_other_folders_are_left_alone(run):
 def test_weights_that_do_not_agree_are_not_kept(run, monkeypatch):
     folder = exported(run)
     before = (folder / "model.safetensors").read_bytes()
-    write_tokenizer = exporting._write_tokenizer
+    save = PreTrainedModel.save_pretrained
 
-    def break_weights(checkpoint, written):
-        write_tokenizer(checkpoint, written)
+    def save_other_weights(model, written):
+        save(model, written)
         shutil.copy(EMBEDDED_FOLDER / "tiny/model.safetensors", written)
 
-    monkeypatch.setattr(exporting, "_write_tokenizer", break_weights)
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", save_other_weights)
     assert "does not agree" in refusal(run)
     assert (folder / "model.safetensors").read_bytes() == before
     assert "does not agree" in refusal(run, f"task.to={run / 'new'}")

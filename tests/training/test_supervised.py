@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rlreason.config.base import SupervisedConfig
 from rlreason.config.sections import ModelConfig
+from rlreason.config.updates import SupervisedConfig
 from rlreason.training.supervised import Example, supervised_update
 
 pytestmark = pytest.mark.engine
