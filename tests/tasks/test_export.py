@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
 from peft import PeftModel
 from rich.console import Console
-from rlreason.lab.common import quiet_libraries
+from rlreason.lab.checks import quiet_libraries
 from tests_support import CONF, LABORATORY, composed
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
