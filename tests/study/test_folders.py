@@ -8,6 +8,8 @@ import pytest
 from study.made import make_run
 
 from rlreason.errors import UserError
+from rlreason.study.arms import comparisons
+from rlreason.study.figures.style import looks, short_label
 from rlreason.study.folders import read_study
 from rlreason.study.plan import Command, Job, add_to_plan
 
@@ -126,6 +128,23 @@ def test_a_run_of_what_nobody_has_declared_is_left_out(study, group):
     found = read_study(study)
     assert [run.seed for run in found.runs] == [0]
     assert f"seed1: left out, {group}=xyz is not declared" in found.troubles[0]
+
+
+def test_a_run_of_an_algorithm_from_outside_the_package_has_its_title_and_its_look(tmp_path, monkeypatch):
+    (tmp_path / "outside_rows.py").write_text(
+        "from dataclasses import replace\n"
+        "from rlreason.algorithms.registry import ALGORITHMS\n"
+        "MINE = replace(ALGORITHMS['ei'], title='Mine', color='#123456')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = make_run(tmp_path / "study", accuracies=(0.2, 0.5)) / "result.json"
+    result = json.loads(path.read_text())
+    result["config"]["algo"] |= {"name": "mine-of-the-study", "row": "outside_rows.MINE"}
+    path.write_text(json.dumps(result))
+    (found,), _ = comparisons(read_study(tmp_path / "study").runs)
+    (arm,) = found.arms
+    assert short_label(arm) == "Mine sparse"
+    assert looks(found)[arm].color == "#123456"
 
 
 def test_evaluations_of_a_model_are_no_arms(study):
