@@ -8,6 +8,7 @@ from rich.console import Console
 
 from rlreason.cli import config_folder
 from rlreason.config.compose import from_composed
+from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.data.splits import training_data
 from rlreason.display import Display
@@ -66,7 +67,7 @@ class Load:
             tokenizer=self.tokenizer,
             prompts=self.prompts,
             splits=Splits(self.problems, (), ()),
-            engine=SharedEngine(self.config, self.engine),
+            engine=SharedEngine(self.config, longest_context(self.config), self.engine),
             source=self.model.source,
             start=Start(self.model.folder, self.model.folder),
         )

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rlreason.evaluation.statistics import interval_text
-from rlreason.planning.measured import comparison_line
 
 DIFFERENCE = "difference [95 % interval]"
 
@@ -159,6 +158,24 @@ class Display:
         if result.get("plan"):
             self.line(comparison_line(result["plan"]))
         self.line(f"everything is in {folder}")
+
+
+def comparison_line(plan: Mapping[str, Mapping[str, list[float | None]]]) -> str:
+    """The comparison in one line."""
+
+    def pair(values: list[float | None], unit: str) -> str:
+        return (
+            " -> ".join(
+                "?" if value is None else f"{value:,.3g}" if value < 100 else f"{value:,.0f}" for value in values
+            )
+            + unit
+        )
+
+    parts = [
+        f"{kind} {pair(item['memory_gib'], ' GiB')}, {pair(item['seconds'], ' s')}, {pair(item['tokens'], ' tokens')}"
+        for kind, item in plan.items()
+    ]
+    return f"planned -> measured: {'; '.join(parts)}"
 
 
 def _table(*numbers: str) -> Table:

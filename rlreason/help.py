@@ -97,16 +97,14 @@ def primary(folder: Path) -> dict[str, Any]:
 def _print_group(console: Any, folder: Path, group: str) -> None:
     import yaml
 
-    from rlreason.config.compose import SECTIONS
+    from rlreason.config.compose import GROUPS, settings_of
 
     console.print(f"[bold]{group}[/]  {GROUP_NOTES[group]}")
     for choice, description in choices(folder, group).items():
         console.print(f"\n[bold]{group}={choice}[/]  {description}", soft_wrap=True)
         values = yaml.safe_load((folder / group / f"{choice}.yaml").read_text(encoding="utf-8")) or {}
-        classes = SECTIONS.get(group, {})
-        schema = classes.get(values.get("name", choice), classes.get("*"))
-        if schema:
-            _print_fields(console, schema, values, f"{group}.")
+        if group in GROUPS:
+            _print_fields(console, settings_of(group, values), values, f"{group}.")
 
 
 def _print_fields(console: Any, schema: type[Settings], values: dict[str, Any], prefix: str = "") -> None:
@@ -148,14 +146,18 @@ def suggest(error: Exception, folder: Path) -> str:
 
 def _unknown_key(key: str) -> str:
     from rlreason.config.base import describe
-    from rlreason.config.compose import SECTIONS
+    from rlreason.config.compose import SECTIONS, TABLES
     from rlreason.config.experiment import GeneralConfig
+    from rlreason.config.sections import ExportConfig
 
     known = [*GROUP_NOTES, *(field for field, _, _ in describe(GeneralConfig))]
     section = key.partition(".")[0]
-    if section in SECTIONS:
-        schemas = SECTIONS[section].values()
-        known = [f"{section}.{field}" for schema in schemas for field, _, _ in describe(schema)]
+    schemas: dict[str, list[type[Settings]]] = {group: [schema] for group, schema in SECTIONS.items()}
+    schemas |= {"task": [ExportConfig]} | {
+        group: [row.settings for row in table.values()] for group, table in TABLES.items()
+    }
+    if section in schemas:
+        known = [f"{section}.{field}" for schema in schemas[section] for field, _, _ in describe(schema)]
     near = difflib.get_close_matches(key, dict.fromkeys(known), n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else "see rlreason --help"
     return f"{key} is unknown; {hint}"

@@ -7,7 +7,8 @@ import errno
 import os
 import sys
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ def attempt(composed: Any) -> Outcome:
     from hydra.types import RunMode
 
     hydra_config = HydraConfig.get()
-    folder = run_folder(composed, dict(hydra_config.runtime.choices), list(hydra_config.overrides.task))
+    folder = run_folder(composed, hydra_config)
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     try:
         run_job(composed, folder, in_sweep, list(hydra_config.overrides.task))
@@ -103,6 +104,8 @@ def run_job(composed: Any, folder: Path, in_sweep: bool, overrides: list[str]) -
             ranks.serve()
             return
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    if config.budget is not None:
+        plain["algo"].update(asdict(config.algo))
     console = Console() if sys.stdout.isatty() else Console(width=120)
     if done_without_a_run(config, folder, console):
         return
@@ -159,19 +162,38 @@ def done_without_a_run(config: ExperimentConfig, folder: Path, console: Console)
     return True
 
 
-def run_folder(config: Any, choices: dict[str, str], overrides: list[str]) -> Path:
-    """`runs_dir/name` or `runs_dir/study/name`; the name is made from the group choices and values asked for."""
+def given_settings(overrides: Sequence[str], settings: Mapping[str, Sequence[str]]) -> list[str]:
+    """What a study sets beside the choices among the overrides of a job.
+
+    Args:
+        overrides: Of the job.
+        settings: Of the study, by choice: {"algo=sft": ["algo.epochs=4"]}.
+    """
+    return [item for choice, items in settings.items() if choice in overrides for item in items]
+
+
+def run_folder(config: Any, hydra: Any) -> Path:
+    """`runs_dir/name` or `runs_dir/study/name`; the name is made from the group choices and values asked for.
+
+    Args:
+        config: What Hydra composed.
+        hydra: Its own section, with choices and overrides.
+    """
     from rlreason.run.identity import NAMED_GROUPS, RUNTIME_FIELDS, RUNTIME_KEYS, RUNTIME_SECTIONS, run_name
 
     parent = Path(str(config.runs_dir)) / str(config.study or ".")
     if config.name:
         return parent / str(config.name)
+    choices, overrides = hydra.runtime.choices, list(hydra.overrides.task)
     named = {group: choices[group] for group in NAMED_GROUPS}
     if config.task.name == "evaluate":
         named = {"task": "evaluate", "model": choices["model"], "data": choices["data"]}
     unnamed = {*named, *RUNTIME_KEYS, *RUNTIME_FIELDS, "seed", "hardware"}
     changes: dict[str, str] = {}
+    given = given_settings(overrides, hydra.sweeper.get("settings", {}))
     for override in overrides:
+        if override in given:
+            continue
         key, _, value = override.lstrip("+").partition("=")
         if key == "experiment" and value == config.study:
             continue  # the study's folder says it

@@ -18,7 +18,7 @@ from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
 from rlreason.distributed import placement
 from rlreason.errors import UserError
-from rlreason.jobs import Outcome, SweepFailed, in_one_line, record_failure, run_folder
+from rlreason.jobs import Outcome, SweepFailed, given_settings, in_one_line, record_failure, run_folder
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.identity import NAMED_GROUPS
 from rlreason.study.plan import Command, Job, add_to_plan
@@ -52,6 +52,18 @@ def skipped(sections: Mapping[str, Mapping[str, Any]]) -> str | None:
     return None
 
 
+def with_settings(combination: Sequence[str], settings: Mapping[str, Sequence[str]]) -> list[str]:
+    """The overrides of a job, before them what its study sets beside its choices.
+
+    Args:
+        combination: Overrides, of which each wins over a setting with the same key.
+        settings: The settings of a study by choice, such as {"algo=sft": ["algo.epochs=4"]}.
+    """
+    asked = {override.partition("=")[0] for override in combination}
+    given = [item for item in given_settings(combination, settings) if item.partition("=")[0] not in asked]
+    return [*given, *combination]
+
+
 def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence[str]], Any], launch: Launch) -> None:
     """Plan the jobs of a sweep and run them.
 
@@ -78,7 +90,7 @@ def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence
         if reason is not None:
             reasons[reason] += 1
             continue
-        folder = run_folder(composed, choices, list(composed.hydra.overrides.task))
+        folder = run_folder(composed, composed.hydra)
         folders[folder] = tuple(combination)
         side_by_side = jobs_at_once(composed.hydra.launcher)
         mistakes.append(mistake_in(composed))

@@ -5,61 +5,44 @@ Below this file nobody sees an OmegaConf object.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from rlreason.algorithms.expert_iteration import ExpertIterationConfig
-from rlreason.algorithms.grpo import GRPOConfig
-from rlreason.algorithms.orm import OutcomeModelAlgorithmConfig
-from rlreason.algorithms.ppo import PPOConfig
-from rlreason.algorithms.return_conditioned import ReturnConditionedConfig
-from rlreason.algorithms.sft import SFTConfig
+from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.base import Settings, converted, require
+from rlreason.config.budget import within_budget
 from rlreason.config.experiment import ExperimentConfig, GeneralConfig
+from rlreason.config.inits import INITS
 from rlreason.config.sections import (
-    DataConfig,
     EngineConfig,
     EvalConfig,
     ExportConfig,
     LauncherConfig,
     ModelConfig,
     PromptConfig,
-    ScratchConfig,
-    SFTInitConfig,
     ShardingConfig,
     TaskConfig,
     TrackerConfig,
 )
+from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
 from rlreason.orm.settings import OutcomeModelConfig
-from rlreason.rewards.dense import DenseRewardConfig
-from rlreason.rewards.orm import OutcomeRewardConfig
-from rlreason.rewards.sparse import SparseRewardConfig
+from rlreason.rewards.registry import REWARDS
+from rlreason.rows import Table
 
-SECTIONS: dict[str, dict[str, type[Settings]]] = {
-    "task": {
-        **dict.fromkeys(("train", "evaluate", "plan", "report", "watch", "tiny_base"), TaskConfig),
-        "export": ExportConfig,
-    },
-    "algo": {
-        "sft": SFTConfig,
-        "ei": ExpertIterationConfig,
-        "rcrl": ReturnConditionedConfig,
-        "ppo": PPOConfig,
-        "grpo": GRPOConfig,
-        "orm": OutcomeModelAlgorithmConfig,
-    },
-    "reward": {"sparse": SparseRewardConfig, "dense": DenseRewardConfig, "orm": OutcomeRewardConfig},
-    "orm": {"*": OutcomeModelConfig},
-    "model": {"*": ModelConfig},
-    "init": {"scratch": ScratchConfig, "sft": SFTInitConfig},
-    "data": dict.fromkeys(("gsm8k", "svamp", "gsm_symbolic", "wordproblems"), DataConfig),
-    "prompt": {"*": PromptConfig},
-    "engine": {"*": EngineConfig},
-    "launcher": {"*": LauncherConfig},
-    "sharding": {"*": ShardingConfig},
-    "eval": {"*": EvalConfig},
-    "tracker": {"*": TrackerConfig},
+TABLES: dict[str, Table[Any]] = {"algo": ALGORITHMS, "reward": REWARDS, "init": INITS, "data": DATASETS}
+SECTIONS: dict[str, type[Settings]] = {
+    "orm": OutcomeModelConfig,
+    "model": ModelConfig,
+    "prompt": PromptConfig,
+    "engine": EngineConfig,
+    "launcher": LauncherConfig,
+    "sharding": ShardingConfig,
+    "eval": EvalConfig,
+    "tracker": TrackerConfig,
 }
+TASKS = ("train", "evaluate", "plan", "report", "watch", "export", "tiny_base")
+GROUPS = ("task", *TABLES, *SECTIONS)
 
 
 def register_resolvers() -> None:
@@ -76,7 +59,7 @@ def from_composed(composed: Any) -> ExperimentConfig:
         composed: The composed `DictConfig`.
 
     Returns:
-        The experiment, every field checked.
+        The experiment, every field checked, its algorithm within `budget`.
 
     Raises:
         UserError: A key is unknown, a value has the wrong type or cannot work; the message names it.
@@ -90,43 +73,61 @@ def from_composed(composed: Any) -> ExperimentConfig:
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key}: {str(error.msg).splitlines()[0]}") from error
     values: dict[str, Any] = {}
-    for section, classes in SECTIONS.items():
-        require(section in plain, f"the configuration has no section {section!r}; add it to the defaults list")
-        chosen = plain[section].get("name")
-        schema = classes.get(chosen, classes.get("*"))
-        if schema is None:
-            raise UserError(f"{section}.name={chosen!r} is unknown; choose from: {', '.join(sorted(classes))}")
+    for group in GROUPS:
+        require(group in plain, f"the configuration has no section {group!r}; add it to the defaults list")
+        fields = {key: value for key, value in plain[group].items() if group not in TABLES or key != "row"}
         try:
-            values[section] = converted(schema, plain[section])
+            values[group] = converted(settings_of(group, plain[group]), fields)
         except UserError as error:
-            raise UserError(str(error) if str(error).startswith(f"{section}.") else f"{section}.{error}") from error
-    general = {key: value for key, value in plain.items() if key not in SECTIONS}
+            raise UserError(str(error) if str(error).startswith(f"{group}.") else f"{group}.{error}") from error
+    general = {key: value for key, value in plain.items() if key not in GROUPS}
     config = ExperimentConfig(**vars(converted(GeneralConfig, general)), **values)
     _check_together(config)
-    return config
+    return within_budget(config)
+
+
+def settings_of(group: str, section: Mapping[str, Any]) -> type[Settings]:
+    """The dataclass of a section.
+
+    Args:
+        group: Its group.
+        section: What it holds, at least its `name`.
+
+    Raises:
+        UserError: Nobody has declared what it names.
+    """
+    if group in TABLES:
+        settings: type[Settings] = TABLES[group].of(section).settings
+        return settings
+    if group == "task":
+        name = section.get("name")
+        require(name in TASKS, f"task.name={name!r} is unknown; choose from: {', '.join(TASKS)}")
+        return ExportConfig if name == "export" else TaskConfig
+    return SECTIONS[group]
 
 
 def _check_together(config: ExperimentConfig) -> None:
     """Refuse combinations that are each valid alone but cannot work together."""
-    generated = config.data.name in ("wordproblems", "gsm_symbolic")
-    require(not (generated and config.data.path), f"data={config.data.name} is generated; leave data.path out")
+    data, name = DATASETS[config.data.name], config.data.name
+    require(not (data.generated and config.data.path), f"data={name} is generated; leave data.path out")
+    others = ", ".join(other for other, row in DATASETS.items() if row.other_kind)
     require(
-        config.eval.split != "ood" or config.data.name == "wordproblems",
-        f"eval.split=ood needs data=wordproblems; data={config.data.name} has no such split",
+        config.eval.split != "ood" or data.other_kind,
+        f"eval.split=ood needs questions of another kind, which data={name} does not have; choose from: {others}",
     )
     require(
-        not config.eval.ood or config.data.name == "wordproblems",
-        f"eval.ood needs data=wordproblems; data={config.data.name} has no questions of another kind",
+        not config.eval.ood or data.other_kind,
+        f"eval.ood needs questions of another kind, which data={name} does not have; choose from: {others}",
     )
-    if isinstance(config.algo, ExpertIterationConfig | ReturnConditionedConfig):
-        wanted, there = config.algo.questions, config.data.train_size
-        require(
-            there is None or wanted <= there,
-            f"algo.questions={wanted} is more than data.train_size={there}; lower one or raise the other",
-        )
+    asked, there = getattr(config.algo, "questions", None), config.data.train_size
     require(
-        not (config.init.name == "sft" and config.data.name == "svamp"),
-        "init=sft needs worked solutions, which svamp does not have; use init=scratch, or an SFT model",
+        not asked or there is None or asked <= there,
+        f"algo.questions={asked} is more than data.train_size={there}; lower one or raise the other",
+    )
+    require(
+        data.solutions or not INITS[config.init.name].needs_solutions,
+        f"init={config.init.name} needs worked solutions, which {name} does not have; "
+        "use init=scratch, or an SFT model",
     )
     require(
         config.task.name != "evaluate" or config.eval.orm != "train",

@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
-from rlreason.algorithms.expert_iteration import ExpertIterationConfig
-from rlreason.algorithms.grpo import GRPOConfig
-from rlreason.algorithms.orm import OutcomeModelAlgorithmConfig
-from rlreason.algorithms.ppo import PPOConfig
-from rlreason.algorithms.return_conditioned import ReturnConditionedConfig
-from rlreason.algorithms.sft import SFTConfig
 from rlreason.config.base import Settings, require, setting
 from rlreason.config.sections import (
     DataConfig,
@@ -23,23 +18,11 @@ from rlreason.config.sections import (
     LauncherConfig,
     ModelConfig,
     PromptConfig,
-    ScratchConfig,
-    SFTInitConfig,
     ShardingConfig,
     TaskConfig,
     TrackerConfig,
 )
 from rlreason.orm.settings import OutcomeModelConfig
-from rlreason.rewards.dense import DenseRewardConfig
-from rlreason.rewards.orm import OutcomeRewardConfig
-from rlreason.rewards.sparse import SparseRewardConfig
-
-AlgorithmConfig = (
-    SFTConfig | ExpertIterationConfig | ReturnConditionedConfig | PPOConfig | GRPOConfig | OutcomeModelAlgorithmConfig
-)
-RewardConfig = SparseRewardConfig | DenseRewardConfig | OutcomeRewardConfig
-InitConfig = ScratchConfig | SFTInitConfig
-
 
 RESERVED_FOLDERS = ("cache", "sweeps")
 
@@ -51,6 +34,11 @@ class GeneralConfig(Settings):
     name: str | None = setting("name of the run folder; null: made from what was asked for")
     study: str | None = setting("name of a study: its runs live together in runs_dir/STUDY; null: none")
     runs_dir: str = setting("folder of all run folders")
+    budget: int | None = setting(
+        "training rollouts, those for an outcome reward model that the algorithm learns from included; the algorithm's "
+        "rounds, batches and samples follow from it; null: as the section algo says",
+        at_least=1,
+    )
     seed: int = setting("seed of sampling and training", at_least=0)
     nproc: int = setting("training processes on each node; with GPUs one per GPU", at_least=1)
     checkpoint_seconds: float = setting(
@@ -81,14 +69,17 @@ class GeneralConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentConfig(GeneralConfig):
-    """The whole experiment, one section per Hydra group."""
+    """The whole experiment, one section per Hydra group.
+
+    The sections `algo`, `reward` and `init` are of the classes that the rows of their choices name.
+    """
 
     task: TaskConfig
-    algo: AlgorithmConfig
-    reward: RewardConfig
+    algo: Any
+    reward: Any
     orm: OutcomeModelConfig
     model: ModelConfig
-    init: InitConfig
+    init: Any
     data: DataConfig
     prompt: PromptConfig
     engine: EngineConfig

@@ -7,11 +7,16 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.rewards.registry import REWARDS
 
 
-def needs_outcome_model(config: ExperimentConfig) -> bool:
-    """Whether the run trains, rewards, labels, starts a critic or reranks with the model of section `orm`."""
+def learns_from_outcome_model(config: ExperimentConfig) -> bool:
+    """Whether the algorithm is rewarded by, labels with, or starts a critic from the model of section `orm`."""
     algorithm = ALGORITHMS[config.algo.name]
     rewarded = algorithm.uses_reward and REWARDS[config.reward.name].needs_outcome_model
-    return rewarded or algorithm.needs_outcome_model(config.algo) or config.eval.orm == "train"
+    return rewarded or algorithm.needs_outcome_model(config.algo)
+
+
+def needs_outcome_model(config: ExperimentConfig) -> bool:
+    """Whether the run needs the model of section `orm`: to learn from, or to rerank with."""
+    return learns_from_outcome_model(config) or config.eval.orm == "train"
 
 
 def trains_outcome_model(config: ExperimentConfig) -> bool:

@@ -103,5 +103,18 @@ def generated(generate: Callable[[str, int, int], list[Problem]], names: Sequenc
     return {name: generate(name, sizes[name], config.seed) for name in names}
 
 
+def training_questions(config: DataConfig, dataset: Dataset) -> int | None:
+    """How many training questions a section `data` gives, without reading any; None: unknown.
+
+    Args:
+        config: The section.
+        dataset: The row that it chooses.
+    """
+    known = None if dataset.facts is None or dataset.generated else dataset.facts.training - config.validation_size
+    if config.train_size is not None:
+        return config.train_size if known is None else min(config.train_size, known)
+    return GENERATED_TRAIN_SIZE if dataset.generated else known
+
+
 def _shuffled(problems: Sequence[Problem], seed: str) -> list[Problem]:
     return random.Random(seed).sample(problems, len(problems))

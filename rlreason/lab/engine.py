@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.updates import OnPolicyConfig
 from rlreason.display import Display
@@ -15,12 +14,19 @@ from rlreason.run.folder import Run
 
 
 class SharedEngine:
-    """The one engine of this process, started when it is first needed."""
+    """The one engine of this process, started when it is first needed.
 
-    def __init__(self, config: ExperimentConfig, engine: Engine | None = None) -> None:
+    Args:
+        config: Of the run.
+        longest_context: Tokens of the longest context that it must hold.
+        engine: One that is there already; None: it is started.
+    """
+
+    def __init__(self, config: ExperimentConfig, longest_context: int, engine: Engine | None = None) -> None:
+        self.longest_context = longest_context
         self._config = config
         self._engine = engine
-        self._check = WeightCheck(config.engine.probe_limit, longest_context(config) - 1)
+        self._check = WeightCheck(config.engine.probe_limit, longest_context - 1)
 
     def loaded(self, policy: Path, run: Run, display: Display) -> Engine:
         """The engine with the weights of `policy`, as the probe has shown.
@@ -34,7 +40,7 @@ class SharedEngine:
                 self._engine = start_engine(
                     self._config.engine,
                     self._config.model,
-                    longest_context(self._config),
+                    self.longest_context,
                     self._config.seed,
                     self._config.model.lora_rank if adapters else 0,
                     display.line,

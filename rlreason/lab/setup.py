@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.algorithms.base import Questions
+from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import needs_outcome_model
 from rlreason.config.sections import SFTInitConfig
@@ -65,7 +66,7 @@ def prepared(
     model = resolve(config.model)
     check_shape(config, model.folder)
     run = Run(folder, plain_config)
-    engine = SharedEngine(config)
+    engine = SharedEngine(config, longest_context(config))
     try:
         display.record = run.event
         with run.timed("start"):

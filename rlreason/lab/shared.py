@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import filelock
 
-from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.display import Display
 from rlreason.distributed import ranks
@@ -209,7 +208,7 @@ def _deciding_base(context: Context) -> dict[str, Any]:
     return {
         "start": deciding_sections(config, ("init", "model", "data", "prompt"), context.source),
         "engine": engine | {"name": choose_engine(config.engine.name)},
-        "longest_context": longest_context(config),  # an engine with other limits may round differently
+        "longest_context": context.engine.longest_context,  # an engine with other limits may round differently
         "temperature": config.eval.temperature,
         "split": config.eval.split,
         "k": config.eval.k,

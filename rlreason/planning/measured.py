@@ -69,23 +69,5 @@ def planned_and_measured(
     return found
 
 
-def comparison_line(plan: Mapping[str, Mapping[str, list[float | None]]]) -> str:
-    """The comparison in one line."""
-
-    def pair(values: list[float | None], unit: str) -> str:
-        return (
-            " -> ".join(
-                "?" if value is None else f"{value:,.3g}" if value < 100 else f"{value:,.0f}" for value in values
-            )
-            + unit
-        )
-
-    parts = [
-        f"{kind} {pair(item['memory_gib'], ' GiB')}, {pair(item['seconds'], ' s')}, {pair(item['tokens'], ' tokens')}"
-        for kind, item in plan.items()
-    ]
-    return f"planned -> measured: {'; '.join(parts)}"
-
-
 def _rounded(value: float) -> float:
     return float(f"{value:.4g}")

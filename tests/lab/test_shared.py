@@ -71,7 +71,7 @@ class Laboratory:
             tokenizer=self.tokenizer,
             prompts={item.id: Prompt(item.id, item.question, (1, 2, 3)) for item in problems},
             splits=Splits((), (), problems),
-            engine=SharedEngine(config, SeedEngine(self.tokenizer, dies_after)),
+            engine=SharedEngine(config, 512, SeedEngine(self.tokenizer, dies_after)),
             source=self.model.source,
             start=Start(self.model.folder, self.model.folder),
         )

@@ -17,11 +17,12 @@ from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.data.registry import DATASETS
+from rlreason.display import comparison_line
 from rlreason.errors import UserError
 from rlreason.planning import algorithms, lengths
 from rlreason.planning.batches import batch_arithmetic
 from rlreason.planning.lengths import known_sizes
-from rlreason.planning.measured import comparison_line, planned_and_measured
+from rlreason.planning.measured import planned_and_measured
 from rlreason.planning.plan import make_plan
 from rlreason.planning.workload import workload
 from rlreason.tasks.plan import plan
