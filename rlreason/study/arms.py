@@ -75,14 +75,14 @@ class Arm:
         shared = set(self.runs[0].final.table.index)
         return sorted(shared.intersection(*(run.final.table.index for run in self.runs[1:])))
 
-    def tables(self, metric: str, stage: str = FINAL) -> list[pd.DataFrame]:
-        """What its runs measured at a stage, one table per seed; empty where one of them lacks the metric there."""
-        found = [table for run in self.runs if (table := run.table(stage)) is not None and metric in table]
+    def tables(self, metric: str, checkpoint: str = FINAL) -> list[pd.DataFrame]:
+        """What its runs measured of a checkpoint, one table per seed; empty where one of them lacks the metric."""
+        found = [table for run in self.runs if (table := run.table(checkpoint)) is not None and metric in table]
         return found if len(found) == len(self.runs) else []
 
-    def estimate(self, metric: str, stage: str = FINAL, confidence: float = 0.95) -> Estimate | None:
+    def estimate(self, metric: str, checkpoint: str = FINAL, confidence: float = 0.95) -> Estimate | None:
         """Mean of a metric over seeds and problems; None where a run lacks it, or the runs share no problem."""
-        return mean_of(self.tables(metric, stage), metric, confidence)
+        return mean_of(self.tables(metric, checkpoint), metric, confidence)
 
     def difference(self, other: Arm, metric: str, confidence: float = 0.95) -> Estimate | None:
         """Mean of this arm less another one over the problems that both were measured on.
@@ -186,10 +186,10 @@ def mean_of(tables: Sequence[pd.DataFrame], metric: str, confidence: float = 0.9
 
 
 def _paired(first: tuple[Arm, str], second: tuple[Arm, str], metric: str, confidence: float) -> Estimate | None:
-    """Mean of the first arm's policy of a stage less the second's."""
+    """Mean of the first arm's checkpoint less the second's."""
     sides = []
-    for arm, stage in (first, second):
-        tables = {run.seed: run.table(stage) for run in arm.runs}
+    for arm, checkpoint in (first, second):
+        tables = {run.seed: run.table(checkpoint) for run in arm.runs}
         sides.append({seed: table[metric] for seed, table in tables.items() if table is not None and metric in table})
     if not all(sides):
         return None

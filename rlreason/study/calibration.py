@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from rlreason.evaluation.evaluate import rank_score
 from rlreason.orm.judging import area_under_curve, calibration_error, reliability
+from rlreason.run.stage import FINAL
 from rlreason.study.arms import Arm
 from rlreason.study.folders import StudyRun, read_columns
 
@@ -33,33 +34,33 @@ class Calibration:
     seeds: int
 
 
-def calibration(arm: Arm, stage: str = "final") -> Calibration | None:
-    """The calibration on a stage's samples; None where none were scored.
+def calibration(arm: Arm) -> Calibration | None:
+    """The calibration on the samples of the last policies; None where none were scored.
 
     Raises:
         ValueError: A file cannot be read, or its scores belong to other samples.
     """
-    judged = [pair for run in arm.runs if (pair := scores_and_outcomes(run, stage)) is not None]
-    if not judged:
+    scored = [pair for run in arm.runs if (pair := scores_and_outcomes(run, FINAL)) is not None]
+    if not scored:
         return None
-    scores = np.concatenate([pair[0] for pair in judged])
-    right = np.concatenate([pair[1] for pair in judged])
+    scores = np.concatenate([pair[0] for pair in scored])
+    right = np.concatenate([pair[1] for pair in scored])
     return Calibration(
         curve=tuple(reliability(scores, right)),
-        auc=float(np.mean([area_under_curve(*pair) for pair in judged])),
-        error=float(np.mean([calibration_error(*pair) for pair in judged])),
+        auc=float(np.mean([area_under_curve(*pair) for pair in scored])),
+        error=float(np.mean([calibration_error(*pair) for pair in scored])),
         solutions=len(scores),
-        seeds=len(judged),
+        seeds=len(scored),
     )
 
 
-def scores_and_outcomes(run: StudyRun, stage: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None:
+def scores_and_outcomes(run: StudyRun, checkpoint: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None:
     """The score of every sampled solution's last step, and whether it is right; None where none were scored.
 
     Raises:
         ValueError: A file cannot be read, or its scores belong to other samples.
     """
-    samples, scored = run.samples_file(stage), run.scores_file(stage)
+    samples, scored = run.samples_file(checkpoint), run.scores_file(checkpoint)
     if not scored.exists() or not samples.exists():
         return None
     keys = ["problem_id", "sample"]

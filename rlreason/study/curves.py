@@ -45,12 +45,12 @@ class SampleComplexity:
 
 
 def learning_curve(arm: Arm, metric: str = "maj@1") -> list[Point]:
-    """A metric against the samples seen, at the stages that all seeds reached."""
+    """A metric against the samples seen, at the checkpoints that all seeds reached."""
     points = []
-    for stage in (item.stage for item in arm.runs[0].course):
-        estimate = arm.estimate(metric, stage)
+    for checkpoint in (item.checkpoint for item in arm.runs[0].course):
+        estimate = arm.estimate(metric, checkpoint)
         if estimate is not None:
-            seen = [item.samples_seen for run in arm.runs for item in run.course if item.stage == stage]
+            seen = [item.samples_seen for run in arm.runs for item in run.course if item.checkpoint == checkpoint]
             points.append(Point(float(np.mean(seen)), estimate))
     return points
 
@@ -77,10 +77,10 @@ def sample_complexity(arm: Arm, metric: str = "maj@1") -> SampleComplexity | Non
 def path(arm: Arm, horizontal: str, vertical: str) -> list[tuple[Estimate, Estimate]]:
     """Two metrics of every checkpoint that has both, in the order of training, the last policy at the end."""
     points = {}
-    for stage in (*(item.stage for item in arm.runs[0].course), FINAL):
-        across, up = arm.estimate(horizontal, stage), arm.estimate(vertical, stage)
+    for checkpoint in (*(item.checkpoint for item in arm.runs[0].course), FINAL):
+        across, up = arm.estimate(horizontal, checkpoint), arm.estimate(vertical, checkpoint)
         if across is not None and up is not None:
-            points[stage] = (across, up)
-    if len(points) > 1 and arm.runs[0].course[-1].stage in points:
+            points[checkpoint] = (across, up)
+    if len(points) > 1 and arm.runs[0].course[-1].checkpoint in points:
         points.pop(FINAL, None)  # the last checkpoint is the last policy
     return list(points.values())

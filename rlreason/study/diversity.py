@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rlreason.run.folder import training_files
 from rlreason.study.arms import Arm
 from rlreason.study.folders import StudyRun, read_columns
 
@@ -38,7 +39,7 @@ def over_training(run: StudyRun) -> list[Found]:
     Raises:
         ValueError: A file of rollouts cannot be read.
     """
-    files = run.training_files()
+    files = training_files(run.folder)
     size = -(-len(files) // POINTS) or 1
     columns = ["problem_id", "correct", "operations"]
     known: pa.Array | None = None
@@ -63,18 +64,18 @@ def over_training(run: StudyRun) -> list[Found]:
     return points
 
 
-def edit_distance(run: StudyRun, stage: str) -> float | None:
+def edit_distance(run: StudyRun, checkpoint: str) -> float | None:
     """Mean edit distance in tokens, over the longer length, between two samples of a test question.
 
     Returns:
-        From 0 (always the same tokens) to 1; None where the stage drew no two samples of a question.
+        From 0 (always the same tokens) to 1; None where the checkpoint drew no two samples of a question.
 
     Raises:
         ValueError: The file of rollouts cannot be read.
     """
     from rapidfuzz.distance import Levenshtein
 
-    path = run.samples_file(stage)
+    path = run.samples_file(checkpoint)
     if not path.exists():
         return None
     table = read_columns(path, ["problem_id", "sample", "token_ids"])
@@ -86,8 +87,8 @@ def edit_distance(run: StudyRun, stage: str) -> float | None:
     return float(np.mean([Levenshtein.normalized_distance(one, other) for one, other in pairs]))
 
 
-def mean_edit_distance(arm: Arm, stage: str) -> float | None:
+def mean_edit_distance(arm: Arm, checkpoint: str) -> float | None:
     """`edit_distance`, mean over seeds."""
-    values = [edit_distance(run, stage) for run in arm.runs]
+    values = [edit_distance(run, checkpoint) for run in arm.runs]
     present = [value for value in values if value is not None]
     return float(np.mean(present)) if len(present) == len(values) else None

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rlreason.run.folder import training_files
 from rlreason.study.folders import StudyRun, read_columns
 
 QUESTIONS = 3
@@ -58,7 +59,7 @@ def examples(run: StudyRun) -> tuple[list[Example], list[Example]]:
     Raises:
         ValueError: A file of rollouts cannot be read.
     """
-    files = run.training_files()
+    files = training_files(run.folder)
     if not files:
         return [], []
     decode = decoder(run)

@@ -116,9 +116,9 @@ def _trade_off(comparison: Comparison) -> tuple[str, str]:
     wide = f"pass@{comparison.k}"
     trained = [arm for arm in comparison.arms if arm.algorithm.learns_from_rewards]
     tuned = {
-        arm: stages[1]
+        arm: checkpoints[1]
         for arm in comparison.find(algo="sft")
-        if len(stages := [item.stage for item in arm.runs[0].course]) > 2
+        if len(checkpoints := [item.checkpoint for item in arm.runs[0].course]) > 2
     }
     contrasts = [
         (f"{_name(arm)} {metric}", partial(arm.gain, metric, since))

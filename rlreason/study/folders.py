@@ -18,7 +18,6 @@ from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
 from rlreason.rewards.registry import REWARDS
-from rlreason.run.folder import training_files
 from rlreason.run.identity import identity
 from rlreason.run.stage import FINAL, INIT, evaluation, sampled, scores
 from rlreason.study.plan import Plan, read_plan
@@ -29,14 +28,14 @@ class Evaluation:
     """What one checkpoint was found to be.
 
     Args:
-        stage: "init", "round-1", ..., "final".
+        checkpoint: "init", "round-1", ..., "final".
         on_the_way: Whether it is the start or a checkpoint of training, and no second look at one of them.
         samples_seen: Training rollouts drawn until then.
         table: One row per problem, in the order of their ids: reference_steps, samples, right, and every metric;
             indexed by problem id.
     """
 
-    stage: str
+    checkpoint: str
     on_the_way: bool
     samples_seen: int
     table: pd.DataFrame
@@ -89,21 +88,17 @@ class StudyRun:
         """Training rollouts in all."""
         return int(self.result["training_rollouts"])
 
-    def table(self, stage: str) -> pd.DataFrame | None:
-        """What was measured at a stage; None where nothing was."""
-        return next((item.table for item in self.evaluations if item.stage == stage), None)
+    def table(self, checkpoint: str) -> pd.DataFrame | None:
+        """What was measured of a checkpoint; None where nothing was."""
+        return next((item.table for item in self.evaluations if item.checkpoint == checkpoint), None)
 
-    def training_files(self) -> list[Path]:
-        """The files of training rollouts, in the order of training."""
-        return training_files(self.folder)
+    def samples_file(self, checkpoint: str) -> Path:
+        """The file of a checkpoint's samples of the reported questions; absent where there are none."""
+        return self.folder / "rollouts" / f"{sampled(self.settings['eval.split'], checkpoint).name}.parquet"
 
-    def samples_file(self, stage: str) -> Path:
-        """The file of what a stage sampled on the reported questions; absent where it sampled nothing."""
-        return self.folder / "rollouts" / f"{sampled(self.settings['eval.split'], stage).name}.parquet"
-
-    def scores_file(self, stage: str) -> Path:
+    def scores_file(self, checkpoint: str) -> Path:
         """The file of an outcome reward model's scores of those samples; absent where there are none."""
-        return self.folder / "rollouts" / f"{scores(sampled(self.settings['eval.split'], stage)).name}.parquet"
+        return self.folder / "rollouts" / f"{scores(sampled(self.settings['eval.split'], checkpoint)).name}.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +108,7 @@ class Study:
     Args:
         folder: The study's folder.
         runs: Those that finished.
-        judged: Runs that train an outcome reward model and no policy.
+        outcome_models: Runs that train an outcome reward model and no policy.
         missing: Names of runs that are planned or begun but not finished.
         troubles: What was left out of `runs`, and why; one line each.
         commands: The sweeps that planned it, as they were typed.
@@ -121,7 +116,7 @@ class Study:
 
     folder: Path
     runs: tuple[StudyRun, ...]
-    judged: tuple[StudyRun, ...]
+    outcome_models: tuple[StudyRun, ...]
     missing: tuple[str, ...]
     troubles: tuple[str, ...]
     commands: tuple[str, ...] = ()
@@ -136,7 +131,7 @@ def read_study(folder: Path) -> Study:
     if not folder.is_dir():
         raise UserError(f"there is no study in {folder}; run one with rlreason -m study={folder.name} ...")
     runs: list[StudyRun] = []
-    judged: list[StudyRun] = []
+    outcome_models: list[StudyRun] = []
     troubles: list[str] = []
     plan = _plan(folder, troubles)
     missing = {job.name for job in plan.jobs}
@@ -158,12 +153,12 @@ def read_study(folder: Path) -> Study:
             troubles.append(f"{path.name}: left out, task={run.settings['task.name']} trains nothing")
             continue
         troubles += without
-        (runs if ALGORITHMS[run.settings["algo.name"]].trains_policy else judged).append(run)
-    if not runs and not judged:
+        (runs if ALGORITHMS[run.settings["algo.name"]].trains_policy else outcome_models).append(run)
+    if not runs and not outcome_models:
         begun = f"; {len(missing)} are not finished" if missing else ""
         raise UserError(f"no finished run in {folder}{begun}")
     commands = tuple(item.command for item in plan.commands)
-    return Study(folder, tuple(runs), tuple(judged), tuple(sorted(missing)), tuple(troubles), commands)
+    return Study(folder, tuple(runs), tuple(outcome_models), tuple(sorted(missing)), tuple(troubles), commands)
 
 
 def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -198,11 +193,11 @@ def _read_run(folder: Path, troubles: list[str]) -> StudyRun:
             if record is result["evaluations"][-1]:
                 raise
             troubles.append(f"{folder.name}: without {record['stage']}, {error}")
-    for stage in (INIT, FINAL):
-        path = folder / "evaluations" / f"{evaluation('ood', stage)}.parquet"
+    for checkpoint in (INIT, FINAL):
+        path = folder / "evaluations" / f"{evaluation('ood', checkpoint)}.parquet"
         try:
             if path.exists():
-                elsewhere[stage] = _read_evaluation(path)
+                elsewhere[checkpoint] = _read_evaluation(path)
         except ValueError as error:
             troubles.append(f"{folder.name}: {error}")
     return StudyRun(folder, result, tuple(evaluations), elsewhere)

@@ -16,11 +16,11 @@ from rlreason.study.results import Row, as_table, measured, out_of_distribution
 
 SAMPLES_TO_FINAL = f"samples_to_{SHARE_OF_FINAL:.0%}_of_final_maj@1"
 ELSEWHERE = "maj@1_out_of_distribution"
-JUDGES = "outcome reward models"
+OUTCOME_MODELS = "outcome reward models"
 
 
 def whole_table(
-    comparisons: Sequence[Comparison], readings: Mapping[Arm, Reading], judged: Sequence[StudyRun]
+    comparisons: Sequence[Comparison], readings: Mapping[Arm, Reading], outcome_models: Sequence[StudyRun]
 ) -> pd.DataFrame:
     """The tidy table of a study: `results.measured` of every comparison, and the rows of this file.
 
@@ -32,7 +32,7 @@ def whole_table(
         rows += measured(comparison)
         for arm in comparison.arms:
             rows += [{"comparison": comparison.title, **arm.names, **row} for row in _further(arm, readings[arm])]
-    for run in judged:
+    for run in outcome_models:
         rows += _judging(run)
     return as_table(rows)
 
@@ -42,12 +42,12 @@ def _further(arm: Arm, reading: Reading) -> list[Row]:
     needed = sample_complexity(arm)
     if needed is not None and any(run.samples_drawn for run in arm.runs):
         rows.append(_row(FINAL, SAMPLES_TO_FINAL, needed.median, needed.seeds, low=needed.low, high=needed.high))
-    for stage, estimate in zip((INIT, FINAL), out_of_distribution(arm) or (), strict=False):
+    for checkpoint, estimate in zip((INIT, FINAL), out_of_distribution(arm) or (), strict=False):
         interval = {"low": estimate.low, "high": estimate.high, "problems": estimate.problems}
-        rows.append(_row(stage, ELSEWHERE, estimate.value, estimate.seeds, **interval))
-    for stage, distance in ((INIT, reading.edit_distance_before), (FINAL, reading.edit_distance)):
+        rows.append(_row(checkpoint, ELSEWHERE, estimate.value, estimate.seeds, **interval))
+    for checkpoint, distance in ((INIT, reading.edit_distance_before), (FINAL, reading.edit_distance)):
         if distance is not None:
-            rows.append(_row(stage, "edit_distance", distance, len(arm.runs)))
+            rows.append(_row(checkpoint, "edit_distance", distance, len(arm.runs)))
     for last in reading.found[-1:]:
         rows.append(_row(FINAL, "training_solutions_found", last.distinct, len(arm.runs)))
         rows.append(_row(FINAL, "training_solutions_repeated", last.repeated, len(arm.runs)))
@@ -64,7 +64,7 @@ def _judging(run: StudyRun) -> list[Row]:
     if report is None:
         return []
     names = {
-        "comparison": JUDGES,
+        "comparison": OUTCOME_MODELS,
         "algo": run.settings["algo.name"],
         "reward": "",
         "init": run.settings["init.name"],
@@ -76,5 +76,5 @@ def _judging(run: StudyRun) -> list[Row]:
     return [names | row for row in rows]
 
 
-def _row(stage: str, metric: str, value: float, seeds: int, **further: float) -> Row:
-    return {"stage": stage, "metric": metric, "value": value, "seeds": seeds, "best": False, **further}
+def _row(checkpoint: str, metric: str, value: float, seeds: int, **further: float) -> Row:
+    return {"stage": checkpoint, "metric": metric, "value": value, "seeds": seeds, "best": False, **further}

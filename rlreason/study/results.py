@@ -47,17 +47,17 @@ def as_table(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def measured(comparison: Comparison) -> list[Row]:
-    """One row for every arm, stage ("init" and "final") and measure.
+    """One row for every arm, checkpoint ("init" and "final") and measure.
 
     `best` marks the arm whose mean is highest among those of the same model; `below_best` is how far another arm lies
     below it, a paired difference, and `p_value` its test, corrected for the number of arms by Holm's method.
     """
     rows = {
-        (arm, stage, metric): _row(comparison, arm, stage, metric, estimate)
+        (arm, checkpoint, metric): _row(comparison, arm, checkpoint, metric, estimate)
         for arm in comparison.arms
-        for stage in (INIT, FINAL)
+        for checkpoint in (INIT, FINAL)
         for metric in _metrics(arm)
-        if (estimate := arm.estimate(metric, stage)) is not None
+        if (estimate := arm.estimate(metric, checkpoint)) is not None
     }
     for model in comparison.models:
         for metric in comparison.metrics:
@@ -72,9 +72,9 @@ def best_arm(arms: Sequence[Arm], metric: str) -> Arm | None:
     return max(means, key=lambda pair: pair[0])[1] if means else None
 
 
-def pass_at_every_k(arm: Arm, stage: str = FINAL) -> list[tuple[int, Estimate]]:
+def pass_at_every_k(arm: Arm, checkpoint: str = FINAL) -> list[tuple[int, Estimate]]:
     """pass@k for k = 1, 2, 4, ... up to all samples, by the unbiased estimator."""
-    tables = arm.tables("samples", stage)
+    tables = arm.tables("samples", checkpoint)
     drawn = int(min((table["samples"].min() for table in tables), default=0))
     curve = []
     for k in sorted({2**power for power in range(drawn.bit_length())} | ({drawn} - {0})):
@@ -89,9 +89,9 @@ def pass_at_every_k(arm: Arm, stage: str = FINAL) -> list[tuple[int, Estimate]]:
     return curve
 
 
-def by_difficulty(arm: Arm, metric: str = "maj@1", stage: str = FINAL) -> list[tuple[int, Estimate]]:
+def by_difficulty(arm: Arm, metric: str = "maj@1", checkpoint: str = FINAL) -> list[tuple[int, Estimate]]:
     """A measure by the number of steps of the reference solution; empty where solutions are not known."""
-    tables = arm.tables(metric, stage)
+    tables = arm.tables(metric, checkpoint)
     found = []
     for steps in sorted({int(number) for table in tables[:1] for number in table["reference_steps"]} - {0}):
         estimate = mean_of([table[table["reference_steps"] == steps] for table in tables], metric)
@@ -104,7 +104,9 @@ def out_of_distribution(arm: Arm) -> tuple[Estimate, Estimate] | None:
     """Greedy accuracy of the first and the last policy on questions of another kind; None where not measured."""
     if any(len(run.out_of_distribution) != 2 for run in arm.runs):
         return None
-    first, last = (mean_of([run.out_of_distribution[stage] for run in arm.runs], "maj@1") for stage in (INIT, FINAL))
+    first, last = (
+        mean_of([run.out_of_distribution[checkpoint] for run in arm.runs], "maj@1") for checkpoint in (INIT, FINAL)
+    )
     return (first, last) if first and last else None
 
 
@@ -123,12 +125,12 @@ def _metrics(arm: Arm) -> list[str]:
     return [name for name in arm.runs[0].final.table.columns if name not in facts]
 
 
-def _row(comparison: Comparison, arm: Arm, stage: str, metric: str, estimate: Estimate) -> Row:
+def _row(comparison: Comparison, arm: Arm, checkpoint: str, metric: str, estimate: Estimate) -> Row:
     spent = costs(arm)
     return {
         "comparison": comparison.title,
         **arm.names,
-        "stage": stage,
+        "stage": checkpoint,
         "metric": metric,
         "value": estimate.value,
         "low": estimate.low,
@@ -136,7 +138,7 @@ def _row(comparison: Comparison, arm: Arm, stage: str, metric: str, estimate: Es
         "seeds": estimate.seeds,
         "problems": estimate.problems,
         "best": False,
-        "samples_drawn": spent["samples"] if stage == FINAL else 0.0,
+        "samples_drawn": spent["samples"] if checkpoint == FINAL else 0.0,
         "seconds": spent["seconds total"],
         "tokens": sum(amount for kind, amount in spent.items() if kind.startswith("tokens ")),
     }

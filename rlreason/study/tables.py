@@ -12,7 +12,7 @@ from rlreason.config.inits import INITS
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.arms import Arm, Comparison
 from rlreason.study.figures.style import short_count, short_label
-from rlreason.study.measures import ELSEWHERE, JUDGES, SAMPLES_TO_FINAL
+from rlreason.study.measures import ELSEWHERE, OUTCOME_MODELS, SAMPLES_TO_FINAL
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class Lookup:
             for row in table[table["comparison"] == title].itertuples()
         }
 
-    def __call__(self, arm: Arm, metric: str, stage: str = FINAL) -> Record | None:
-        """The row of an arm, a metric and a stage."""
-        return self._rows.get((*arm.names.values(), stage, metric))
+    def __call__(self, arm: Arm, metric: str, checkpoint: str = FINAL) -> Record | None:
+        """The row of an arm, a metric and a checkpoint."""
+        return self._rows.get((*arm.names.values(), checkpoint, metric))
 
 
 def results_tables(comparison: Comparison, table: pd.DataFrame, interval_digits: int = 3) -> list[Table]:
@@ -131,15 +131,18 @@ def diversity_table(comparison: Comparison, table: pd.DataFrame) -> Table | None
         return None
 
     def cells(arm: Arm) -> tuple[Cell, ...]:
-        return tuple(_from_to([find(arm, metric, stage) for stage in stages]) for metric, *stages in present.values())
+        return tuple(
+            _from_to([find(arm, metric, checkpoint) for checkpoint in checkpoints])
+            for metric, *checkpoints in present.values()
+        )
 
     title = "Diversity, other questions, and the outcome reward model; from the start to the end of training"
     return _arm_table(title, comparison, tuple(present), cells)
 
 
-def judge_table(table: pd.DataFrame) -> Table | None:
+def outcome_model_table(table: pd.DataFrame) -> Table | None:
     """How well the outcome reward models judge; None where none was trained by itself."""
-    chosen = table[table["comparison"] == JUDGES]
+    chosen = table[table["comparison"] == OUTCOME_MODELS]
     if chosen.empty:
         return None
     metrics = ("auc", "accuracy", "calibration_error")

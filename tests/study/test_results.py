@@ -100,7 +100,7 @@ def test_accuracy_by_steps_leaves_out_questions_without_a_solution():
     columns = {"reference_steps": [1, 1, 2, 0], "maj@1": [1.0, 0, 1, 1]}
     found = by_difficulty(arm("ei", run(0, columns)))
     assert [(steps, estimate.value) for steps, estimate in found] == [(1, 0.5), (2, 1.0)]
-    assert by_difficulty(arm("ei", run(0, columns, stages=("final",))), stage="init") == []
+    assert by_difficulty(arm("ei", run(0, columns, stages=("final",))), checkpoint="init") == []
 
 
 def test_questions_of_another_kind(comparison):

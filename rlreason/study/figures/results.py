@@ -82,7 +82,7 @@ def accuracy_by_steps(comparison: Comparison) -> Figure | None:
     curves = {arm: curve for arm in comparison.arms if len(curve := by_difficulty(arm)) > 1}
     if not curves:
         return None
-    figure, axes = _lines(comparison, curves, lambda arm: by_difficulty(arm, stage="init"), _whole)
+    figure, axes = _lines(comparison, curves, lambda arm: by_difficulty(arm, checkpoint="init"), _whole)
     style.outer_labels(axes, "steps of the reference solution", "maj@1")
     return figure
 
