@@ -15,19 +15,6 @@ SHARE_OF_FINAL = 0.95
 
 
 @dataclass(frozen=True)
-class Point:
-    """One point of a curve.
-
-    Args:
-        samples: Training rollouts drawn until then, mean over seeds.
-        estimate: The metric there.
-    """
-
-    samples: float
-    estimate: Estimate
-
-
-@dataclass(frozen=True)
 class SampleComplexity:
     """Samples until a curve first reaches 95 % of its final value.
 
@@ -44,14 +31,14 @@ class SampleComplexity:
     seeds: int
 
 
-def learning_curve(arm: Arm, metric: str = "maj@1") -> list[Point]:
-    """A metric against the samples seen, at the checkpoints that all seeds reached."""
+def learning_curve(arm: Arm, metric: str = "maj@1") -> list[tuple[float, Estimate]]:
+    """(samples seen, mean over seeds; a metric there) at the checkpoints that all seeds reached."""
     points = []
     for checkpoint in (item.checkpoint for item in arm.runs[0].course):
         estimate = arm.estimate(metric, checkpoint)
         if estimate is not None:
             seen = [item.samples_seen for run in arm.runs for item in run.course if item.checkpoint == checkpoint]
-            points.append(Point(float(np.mean(seen)), estimate))
+            points.append((float(np.mean(seen)), estimate))
     return points
 
 

@@ -52,8 +52,9 @@ def measured(comparison: Comparison) -> list[Row]:
     `best` marks the arm whose mean is highest among those of the same model; `below_best` is how far another arm lies
     below it, a paired difference, and `p_value` its test, corrected for the number of arms by Holm's method.
     """
+    spent = {arm: costs(arm) for arm in comparison.arms}
     rows = {
-        (arm, checkpoint, metric): _row(comparison, arm, checkpoint, metric, estimate)
+        (arm, checkpoint, metric): _row(comparison, arm, checkpoint, metric, estimate, spent[arm])
         for arm in comparison.arms
         for checkpoint in (INIT, FINAL)
         for metric in _metrics(arm)
@@ -125,8 +126,9 @@ def _metrics(arm: Arm) -> list[str]:
     return [name for name in arm.runs[0].final.table.columns if name not in facts]
 
 
-def _row(comparison: Comparison, arm: Arm, checkpoint: str, metric: str, estimate: Estimate) -> Row:
-    spent = costs(arm)
+def _row(
+    comparison: Comparison, arm: Arm, checkpoint: str, metric: str, estimate: Estimate, spent: Mapping[str, float]
+) -> Row:
     return {
         "comparison": comparison.title,
         **arm.names,

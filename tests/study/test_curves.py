@@ -62,7 +62,7 @@ def test_a_final_value_that_the_course_never_reaches_has_no_answer():
 
 def test_a_learning_curve_has_the_stages_that_all_seeds_reached():
     points = learning_curve(arm(run(0, (0, 0.0), (100, 0.4), (200, 0.8)), run(1, (0, 0.2), (120, 0.6))))
-    assert [(point.samples, point.estimate.value) for point in points] == [
+    assert [(samples, estimate.value) for samples, estimate in points] == [
         (0, pytest.approx(0.1)),
         (110, pytest.approx(0.5)),
     ]

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from study.made import make_run
 
+from rlreason.lab.result import KINDS
 from rlreason.study.arms import comparisons
 from rlreason.study.drawn import draw_all
 from rlreason.study.figures import costs, labels, results, style, training
@@ -107,6 +108,10 @@ def test_labels_do_not_overlap(positions):
     moved = labels.spread(positions, gap)
     assert all(after - before >= gap - 1e-9 for before, after in itertools.pairwise(moved))
     assert moved[0] >= 0 and moved[-1] <= 1 + 1e-9
+
+
+def test_everything_that_a_run_spends_time_on_has_a_colour():
+    assert {*costs.KINDS, "total"} == {*KINDS, "other"}
 
 
 def test_labels_that_have_room_stay_where_they_are():

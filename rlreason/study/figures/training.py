@@ -23,7 +23,7 @@ def learning_curves(comparison: Comparison, metric: str = "maj@1") -> Figure | N
     curves = {}
     for arm in comparison.arms:
         curve = learning_curve(arm, metric)
-        if len(curve) > 1 and curve[-1].samples > 0:
+        if len(curve) > 1 and curve[-1][0] > 0:
             curves[arm] = curve
     if not curves:
         return None
@@ -33,13 +33,12 @@ def learning_curves(comparison: Comparison, metric: str = "maj@1") -> Figure | N
     for panel, arms in panels:
         ends[panel] = []
         for arm in arms:
-            samples = [point.samples for point in curves[arm]]
-            values = [point.estimate.value for point in curves[arm]]
-            look = looks[arm]
+            look, samples = looks[arm], [seen for seen, _ in curves[arm]]
+            values = [estimate.value for _, estimate in curves[arm]]
             often = max(1, len(samples) // 10)
             panel.plot(samples, values, linestyle=look.line, markevery=often, **look.marks)
-            low = [point.estimate.low for point in curves[arm]]
-            high = [point.estimate.high for point in curves[arm]]
+            low = [estimate.low for _, estimate in curves[arm]]
+            high = [estimate.high for _, estimate in curves[arm]]
             panel.fill_between(samples, low, high, color=look.color, alpha=0.10, linewidth=0)
             ends[panel].append(EndLabel(samples[-1], values[-1], short_label(arm), look.color))
         _supervised_level(panel, comparison, arms, metric, ends[panel])
