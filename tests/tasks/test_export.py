@@ -14,11 +14,11 @@ from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
 from peft import PeftModel
 from rich.console import Console
-from rlreason.lab.checks import quiet_libraries
 from tests_support import CONF, LABORATORY, composed
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from rlreason.errors import UserError
+from rlreason.lab.checks import quiet_libraries
 from rlreason.models.embedded import EMBEDDED_FOLDER
 from rlreason.models.return_condition import ReturnCondition
 from rlreason.tasks import export as task
