@@ -31,7 +31,7 @@ class Exported:
         is_policy: Whether it is the run's selected checkpoint.
         adapter: Whether it is a LoRA adapter alone.
         dtype: Precision of the weights.
-        licence: Of the base model, from its own card; None where it has none.
+        licence: Of the base model; None where nobody says.
         prompt: A prompt of the final evaluation, as the policy read it.
         completion: What the policy wrote, greedily.
         tag: Text that asks a return-conditioned policy for a good solution; None for any other.
@@ -117,7 +117,7 @@ def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) 
         "exported": exported,
         "base": base,
         "revision": base_revision(result),
-        "licence": _licence(result, exported),
+        "licence": exported.licence,
         "method": algorithm.method,
         "init": INITS.of(config["init"]),
         "reward": reward if algorithm.uses_reward else None,
@@ -159,12 +159,6 @@ def _rows(
     ]
 
 
-def _licence(result: Mapping[str, Any], exported: Exported) -> str | None:
-    if result["model_source"] == "embedded":  # it comes with this package, under its licence
-        return "apache-2.0"
-    return result["config"]["model"].get("licence") or exported.licence
-
-
 def _metadata(result: Mapping[str, Any], exported: Exported, evaluation: Mapping[str, Any] | None) -> Any:
     """What the Hub reads: base model, data, licence, tags, and a model index with every metric."""
     from huggingface_hub import EvalResult, ModelCardData
@@ -188,7 +182,7 @@ def _metadata(result: Mapping[str, Any], exported: Exported, evaluation: Mapping
         model_name=result["name"],
         base_model=base if "/" in base else None,
         datasets=hub_data,
-        license=_licence(result, exported),
+        license=exported.licence,
         language="en",
         library_name="peft" if exported.adapter else "transformers",
         pipeline_tag="text-generation",

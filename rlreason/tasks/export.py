@@ -155,11 +155,11 @@ def write(config: ExperimentConfig, wanted: ExportConfig, source: Source, folder
     tokenizer = load_tokenizer(source.checkpoint)
     examples = evaluated_texts(source, tokenizer)
     texts = [prompt + completion for prompt, completion in examples]
-    licence = None
+    licence = result["config"]["model"]["licence"]
     if wanted.adapter or result["model_source"] == "folder":
         model = result["config"]["model"]
         base = resolve(replace(config.model, path=model["path"], revision=model["revision"])).folder
-        licence = licence_of(base)
+        licence = licence_of(base) or licence
     if wanted.adapter:
         for_base = Base(base, base_name(result), base_revision(result))
         agreement = write_adapter(source.checkpoint, for_base, folder, texts)
