@@ -7,6 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from tests_support import hydra_section
 
 from rlreason.jobs import run_folder
 from rlreason.run.folder import Run
@@ -132,12 +133,7 @@ def folder_of_run(choices, overrides, settings=None, **general):
     config = SimpleNamespace(
         **{"name": None, "study": None, "runs_dir": "runs", "seed": 0, "task": SimpleNamespace(name="train"), **general}
     )
-    hydra = SimpleNamespace(
-        runtime=SimpleNamespace(choices=choices),
-        overrides=SimpleNamespace(task=overrides),
-        sweeper={"settings": settings or {}},
-    )
-    return run_folder(config, hydra)
+    return run_folder(config, hydra_section(choices, overrides, settings))
 
 
 def test_the_run_is_named_by_what_was_asked_for():
