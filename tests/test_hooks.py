@@ -262,7 +262,6 @@ HOOKS = [
         word="steps_per_generation",
     ),
     # transformers
-    # transformers
     Hook(
         "transformers",
         "Trainer.get_batch_samples",
