@@ -20,6 +20,7 @@ from rlreason.lab.weight_check import WeightCheck
 from rlreason.models.loading import save_for_engine, save_snapshot
 from rlreason.models.probe import probe_of
 from rlreason.run.folder import held
+from rlreason.types import Problem
 
 embedded, folder, engine_name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 tokenizer = AutoTokenizer.from_pretrained(embedded)
@@ -54,7 +55,9 @@ MODEL = ModelConfig(
 )
 LONG = "Tom buys 3 more. Ana gives Tom 2 apples. " * 4
 PROMPTS = [tuple(tokenizer(f"Question: Tom has {n} apples. {LONG}\nAnswer:\n")["input_ids"]) for n in range(4)]
-REQUESTS = [SampleRequest(str(n), s, 7 * s + n, ids) for n, ids in enumerate(PROMPTS) for s in range(3)]
+REQUESTS = [
+    SampleRequest(Problem(str(n), "?", "0"), s, 7 * s + n, ids) for n, ids in enumerate(PROMPTS) for s in range(3)
+]
 
 
 class Notes(dict):
