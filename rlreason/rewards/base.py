@@ -7,15 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rlreason.config.base import Settings, setting
 from rlreason.types import Problem, Rollout, StepReward
-
-if TYPE_CHECKING:
-    pass
 
 StepRewards = tuple[StepReward, ...]
 Reward = Callable[[Sequence[Rollout]], list[StepRewards]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig(Settings):
+    """What every reward has in the section `reward`; those with settings of their own extend it."""
+
+    name: str = setting("the reward")
+    threshold: float | None = setting(
+        "return from which expert iteration keeps a solution; null: the outcome reward model's own, calibrated on the "
+        "validation questions"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +38,19 @@ class RewardRow:
         title: In tables and figures.
         line: Line style in figures, as matplotlib takes it.
         marker_filling: Filling of markers in figures, as matplotlib takes it.
+        looks_at: What it looks at and what it may overlook, as a model card says it behind "The reward looked at".
         needs_solutions: Whether it compares with worked solutions.
         needs_outcome_model: Whether an outcome reward model gives it.
         lacks_reference: Whether a problem's reference solution has nothing for it to compare with; None where it
             compares with none.
     """
 
-    settings: type
+    settings: type[RewardConfig]
     score: Callable[..., list[StepRewards]]
     title: str
     line: Any
     marker_filling: str
+    looks_at: str
     needs_solutions: bool
     needs_outcome_model: bool
     lacks_reference: Callable[[Problem], bool] | None

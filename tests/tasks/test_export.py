@@ -173,7 +173,7 @@ def test_a_return_conditioned_policy_comes_with_its_tag(run, monkeypatch, every_
 def test_another_checkpoint_and_the_metrics_that_it_has(run):
     shutil.copytree(run / "checkpoints/round-1", run / "checkpoints/round-0")
     text = (exported(run, "task.checkpoint=round-0", f"task.to={run / 'x'}") / "README.md").read_text()
-    assert "not the one that the run stands by" in text
+    assert "not the selected one" in text
     assert "did not measure this checkpoint" in text
 
 
