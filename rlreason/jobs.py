@@ -38,20 +38,6 @@ class Outcome:
     crashed: bool = False
 
 
-class SweepFailed(Exception):
-    """Some jobs of a sweep failed.
-
-    Args:
-        message: How many and which, in one line.
-        code: The exit code.
-    """
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
-
-
 def attempt(composed: Any) -> Outcome:
     """Run one job; a mistake of the user's, and in a sweep any other failure, becomes its outcome.
 
