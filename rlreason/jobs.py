@@ -194,11 +194,8 @@ def finished_result(folder: Path, plain: dict[str, Any]) -> dict[str, Any] | Non
         return None
     from rlreason.run.folder import Run
 
-    run = Run(folder, plain)
-    try:
+    with contextlib.closing(Run(folder, plain)) as run:
         return run.result()
-    finally:
-        run.close()
 
 
 def user_message(error: Exception) -> str | None:

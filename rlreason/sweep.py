@@ -120,12 +120,7 @@ def mistake_in(composed: Any) -> str | None:
 
 
 def run_all(folders: Mapping[Path, tuple[str, ...]], launch: Launch) -> list[Outcome]:
-    """Run every job; those that were under way when a process was killed are then tried again one by one.
-
-    Args:
-        folders: The overrides of every job, by its run folder.
-        launch: Runs jobs.
-    """
+    """Run every job, given by run folder; those under way when a process was killed are then tried one by one."""
     outcomes: list[Outcome] = []
     left = dict(folders)
     while left:

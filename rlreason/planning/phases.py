@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import needs_outcome_model
+from rlreason.orm.model import TOKENS_PER_BATCH
 from rlreason.planning.batches import divided, processes
 from rlreason.planning.facts import Sizes, Update
 from rlreason.planning.hardware import GIB, Hardware
@@ -17,8 +18,6 @@ from rlreason.planning.memory import Kinds, TrainingStep, generation_bytes, stat
 from rlreason.planning.shape import ModelShape
 from rlreason.planning.updates import algorithm_facts, updates
 
-# rlreason.orm.model: padded tokens that are scored at a time.
-SCORED_TOKENS = 16_384
 # Resident memory of a process that has imported torch, transformers, trl and vLLM and holds no model (docs/log.md).
 LIBRARIES = 0.88 * GIB
 
@@ -180,7 +179,7 @@ def cpu_cache(config: ExperimentConfig, shape: ModelShape, machine: Hardware) ->
 def scoring(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> Kinds:
     """The outcome reward model while it scores: float32 weights, all hidden states, and logits where it reads them."""
     context = config.data.max_prompt_tokens + config.data.max_completion_tokens  # judged without tags
-    tokens = max(SCORED_TOKENS // context, 1) * context
+    tokens = max(TOKENS_PER_BATCH // context, 1) * context
     hidden = shape.layers * shape.hidden_size * 4
     vocabulary = ((2 if machine.fast_bfloat16 else 4) + 8) * shape.vocabulary_size * config.orm.likelihood
     return {
