@@ -18,7 +18,7 @@ LOGIT_MEMORY = 2**30  # bytes of per-token distributions that a batch may keep
 
 
 class TransformersEngine:
-    """Samples with `model.generate` in batches grouped by prompt length."""
+    """Samples with `model.generate` in batches grouped by prompt length; its methods are those of `Engine`."""
 
     def __init__(self, config: EngineConfig, model_config: ModelConfig) -> None:
         self.config = config
@@ -33,12 +33,12 @@ class TransformersEngine:
             return
         import torch
 
-        from rlreason.models.loading import base_of, load_for_generation, load_tokenizer
+        from rlreason.models.loading import base_of, load_model, load_tokenizer
 
         base = base_of(checkpoint)
         self.tokenizer = load_tokenizer(base)
         self.tokenizer.padding_side = "left"
-        self.model = load_for_generation(base, self.model_config)
+        self.model = load_model(base, self.model_config.dtype)
         if base != checkpoint:
             from peft import PeftModel
 

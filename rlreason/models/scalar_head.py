@@ -139,12 +139,10 @@ def _inside(time: int, completion_starts: torch.Tensor) -> torch.Tensor:
 def load_scalar_head_model(folder: Path, likelihood: bool) -> ScalarHeadModel:
     """A trained model from its folder, in evaluation mode."""
     from safetensors.torch import load_file
-    from transformers import AutoModelForCausalLM
 
-    language_model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-    )
-    model = ScalarHeadModel(language_model, likelihood)
+    from rlreason.models.loading import load_model
+
+    model = ScalarHeadModel(load_model(folder, "float32"), likelihood)
     model.head.load_state_dict(load_file(folder / HEAD_FILE))
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return model

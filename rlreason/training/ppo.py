@@ -23,7 +23,7 @@ from rlreason.algorithms.on_policy import Loop, on_policy
 from rlreason.algorithms.ppo import PPOConfig
 from rlreason.distributed import ranks
 from rlreason.models.critic import Critic, new_critic
-from rlreason.models.loading import load_for_generation
+from rlreason.models.loading import load_model
 from rlreason.training.common import lora
 from rlreason.training.critic_update import CriticUpdate
 from rlreason.training.minibatches import columns
@@ -69,7 +69,7 @@ def ppo_trainer(config: PPOConfig, start: Path, judge: tuple[Path, bool] | None,
     critic = new_critic(config.critic, loop.model, start, loop.settings.model, adapters, judge)
     reference = None
     if config.kl_coefficient > 0 and loop.settings.model.lora_rank == 0:
-        reference = load_for_generation(start, loop.settings.model)
+        reference = load_model(start, loop.settings.model.dtype)
     return PPOTrainer(config, loop, critic, reference)
 
 
