@@ -21,7 +21,7 @@ from rlreason.config.sections import ShardingConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.ranks import together
 from rlreason.models import loading
-from rlreason.models.embedded import EMBEDDED_FOLDER
+from rlreason.models.resolve import EMBEDDED_FOLDER
 from rlreason.orm.update import LabelledSolution, outcome_update
 from rlreason.training.common import NOT_SPLIT
 from rlreason.training.grpo import group_trainer

@@ -19,7 +19,7 @@ from tests_support import CONF, LABORATORY, composed
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from rlreason.errors import UserError
-from rlreason.models.embedded import EMBEDDED_FOLDER
+from rlreason.models.resolve import EMBEDDED_FOLDER
 from rlreason.models.return_condition import ReturnCondition
 from rlreason.tasks import export as task
 
