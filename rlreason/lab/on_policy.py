@@ -14,7 +14,7 @@ from rlreason.lab.context import Context
 from rlreason.lab.sampling import rollouts
 from rlreason.lab.scoring import reward_function
 from rlreason.planning.shape import model_shape
-from rlreason.run.stage import Kind, on_policy_training, sampling_batch
+from rlreason.run.stage import ON_POLICY_TRAINING, Kind, sampling_batch
 from rlreason.training.common import OnlineSettings, Progress, UpdateReport
 from rlreason.types import Asked, Rollout
 
@@ -52,7 +52,7 @@ def batch_of_rollouts(
 
 def trained_on_policy(context: Context, work: Callable[[OnlineSettings, Progress], UpdateReport]) -> tuple[str, int]:
     """Do `work` once; why it ended early ("" if it did not), and the batches that it learned from."""
-    stage, run, config = on_policy_training(), context.run, context.config
+    stage, run, config = ON_POLICY_TRAINING, context.run, context.config
 
     def make() -> tuple[tuple[str, int], dict[str, Any]]:
         with context.display.bar("training on fresh rollouts") as bar, run.timed("train"):
