@@ -93,7 +93,7 @@ class Table(Mapping[str, Row], Generic[Row]):
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
             raise UserError(
-                f"{self.group}.row={path} cannot be imported ({error}); put its folder on PYTHONPATH, or mend the path"
+                f"{self.group}.row={path} cannot be imported ({error}); put its folder on PYTHONPATH, or fix the path"
             ) from error
         except TypeError as error:  # a dataclass names the fields that a row leaves out
             raise UserError(f"{self.group}.row={path} is not a whole row: {error}") from error

@@ -340,7 +340,7 @@ HOOKS = [
     Hook(
         "TRL",
         "TRL_EXPERIMENTAL_SILENCE",
-        "rlreason/lab/common.py",
+        "rlreason/lab/checks.py",
         "no notice that `rollout_func` may change, which is tested here",
         says(GRPO, "TRL_EXPERIMENTAL_SILENCE"),
     ),
