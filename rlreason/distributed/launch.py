@@ -59,13 +59,13 @@ def check(config: ExperimentConfig) -> None:
     batch_arithmetic(config, count)
 
 
-def start(config: LauncherConfig, processes: int, overrides: Sequence[str]) -> None:
+def start(config: LauncherConfig, processes: int, arguments: Sequence[str]) -> None:
     """Run one job in several processes of this machine, and wait for all of them.
 
     Args:
         config: How many machines there are, and which is this one.
         processes: On this machine.
-        overrides: Of the job, as on the command line.
+        arguments: Of the job, as on the command line.
 
     Raises:
         UserError: The job ended with a mistake of the user's, or the machines do not find each other.
@@ -95,7 +95,7 @@ def start(config: LauncherConfig, processes: int, overrides: Sequence[str]) -> N
     os.environ[STARTED_HERE] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process sets its own share
     try:
-        elastic_launch(settings, sys.executable)("-m", "rlreason", *overrides, "hydra.mode=RUN")
+        elastic_launch(settings, sys.executable)("-m", "rlreason", *arguments, "hydra.mode=RUN")
     except ChildFailedError as error:
         raise _what_happened(error.failures, processes * config.nodes) from None
     except SignalException:
