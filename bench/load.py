@@ -1,12 +1,12 @@
 """What the measurements share: a composed experiment, and a load for an engine."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from rlreason.cli import config_folder
 from rlreason.config.compose import from_composed
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
@@ -14,6 +14,7 @@ from rlreason.data.splits import training_data
 from rlreason.display import Display
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.start import start_engine
+from rlreason.jobs import config_folder
 from rlreason.lab.checks import fit_prompts
 from rlreason.lab.context import Context, Splits, Start
 from rlreason.lab.engine import SharedEngine
@@ -102,7 +103,7 @@ class Load:
         engine.load(self.model.folder)
         return self.engine_speed(engine, self.problems)
 
-    def engine_speed(self, engine: Any, problems: list[Any]) -> float:
+    def engine_speed(self, engine: Any, problems: Sequence[Any]) -> float:
         """Completion tokens per second of one of our engines, K samples of each problem."""
         requests = [
             SampleRequest(problem, sample, sample, self.prompts[problem.id].token_ids)

@@ -45,10 +45,25 @@ class Setting:
     tied: bool = False
 
 
-SMALL = {"hidden": 256, "layers": 4, "heads": 4, "key_value_heads": 4, "inner": 768, "vocabulary": 2048}
-MEDIUM = {"hidden": 512, "layers": 8, "heads": 8, "key_value_heads": 4, "inner": 1408, "vocabulary": 8192}
+Sizes = dict[str, Any]
+SMALL: Sizes = {"hidden": 256, "layers": 4, "heads": 4, "key_value_heads": 4, "inner": 768, "vocabulary": 2048}
+MEDIUM: Sizes = {
+    "hidden": 512,
+    "layers": 8,
+    "heads": 8,
+    "key_value_heads": 4,
+    "inner": 1408,
+    "vocabulary": 8192,
+}
 # The shape of SmolLM2-135M, at a length that a shared core can afford.
-LARGE = {"hidden": 576, "layers": 30, "heads": 9, "key_value_heads": 3, "inner": 1536, "vocabulary": 49152}
+LARGE: Sizes = {
+    "hidden": 576,
+    "layers": 30,
+    "heads": 9,
+    "key_value_heads": 3,
+    "inner": 1536,
+    "vocabulary": 49152,
+}
 SETTINGS = (
     Setting("small, all weights", **SMALL, sequences=8, length=128),
     Setting("small, accumulated", **SMALL, sequences=8, length=128, accumulation=2),
@@ -157,6 +172,8 @@ def update(setting: Setting, folder: Path) -> Any:
         path=str(model),
         revision=None,
         parameters=None,
+        shape=None,
+        licence=None,
         dtype="auto",
         learning_rate=1e-5,
         orm_learning_rate=1e-5,

@@ -27,7 +27,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from rlreason.cli import config_folder
+from rlreason.jobs import config_folder
 from rlreason.run.store import SCORES_SCHEMA, SEALED_SCHEMA, write_evaluation
 
 RUNS, SEEDS = 100, 5

@@ -25,6 +25,7 @@ TYPES = {
     "str": "text",
     "list[int]": "a list of whole numbers",
     "list[str]": "a list of texts",
+    "dict[str, Any]": "a mapping",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rlreason.config.base import Settings, require, setting
 from rlreason.config.updates import SupervisedConfig
@@ -51,6 +52,10 @@ class ModelConfig(Settings):
     parameters: float | None = setting(
         "parameter count, for the memory check before a download; null: unknown", above=0
     )
+    shape: dict[str, Any] | None = setting(
+        "what decides memory in the config.json of a Hub model, for plans before the download; null: unknown"
+    )
+    licence: str | None = setting("its licence, as the Hub writes licences; null: as its own card says")
     dtype: str = setting("precision of weights in the engine", choices=("auto", "float32", "bfloat16", "float16"))
     learning_rate: float = setting("learning rate of supervised updates: SFT, EI and RCRL", above=0)
     orm_learning_rate: float = setting("learning rate of the language model inside an outcome reward model", above=0)

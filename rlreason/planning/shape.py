@@ -97,20 +97,11 @@ class ModelShape:
         return 2 * self.layers * self.key_width * size
 
 
-# As published in the config.json of each repository; the parameter counts are asserted in tests/planning.
-KNOWN = {
-    "meta-llama/Llama-2-7b-hf": ModelShape(4096, 32, 32, 32, 11008, 32000, tied=False),
-    "meta-llama/Llama-2-13b-hf": ModelShape(5120, 40, 40, 40, 13824, 32000, tied=False),
-    "Qwen/Qwen2.5-0.5B": ModelShape(896, 24, 14, 2, 4864, 151936, tied=True, biased=True),
-    "HuggingFaceTB/SmolLM2-135M-Instruct": ModelShape(576, 30, 9, 3, 1536, 49152, tied=True),
-}
-
-
 def model_shape(config: ModelConfig) -> ModelShape | None:
     """The shape of a model, without reading weights or the network.
 
-    A local folder's (or embedded model's) own `config.json` and weights are believed first, then what is known of a Hub
-    name, then `parameters`. Files that cannot be read say nothing here; a run refuses them when it reads them.
+    A local folder's (or embedded model's) own `config.json` and weights are believed first, then `model.shape`, then
+    `model.parameters`. Files that cannot be read say nothing here; a run refuses them when it reads them.
 
     Args:
         config: Says where the model is.
@@ -125,8 +116,8 @@ def model_shape(config: ModelConfig) -> ModelShape | None:
         return found
     if counted is not None:
         return guessed_shape(counted)
-    if config.path in KNOWN:
-        return KNOWN[config.path]
+    if config.shape is not None:
+        return read_shape(config.shape, None)
     return None if config.parameters is None else guessed_shape(config.parameters)
 
 

@@ -158,6 +158,8 @@ def _pretrain(
         path=str(start),
         revision=None,
         parameters=None,
+        shape=None,
+        licence=None,
         dtype="float32",
         learning_rate=stage.learning_rate,
         orm_learning_rate=stage.learning_rate,

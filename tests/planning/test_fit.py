@@ -129,7 +129,8 @@ def test_what_is_not_known_is_no_reason_to_refuse_a_run(monkeypatch: pytest.Monk
     with monkeypatch.context() as patched:
         patched.setattr(algorithms, "ALGORITHMS", {**ALGORITHMS, "ei": replace(ALGORITHMS["ei"], plan=None)})
         assert check_fits(config) is None
-    assert check_fits(replace(config, model=replace(config.model, path="someone/unknown", parameters=None))) is None
+    unknown = replace(config.model, path="someone/unknown", parameters=None, shape=None)
+    assert check_fits(replace(config, model=unknown)) is None
     # Activations and logits are not known; nobody can say whether a change makes room for them too.
     monkeypatch.setattr(lengths, "DATASETS", {**DATASETS, "gsm8k": replace(DATASETS["gsm8k"], facts=None)})
     line = advice(config)
@@ -181,8 +182,9 @@ def test_a_folder_is_believed_before_the_configuration(tmp_path: Path) -> None:
     save_file({"c": np.zeros((), np.float32)}, tmp_path / "model-2.safetensors")
     model = composed("model=llama13b").model
     assert model_shape(replace(model, path=str(tmp_path))).parameters == 3 * 4 + 5 + 1
-    assert model_shape(replace(model, path="someone/unknown")).parameters == 13_000_000_000
-    assert model_shape(replace(model, path="someone/unknown", parameters=None)) is None
+    assert model_shape(model).parameters == 13_015_864_320
+    assert model_shape(replace(model, shape=None)).parameters == 13_000_000_000
+    assert model_shape(replace(model, shape=None, parameters=None)) is None
 
 
 @pytest.mark.parametrize(

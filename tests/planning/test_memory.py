@@ -6,11 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests_support import composed
 
 from rlreason.planning.memory import TrainingStep, states, training_peak
-from rlreason.planning.shape import KNOWN, ModelShape, read_shape
+from rlreason.planning.shape import ModelShape, model_shape, read_shape
 
-SEVEN, THIRTEEN = KNOWN["meta-llama/Llama-2-7b-hf"], KNOWN["meta-llama/Llama-2-13b-hf"]
+SEVEN, THIRTEEN, QWEN, SMOLLM = (
+    model_shape(composed(f"model={name}").model) for name in ("llama7b", "llama13b", "qwen2.5-0.5b", "smollm2-135m")
+)
 STEP = TrainingStep(sequences=4, length=1024, completion=512, cuda=True)
 SHAPES = {
     "narrow": {"hidden": 128, "layers": 4, "heads": 4, "key_value_heads": 4, "inner": 384, "vocabulary": 512},
@@ -46,8 +49,8 @@ def test_the_plan_is_within_ten_percent_of_what_torch_held(
 def test_parameters_of_the_known_models() -> None:
     assert SEVEN.parameters == 6_738_415_616
     assert THIRTEEN.parameters == 13_015_864_320
-    assert KNOWN["Qwen/Qwen2.5-0.5B"].parameters == 494_032_768
-    assert KNOWN["HuggingFaceTB/SmolLM2-135M-Instruct"].parameters == 134_515_008
+    assert QWEN.parameters == 494_032_768
+    assert SMOLLM.parameters == 134_515_008
     # By hand: 40 blocks, rank 16 on all seven maps: 40 * 16 * (4 * (5120 + 5120) + 3 * (5120 + 13824)).
     assert THIRTEEN.adapters(16) == 62_586_880
     # A token of 13B by hand: 40 blocks * 2 * 5120 numbers of 2 bytes.
