@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from rlreason.errors import UserError
 
-Row = TypeVar("Row")
+
+class HasSettings(Protocol):
+    """What every row has, whatever it is of."""
+
+    @property
+    def settings(self) -> type:
+        """The dataclass of its section of the configuration."""
+
+
+Row = TypeVar("Row", bound=HasSettings)
 
 
 class Table(Mapping[str, Row], Generic[Row]):
@@ -22,12 +31,14 @@ class Table(Mapping[str, Row], Generic[Row]):
     Args:
         group: The configuration group that chooses among them, such as "algo".
         kind: The dataclass of the rows.
+        settings: What the dataclass of the section, a row's `settings`, must extend.
         rows: Those of the package.
     """
 
-    def __init__(self, group: str, kind: type[Row], rows: Mapping[str, Row]) -> None:
+    def __init__(self, group: str, kind: type[Row], settings: type, rows: Mapping[str, Row]) -> None:
         self.group = group
         self.kind = kind
+        self.settings = settings
         self._rows = dict(rows)
 
     def __getitem__(self, name: str) -> Row:
@@ -75,7 +86,9 @@ class Table(Mapping[str, Row], Generic[Row]):
             UserError: It is no row of this table, or another one has its name.
         """
         if not isinstance(row, self.kind):
-            raise UserError(f"{self.group}={name}: its row is a {type(row).__name__}, not a {self.kind.__name__}")
+            raise UserError(f"{self.group}={name}: its row is of type {type(row).__name__}, not {self.kind.__name__}")
+        if not (isinstance(row.settings, type) and issubclass(row.settings, self.settings)):
+            raise UserError(f"{self.group}={name}: the settings of its row must extend {self.settings.__name__}")
         if self._rows.setdefault(name, row) != row:
             raise UserError(f"{self.group}={name} is declared already; give the row another name")
 

@@ -15,8 +15,9 @@ What is compared, in the run folder and in the folders of `runs/cache` (paired b
 - the bytes, type and shape of every tensor in a folder with `*.safetensors`, whichever file it lies in.
 
 For each case the first differences are shown: where, the value of OLD | the value of NEW. A column or field that only
-NEW has is no difference; one that only OLD has is, and so is a file, row or stage that only one of them has. The exit
-code is 0 without differences, 1 with some, and 2 where the command is wrong. A case that fails on a side differs.
+NEW has is no difference; one that only OLD has is, and so is a file, row or stage that only one of them has, except
+the journal of a folder that kept none in OLD. The exit code is 0 without differences, 1 with some, and 2 where the
+command is wrong. A case that fails on a side differs.
 
 `--keep FOLDER` stores finished runs of revisions under their commit and takes them from there the next time. A case
 whose overrides were changed is run again, and so is NEW where it is the same commit as OLD: that shows whether the
@@ -215,9 +216,15 @@ def compare(old: Path, new: Path) -> list[str]:
     for place in [*ours, *(name for name in theirs if name not in ours)]:
         if place in ours and place in theirs:
             lines += differences(ours[place], theirs[place], place)
-        else:
+        elif place in ours or not new_journal(place, ours):
             lines.append(f"{place}: only {'OLD' if place in ours else 'NEW'} has it")
     return lines
+
+
+def new_journal(place: str, ours: dict[str, Any]) -> bool:
+    """Whether a stage stands in the journal of a folder that kept none in OLD."""
+    folder, found, _ = place.partition("/journal.jsonl, ")
+    return bool(found) and not any(name.startswith(f"{folder}/journal.jsonl, ") for name in ours)
 
 
 def differences(old: Any, new: Any, where: str) -> Iterator[str]:

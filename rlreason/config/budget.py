@@ -45,8 +45,11 @@ def within_budget(config: ExperimentConfig) -> ExperimentConfig:
         algo = ALGORITHMS[config.algo.name].for_budget(config.algo, left, questions)
     except BudgetUnmet as error:
         nearest = " or ".join(f"budget={paid + rollouts}" for rollouts in error.nearest)
+        verb = "is" if len(error.nearest) == 1 else "are"
         share = f", beside {paid:,} for the outcome reward model" if paid else ""
-        raise UserError(f"budget={config.budget} cannot be met: {error}{share}; the nearest are {nearest}") from error
+        raise UserError(
+            f"budget={config.budget} cannot be met: {error}{share}; the nearest {verb} {nearest}"
+        ) from error
     return replace(config, algo=algo)
 
 

@@ -79,7 +79,9 @@ def from_composed(composed: Any) -> ExperimentConfig:
         try:
             values[group] = converted(settings_of(group, plain[group]), fields)
         except UserError as error:
-            raise UserError(str(error) if str(error).startswith(f"{group}.") else f"{group}.{error}") from error
+            raise UserError(
+                str(error) if str(error).startswith((f"{group}.", f"{group}=")) else f"{group}.{error}"
+            ) from error
     general = {key: value for key, value in plain.items() if key not in GROUPS}
     config = ExperimentConfig(**vars(converted(GeneralConfig, general)), **values)
     _check_together(config)

@@ -26,6 +26,7 @@ class Init:
 INITS: Table[Init] = Table(
     "init",
     Init,
+    SFTInitConfig,  # what comes from outside fine-tunes the pretrained model first
     {
         "scratch": Init(settings=ScratchConfig, title="from the pretrained model", needs_solutions=False),
         "sft": Init(settings=SFTInitConfig, title="from the SFT model", needs_solutions=True),

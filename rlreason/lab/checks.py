@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
@@ -18,9 +18,6 @@ from rlreason.errors import UserError
 from rlreason.models.architecture import check_weights
 from rlreason.models.loading import check_precision
 from rlreason.types import Problem, Prompt
-
-if TYPE_CHECKING:
-    pass
 
 
 def quiet_libraries() -> None:

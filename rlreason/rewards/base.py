@@ -7,15 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rlreason.config.base import Settings, setting
 from rlreason.types import Problem, Rollout, StepReward
-
-if TYPE_CHECKING:
-    pass
 
 StepRewards = tuple[StepReward, ...]
 Reward = Callable[[Sequence[Rollout]], list[StepRewards]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig(Settings):
+    """What every reward has in the section `reward`; those with settings of their own extend it."""
+
+    name: str = setting("the reward")
+    threshold: float | None = setting(
+        "return from which expert iteration keeps a solution; null: the outcome reward model's own, calibrated on the "
+        "validation questions"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +44,7 @@ class RewardRow:
             compares with none.
     """
 
-    settings: type
+    settings: type[RewardConfig]
     score: Callable[..., list[StepRewards]]
     title: str
     line: Any

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from rlreason.answers.arithmetic import equations, last_number, numbers
 from rlreason.answers.extraction import reasoning_of
 from rlreason.answers.steps import through_answer
-from rlreason.config.base import Settings, require, setting
-from rlreason.rewards.base import RewardRow, StepRewards
+from rlreason.config.base import require, setting
+from rlreason.rewards.base import RewardConfig, RewardRow, StepRewards
 from rlreason.rewards.sparse import outcome_reward
 from rlreason.types import Problem, Rollout, StepReward
 
@@ -31,7 +31,7 @@ Result = tuple[str, Fraction]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseRewardConfig(Settings):
+class DenseRewardConfig(RewardConfig):
     """The sparse reward, and credit for every result of the reference solution that a step reaches."""
 
     name: str = setting("dense")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlreason.answers.steps import through_answer
-from rlreason.config.base import Settings, setting
-from rlreason.rewards.base import RewardRow, StepRewards
+from rlreason.config.base import setting
+from rlreason.rewards.base import RewardConfig, RewardRow, StepRewards
 from rlreason.types import Rollout, StepReward
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutcomeRewardConfig(Settings):
+class OutcomeRewardConfig(RewardConfig):
     """The outcome reward model's probability that the solution is right; the section `orm` says which model."""
 
     name: str = setting("orm")

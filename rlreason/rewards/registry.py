@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from rlreason.rewards.base import RewardRow
+from rlreason.rewards.base import RewardConfig, RewardRow
 from rlreason.rewards.dense import DENSE
 from rlreason.rewards.orm import ORM
 from rlreason.rewards.sparse import SPARSE
 from rlreason.rows import Table
 
-REWARDS: Table[RewardRow] = Table("reward", RewardRow, {"sparse": SPARSE, "dense": DENSE, "orm": ORM})
+REWARDS: Table[RewardRow] = Table(
+    "reward",
+    RewardRow,
+    RewardConfig,
+    {"sparse": SPARSE, "dense": DENSE, "orm": ORM},
+)

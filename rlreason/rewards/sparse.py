@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlreason.answers.steps import through_answer
-from rlreason.config.base import Settings, setting
-from rlreason.rewards.base import RewardRow, StepRewards
+from rlreason.config.base import setting
+from rlreason.rewards.base import RewardConfig, RewardRow, StepRewards
 from rlreason.types import Rollout, StepReward
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparseRewardConfig(Settings):
+class SparseRewardConfig(RewardConfig):
     """1 for a right final answer, 0 otherwise, received at the last token of the answer."""
 
     name: str = setting("sparse")
