@@ -150,7 +150,13 @@ def test_a_row_that_is_not_there_is_refused(folder, refusal, row, words):
 
 def test_a_row_of_another_kind_is_refused(folder, refusal):
     choice(folder, "data", "mixed", row="brevity.BREVITY")
-    assert "data=mixed: its row is a RewardRow, not a Dataset" in refusal("data=mixed")
+    assert "data=mixed: its row is of type RewardRow, not Dataset" in refusal("data=mixed")
+
+
+def test_settings_that_the_program_cannot_read_are_refused(folder, refusal):
+    choice(folder, "reward", "bare", "bare", row="bare.BREVITY")
+    (folder / "bare.py").write_text(RECIPES["brevity.py"].replace("settings=BrevityConfig", "settings=dict"))
+    assert "reward=bare: the settings of its row must extend RewardConfig" in refusal("reward=bare")
 
 
 def test_a_name_of_the_package_cannot_have_another_row(folder, refusal):

@@ -5,11 +5,13 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from test_bring_your_own import RECIPES, write_recipes
 
 from rlreason.config.compose import from_composed
+from rlreason.sweep import with_settings
 
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf"
@@ -65,8 +67,17 @@ def test_every_command_composes(document, command, own, monkeypatch):
         most = max(map(len, values), default=1)
         assert most == 1 or "-m" in shlex.split(command), "several values need -m"
         for number in range(most):
-            chosen = [item[number % len(item)] for item in values]
+            chosen = with_settings([item[number % len(item)] for item in values], settings_of_study(overrides))
             from_composed(compose("config", overrides=[*own_choices, *chosen]))
+
+
+def settings_of_study(overrides: list[str]) -> dict[str, list[str]]:
+    """What an experiment among the overrides sets beside some of its choices."""
+    for word in overrides:
+        if word.startswith("experiment="):
+            experiment = yaml.safe_load(text_of(CONF / f"{word.replace('=', '/')}.yaml"))
+            return experiment.get("hydra", {}).get("sweeper", {}).get("settings", {})
+    return {}
 
 
 def of(override) -> list[str]:
