@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; the command line prints it as one line and exits with code 2.
+    """A mistake that the user can fix; the command line prints it as one line and exits with code 2.
 
     The message says what is wrong and what to do about it, and names the offending value.
     """

@@ -38,7 +38,7 @@ def refusal(folder, cold_rlreason):
 
     def run(*arguments: str) -> str:
         environment = {**os.environ, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
-        done = cold_rlreason(folder, "--config-dir", "conf", "tracker=none", *arguments, env=environment)
+        done = cold_rlreason(folder, "--config-dir", "conf", *arguments, "tracker=none", env=environment)
         assert done.code == 2, done.output
         (line,) = done.output.strip().splitlines()
         assert not (folder / "runs").exists()
@@ -105,7 +105,7 @@ def test_a_mistake_in_every_job_of_a_sweep_over_choices_from_outside_is_one_line
 
 def test_a_budget_reaches_an_algorithm_from_outside(refusal):
     line = refusal("algo=rejection", "data=sums", "budget=100")
-    assert "one sample of every question takes 200 rollouts; the nearest are budget=200" in line
+    assert "one sample of every question takes 200 rollouts; the nearest is budget=200" in line
 
 
 def test_help_shows_choices_from_outside(folder, cold_rlreason):

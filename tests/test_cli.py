@@ -4,9 +4,12 @@ import errno
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from tests_support import hydra_section
 
+from rlreason.jobs import run_folder
 from rlreason.run.folder import Run
 
 
@@ -125,27 +128,34 @@ def test_a_full_or_read_only_disk_is_one_line(trouble, monkeypatch, tmp_path, ca
     assert os.strerror(trouble) in shown
 
 
+def folder_of_run(choices, overrides, settings=None, **general):
+    """The run folder that Hydra's choices and overrides of a job lead to."""
+    config = SimpleNamespace(
+        **{"name": None, "study": None, "runs_dir": "runs", "seed": 0, "task": SimpleNamespace(name="train"), **general}
+    )
+    return run_folder(config, hydra_section(choices, overrides, settings))
+
+
 def test_the_run_is_named_by_what_was_asked_for():
-    from types import SimpleNamespace
-
-    from rlreason.jobs import run_folder
-
-    config = SimpleNamespace(name=None, study=None, runs_dir="runs", seed=3, task=SimpleNamespace(name="train"))
     choices = {"algo": "ei", "model": "local", "data": "gsm8k", "init": "sft", "reward": "sparse", "eval": "paper"}
     overrides = ["algo=ei", "init=sft", "eval=paper", "algo.samples=96", "model.path=/models/my-llama"]
     overrides += ["seed=3", "runs_dir=runs", "tracker.project=x"]
-    name = run_folder(config, choices, overrides).name
+    name = folder_of_run(choices, overrides, seed=3).name
     assert name == "ei-local-gsm8k-sft-sparse-algo.samples=96-eval=paper-model.path=my-llama-seed3"
-    config.name = "mine"
-    assert run_folder(config, choices, overrides).name == "mine"
+    assert folder_of_run(choices, overrides, seed=3, name="mine").name == "mine"
+
+
+CHOICES = {"algo": "ei", "model": "tiny", "data": "gsm8k", "init": "sft", "reward": "sparse"}
 
 
 def test_the_runs_of_a_study_lie_together_and_are_not_named_by_its_experiment():
-    from types import SimpleNamespace
+    found = folder_of_run(CHOICES, ["experiment=s", "study=s"], study="s")
+    assert str(found) == "runs/s/ei-tiny-gsm8k-sft-sparse-seed0"
+    assert "experiment=other" in folder_of_run(CHOICES, ["experiment=other"], study="s").name
 
-    from rlreason.jobs import run_folder
 
-    config = SimpleNamespace(name=None, study="s", runs_dir="runs", seed=0, task=SimpleNamespace(name="train"))
-    choices = {"algo": "ei", "model": "tiny", "data": "gsm8k", "init": "sft", "reward": "sparse"}
-    assert str(run_folder(config, choices, ["experiment=s", "study=s"])) == "runs/s/ei-tiny-gsm8k-sft-sparse-seed0"
-    assert "experiment=other" in run_folder(config, choices, ["experiment=other"]).name
+def test_the_run_is_named_by_what_was_asked_for_beside_what_its_study_sets():
+    settings = {"algo=ei": ["algo.epochs=4"], "algo=sft": ["algo.evaluations=4"]}
+    overrides = ["algo.epochs=4", "algo=ei", "algo.evaluations=4"]
+    name = folder_of_run(CHOICES, overrides, settings).name
+    assert name == "ei-tiny-gsm8k-sft-sparse-algo.evaluations=4-seed0"

@@ -8,7 +8,7 @@ from tests_support import composed
 from rlreason.errors import UserError
 
 CONF = Path(__file__).parent.parent / "conf"
-GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "budget")  # no choice alone
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
@@ -32,11 +32,12 @@ def test_every_choice_has_a_description_for_help(choice):
 
 def test_every_field_is_documented():
     from rlreason.config.base import describe
-    from rlreason.config.compose import SECTIONS
+    from rlreason.config.compose import GROUPS, settings_of
+    from rlreason.config.experiment import GeneralConfig
 
-    for classes in SECTIONS.values():
-        for schema in classes.values():
-            assert all(meaning for _, _, meaning in describe(schema)), schema
+    schemas = {settings_of(group, {"name": path.stem}) for group in GROUPS for path in (CONF / group).glob("*.yaml")}
+    for schema in (GeneralConfig, *schemas):
+        assert all(meaning for _, _, meaning in describe(schema)), schema
 
 
 def test_help_says_which_values_a_field_can_have():

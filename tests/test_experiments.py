@@ -1,5 +1,6 @@
 """The shipped sweeps: every job composes, budgets are equal, launchers and the W&B sweep file are right."""
 
+import itertools
 import shlex
 from pathlib import Path
 
@@ -9,23 +10,53 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import MissingConfigException
 from tests_support import composed
 
-from rlreason.sweep import skipped
+from rlreason.algorithms.budget import ENOUGH
+from rlreason.algorithms.registry import ALGORITHMS
+from rlreason.config.budget import outcome_model_rollouts
+from rlreason.config.compose import register_resolvers
+from rlreason.data.base import training_questions
+from rlreason.data.registry import DATASETS
+from rlreason.jobs import run_folder
+from rlreason.sweep import skipped, with_settings
 
 CONF = Path(__file__).parent.parent / "conf"
 SWEEPS = {"paper-tiny": 126, "paper": 168, "study-small": 26}
-QUESTIONS = {"wordproblems": 1500, "gsm8k": 6973, "svamp": 600}  # for training
+BUDGETS = {
+    ("paper-tiny", "wordproblems"): 36_000,
+    ("study-small", "wordproblems"): 12_000,
+    ("paper", "gsm8k"): 1_024_000,
+    ("paper", "svamp"): 288_000,
+}
+
+
+def sweeper(experiment):
+    """What an experiment says of its sweep: `params`, and perhaps `settings`."""
+    return yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text())["hydra"]["sweeper"]
 
 
 def grid(experiment):
-    """The overrides of every combination of an experiment that is not skipped."""
-    import itertools
-
-    params = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text())["hydra"]["sweeper"]["params"]
-    values = [str(value).split(",") for value in params.values()]
-    for combination in itertools.product(*values):
+    """The choices of every combination of an experiment that is not skipped."""
+    params = sweeper(experiment)["params"]
+    for combination in itertools.product(*(str(values).split(",") for values in params.values())):
         chosen = dict(zip(params, combination, strict=True))
-        if skipped({"data": "wordproblems", **chosen}) is None:
+        sections = {group: {"name": name} for group, name in {"data": "wordproblems", **chosen}.items()}
+        if skipped(sections) is None:
             yield chosen
+
+
+def kinds(experiment):
+    """The choices of its jobs that decide more than size and chance, each once."""
+    found = ({key: value for key, value in job.items() if key not in ("seed", "model")} for job in grid(experiment))
+    return list({tuple(kind.items()): kind for kind in found}.values())
+
+
+def overrides(experiment, kind):
+    """Those of a job of a study, what the study sets beside its choices included."""
+    return with_settings([f"{key}={value}" for key, value in kind.items()], sweeper(experiment)["settings"])
+
+
+def label(value):
+    return value if isinstance(value, str) else "-".join(value.values())
 
 
 @pytest.mark.parametrize("experiment", SWEEPS)
@@ -33,55 +64,59 @@ def test_a_sweep_has_as_many_jobs_as_it_says(experiment):
     assert len(list(grid(experiment))) == SWEEPS[experiment]
 
 
-def rollouts(config):
-    """Training rollouts that a configuration draws at the most."""
-    algorithm = config.algo
-    questions = QUESTIONS[config.data.name]
-    if algorithm.name == "sft":
-        return 0
-    if algorithm.name in ("ppo", "grpo"):
-        return algorithm.batches * algorithm.questions * algorithm.samples
-    rounds = algorithm.rounds if algorithm.name == "ei" else 1
-    return rounds * min(algorithm.questions or questions, questions) * algorithm.samples
-
-
 @pytest.mark.parametrize(
-    ("experiment", "data", "budget"),
-    [
-        ("paper-tiny", "wordproblems", 36_000),
-        ("study-small", "wordproblems", 12_000),
-        ("paper", "gsm8k", 1_024_000),
-        ("paper", "svamp", 288_000),
-    ],
+    ("experiment", "kind"), [(experiment, kind) for experiment in SWEEPS for kind in kinds(experiment)], ids=label
 )
-def test_every_algorithm_of_a_study_may_sample_as_much(experiment, data, budget):
-    for algorithm in ("ei", "ppo", "grpo", "rcrl"):
-        config = composed(f"experiment={experiment}", f"data={data}", f"algo={algorithm}")
-        assert config.study == experiment
-        assert rollouts(config) == pytest.approx(budget, rel=0.006), algorithm
+def test_every_kind_of_job_of_a_study_composes_and_uses_its_budget(experiment, kind):
+    config = composed(f"experiment={experiment}", *overrides(experiment, kind))
+    assert config.study == experiment
+    assert config.eval.orm == "train"
+    assert config.budget == BUDGETS[experiment, config.data.name]
+    questions = training_questions(config.data, DATASETS[config.data.name])
+    algorithm = ALGORITHMS[config.algo.name]
+    drawn = algorithm.rollouts(config.algo, questions)
+    if algorithm.learns_from_rewards:
+        drawn += outcome_model_rollouts(config, questions)
+        assert ENOUGH * config.budget <= drawn <= config.budget
+    else:
+        assert drawn == 0
 
 
-def test_every_kind_of_job_of_a_study_composes():
-    for experiment in SWEEPS:
-        kinds = {
-            tuple(f"{key}={value}" for key, value in job.items() if key not in ("seed", "model"))
-            for job in grid(experiment)
-        }
-        for kind in kinds:
-            config = composed(f"experiment={experiment}", *kind)
-            assert config.eval.orm == "train"
+@pytest.mark.parametrize("experiment", SWEEPS)
+def test_what_a_study_sets_belongs_to_choices_that_it_sweeps_over(experiment):
+    for choice in sweeper(experiment)["settings"]:
+        group, _, name = choice.partition("=")
+        assert (CONF / group / f"{name}.yaml").exists()
+        assert name in str(sweeper(experiment)["params"][group]).split(",")
 
 
-def test_a_value_on_the_command_line_wins_over_the_budget():
-    assert composed("experiment=paper-tiny", "algo=ei", "algo.rounds=1").algo.rounds == 1
+def test_what_a_study_sets_is_applied_to_its_choice_only():
+    fine_tuned = composed("experiment=paper-tiny", *overrides("paper-tiny", {"algo": "sft"}))
+    assert (fine_tuned.algo.epochs, fine_tuned.algo.evaluations) == (4, 4)
+    improved = composed("experiment=paper-tiny", *overrides("paper-tiny", {"algo": "ei"}))
+    assert improved.algo.epochs == 2
 
 
-def test_every_budget_belongs_to_an_experiment():
-    for path in (CONF / "budget").glob("*.yaml"):
-        experiment, data, algorithm = path.stem.rsplit("-", 2)
-        assert (CONF / "experiment" / f"{experiment}.yaml").exists()
-        assert (CONF / "data" / f"{data}.yaml").exists()
-        assert (CONF / "algo" / f"{algorithm}.yaml").exists()
+def test_the_name_of_a_run_leaves_out_what_its_study_sets():
+    job = ["experiment=study-small", *overrides("study-small", {"algo": "sft", "seed": "1"})]
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        found = compose("config", overrides=[*job, "algo.batch_size=128"], return_hydra_config=True)
+    assert "algo.epochs=4" in job
+    assert (
+        str(run_folder(found, found.hydra))
+        == "runs/study-small/sft-tiny-wordproblems-scratch-sparse-algo.batch_size=128-seed1"
+    )
+
+
+def test_a_value_on_the_command_line_wins_over_what_the_study_sets():
+    job = with_settings(["algo=sft", "algo.epochs=9"], sweeper("paper-tiny")["settings"])
+    assert composed("experiment=paper-tiny", *job).algo.epochs == 9
+
+
+def test_rounds_on_the_command_line_are_kept_within_the_budget():
+    config = composed("experiment=paper-tiny", "algo=ei", "algo.rounds=1")
+    assert (config.algo.rounds, config.algo.samples) == (1, 24)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -38,6 +39,15 @@ SMALL = [*LABORATORY, *UPDATE, "algo.rounds=1"]
 def composed(*overrides: str) -> ExperimentConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return from_composed(compose("config", overrides=list(overrides)))
+
+
+def hydra_section(choices: dict, overrides: list[str], settings: dict | None = None) -> SimpleNamespace:
+    """What names a run of Hydra's own section: choices by group, the overrides, and what a study sets beside some."""
+    return SimpleNamespace(
+        runtime=SimpleNamespace(choices=choices),
+        overrides=SimpleNamespace(task=overrides),
+        sweeper={"settings": settings or {}},
+    )
 
 
 def journal(run: Path) -> list[dict]:

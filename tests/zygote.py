@@ -20,7 +20,8 @@ def die() -> None:
 
 
 def install(kill: str) -> None:
-    from rlreason.lab import outcome_model, stages
+    from rlreason.lab import shared, updating
+    from rlreason.orm import training
     from rlreason.run import folder, store
 
     where, *rest = kill.split()
@@ -28,10 +29,10 @@ def install(kill: str) -> None:
         original = folder.Run.commit
 
         def commit(self, stage, **facts):
-            if stage == rest[0] and where == "before":
+            if stage.name == rest[0] and where == "before":
                 die()
             record = original(self, stage, **facts)
-            if stage == rest[0]:
+            if stage.name == rest[0]:
                 die()
             return record
 
@@ -48,8 +49,10 @@ def install(kill: str) -> None:
 
         store.PartWriter.append = append_and_die
     elif where in ("training", "judging"):
-        module, name = (stages, "supervised_update") if where == "training" else (outcome_model, "outcome_update")
-        original_update = getattr(module, name)
+        modules, name = (
+            ((updating, shared), "supervised_update") if where == "training" else ((training,), "outcome_update")
+        )
+        original_update = getattr(modules[0], name)
 
         def update(*arguments, progress):
             def progress_and_die(step, steps, loss):
@@ -59,7 +62,8 @@ def install(kill: str) -> None:
 
             return original_update(*arguments, progress=progress_and_die)
 
-        setattr(module, name, update)
+        for module in modules:
+            setattr(module, name, update)
     else:
         raise ValueError(kill)
 

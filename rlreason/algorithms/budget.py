@@ -21,18 +21,20 @@ class BudgetUnmet(UserError):
         self.nearest = nearest
 
 
-def whole(budget: int, size: int, what: str) -> int:
+def whole(budget: int, size: int, what: str, least: int = 1) -> int:
     """How many rounds or batches of `size` rollouts a budget pays for; never more than it has.
 
     Args:
         budget: Training rollouts.
         size: Of one of them.
         what: What one is, for the message.
+        least: How many there must be.
 
     Raises:
-        BudgetUnmet: It pays for none, or would be left unused by more than a twentieth.
+        BudgetUnmet: It pays for fewer, or would be left unused by more than a twentieth.
     """
     count = budget // size
-    if count * size < ENOUGH * budget or count == 0:
-        raise BudgetUnmet(what, size, tuple(number * size for number in (count, count + 1) if number > 0))
+    if count * size < ENOUGH * budget or count < least:
+        counts = (count, count + 1) if count >= least else (least,)
+        raise BudgetUnmet(what, size, tuple(number * size for number in counts))
     return count

@@ -165,10 +165,12 @@ def for_budget(settings: Settings, budget: int, questions: int) -> Settings:
     """As many batches as the budget pays for.
 
     Raises:
-        UserError: It pays for none, or would be left unused.
+        UserError: It pays for fewer than the other settings need, or would be left unused.
     """
     del questions
-    return replace(settings, batches=whole(budget, settings.batch_size, "a batch"))
+    least, reason = settings.fewest_batches
+    what = "a batch" if least == 1 else f"each of at least {least} batches ({reason})"
+    return replace(settings, batches=whole(budget, settings.batch_size, what, least))
 
 
 def chosen(accuracies: Mapping[Path, float], questions: int) -> Path:

@@ -48,6 +48,11 @@ class PPOConfig(OnPolicyConfig):
         "mean KL between the policies before and after a step at which a batch's epochs end; null: never", above=0
     )
 
+    @property
+    def fewest_batches(self) -> tuple[int, str]:
+        """The fewest batches that the other settings allow, and the setting that decides."""
+        return max(super().fewest_batches, (self.value_warmup + 1, f"algo.value_warmup={self.value_warmup}"))
+
     def check(self) -> None:
         """Refuse a shared critic with a start of its own, a warm-up of all batches, and a target without a penalty."""
         super().check()

@@ -24,7 +24,7 @@ class ExportConfig(TaskConfig):
 
     run: str | None = setting("folder of a finished run; null: the run that the rest of the command describes")
     to: str | None = setting("folder to write; null: `export`, or `export-adapter`, in the run's folder")
-    checkpoint: str | None = setting("name of a checkpoint of the run; null: the policy that the run stands by")
+    checkpoint: str | None = setting("name of a checkpoint of the run; null: the selected one")
     adapter: bool = setting("the LoRA adapter alone, for use on the base model, instead of merged weights")
     precision: str = setting(
         "precision of the weights; auto: as in the checkpoint", choices=("auto", "float32", "bfloat16")

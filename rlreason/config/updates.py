@@ -67,6 +67,11 @@ class OnPolicyConfig(Settings):
         """Rollouts per batch."""
         return self.questions * self.samples
 
+    @property
+    def fewest_batches(self) -> tuple[int, str]:
+        """The fewest batches that the other settings allow, and the setting that decides."""
+        return self.evaluations, f"algo.evaluations={self.evaluations}"
+
     def check(self) -> None:
         """Refuse batches that do not divide, and more evaluations than batches."""
         require(

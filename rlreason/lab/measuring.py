@@ -15,7 +15,18 @@ from rlreason.lab.context import Context
 from rlreason.lab.scoring import step_scores
 from rlreason.lab.shared import evaluation_rollouts
 from rlreason.rows import imported
-from rlreason.run.stage import FINAL, INIT, checkpoint_of_round, evaluation, greedy, log_of, sampled, scores, selection
+from rlreason.run.stage import (
+    FINAL,
+    INIT,
+    checkpoint_of_round,
+    evaluation,
+    greedy,
+    log_of,
+    measurement,
+    sampled,
+    scores,
+    selection,
+)
 from rlreason.run.store import write_evaluation
 from rlreason.types import Problem, Rollout
 
@@ -94,7 +105,7 @@ def measured(
     record = {"stage": checkpoint, "on_the_way": on_the_way, "samples_seen": samples_seen, "metrics": as_dicts}
     evaluations.records.append(record)
     named = {f"{settings.split}/{metric}": interval.value for metric, interval in metrics.items()}
-    log(context, f"evaluate-{checkpoint}", {**named, **(facts or {})}, samples_seen)
+    log(context, measurement(checkpoint), {**named, **(facts or {})}, samples_seen)
     context.tracker.rollouts(checkpoint, example_rows(context, answers))
     shown = ", ".join(f"{metric} {item.value:.3f}" for metric, item in metrics.items())
     context.display.line(f"{checkpoint}: {shown}")

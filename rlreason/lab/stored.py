@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from rlreason.lab.context import Context
 from rlreason.lab.sampling import graded_rollouts
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import store
-from rlreason.run.folder import read_journal
-from rlreason.run.stage import Kind
+from rlreason.run.folder import training_files
 from rlreason.types import Rollout
 
 CHECKED = 20  # rollouts whose text is compared with their tokens
@@ -61,9 +59,3 @@ def stored_rollouts(context: Context, path: Path) -> list[Rollout]:
             raise UserError(f"algo.rollouts={path}: sampled with another tokeniser; choose the model that sampled them")
     graded = graded_rollouts(context, found, training)
     return [replace(item, rewards=earned) for item, earned in zip(graded, sparse_reward(graded), strict=True)]
-
-
-def training_files(folder: Path) -> Sequence[Path]:
-    """The files of training rollouts of a run, in the order of training."""
-    records = [record for record in read_journal(folder) if record["kind"] == Kind.ROLLOUTS]
-    return [folder / "rollouts" / f"{item['stage']}.parquet" for item in sorted(records, key=lambda one: one["number"])]

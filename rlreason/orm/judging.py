@@ -9,40 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rlreason.evaluation.statistics import Interval
-from rlreason.orm.calibration import Calibration
 
 FIFTHS = 5
 BINS = 10
-
-
-def fit_calibration(logits: npt.ArrayLike, correct: npt.ArrayLike) -> Calibration:
-    """Fit slope, intercept and the threshold of highest accuracy.
-
-    Args:
-        logits: Raw score of each solution; shape `(solutions,)`.
-        correct: Whether it is right, both values occurring; shape `(solutions,)`.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    raw, right = np.asarray(logits, dtype=np.float64), np.asarray(correct, dtype=bool)
-    fitted = LogisticRegression(C=1e4).fit(raw[:, None], right)
-    scaling = Calibration(float(fitted.coef_[0, 0]), float(fitted.intercept_[0]), 0.5)
-    return Calibration(scaling.slope, scaling.intercept, best_threshold(scaling.probability(raw), right))
-
-
-def best_threshold(scores: npt.ArrayLike, correct: npt.ArrayLike) -> float:
-    """The score from which calling a solution right is most often true; between two scores, their middle."""
-    values, right = np.asarray(scores, dtype=np.float64), np.asarray(correct, dtype=bool)
-    order = np.argsort(values)
-    values, right = values[order], right[order]
-    # Number judged as graded when everything from position i on is called right.
-    agreeing = np.concatenate([[0], np.cumsum(~right)]) + np.concatenate([np.cumsum(right[::-1])[::-1], [0]])
-    between = np.concatenate([[True], values[1:] > values[:-1], [True]])
-    best = int(np.argmax(np.where(between, agreeing, -1)))
-    low = values[best - 1] if best > 0 else min(0.0, values[0])
-    high = values[best] if best < len(values) else np.nextafter(values[-1], np.inf)
-    middle = (low + high) / 2
-    return float(middle if middle > low or best == 0 else high)
 
 
 def area_under_curve(scores: npt.ArrayLike, correct: npt.ArrayLike) -> float:

@@ -137,6 +137,7 @@ DENSE = RewardRow(
     title="dense",
     line=(0, (5, 2)),
     marker_filling="none",
+    looks_at="the final answer and intermediate results",
     needs_solutions=True,
     needs_outcome_model=False,
     lacks_reference=lacks_results,

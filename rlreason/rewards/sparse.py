@@ -44,6 +44,7 @@ SPARSE = RewardRow(
     title="sparse",
     line="-",
     marker_filling="full",
+    looks_at="final answers only, so a right answer may stand below wrong steps",
     needs_solutions=False,
     needs_outcome_model=False,
     lacks_reference=None,

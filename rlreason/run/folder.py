@@ -207,13 +207,26 @@ class Run:
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:
-    """The records of all finished stages of a run, in the order in which they finished; none where there is no run."""
-    return read_lines(folder / JOURNAL)
+    """The records of all finished stages of a run, in the order in which they finished; none where there is no run.
+
+    Raises:
+        UserError: An older version, which did not record what kind of stage each is, has made the run.
+    """
+    records = read_lines(folder / JOURNAL)
+    if any("kind" not in record for record in records):
+        raise UserError(f"{folder} was made by an older version of rlreason; remove it, or set name=OTHER")
+    return records
 
 
 def training_rollouts(records: Iterable[Mapping[str, Any]]) -> int:
     """Training rollouts in the stages of a journal."""
     return sum(record["rollouts"] for record in records if record["kind"] == Kind.ROLLOUTS)
+
+
+def training_files(folder: Path) -> list[Path]:
+    """The files of a run's training rollouts, in the order of training; whether they are still there is not asked."""
+    records = [record for record in read_journal(folder) if record["kind"] == Kind.ROLLOUTS]
+    return [folder / "rollouts" / f"{item['stage']}.parquet" for item in sorted(records, key=lambda one: one["number"])]
 
 
 def held(folder: Path) -> bool:

@@ -114,6 +114,11 @@ def shared(name: str) -> Stage:
     return Stage(name, Kind.SHARED)
 
 
+def measurement(checkpoint: str) -> str:
+    """What the log calls the metrics of a checkpoint."""
+    return f"evaluate-{checkpoint}"
+
+
 def log_of(what: str) -> Stage:
     """The metrics of something, written once."""
     return Stage(f"log-{what}", Kind.LOG)

@@ -91,6 +91,11 @@ def read_parts(folder: Path, stage: str, problems: Mapping[str, Problem]) -> lis
     return list(found.values())
 
 
+def unsealed(folder: Path) -> dict[Path, str]:
+    """The part files of all stages that are not sealed, each with the name of its stage."""
+    return {part: part.name.partition(".part-")[0] for part in folder.glob("*.part-*.arrows")}
+
+
 def seal(
     folder: Path,
     stage: str,

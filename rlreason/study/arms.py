@@ -10,18 +10,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from rlreason.algorithms.base import Algorithm, needs_none
+from rlreason.algorithms.registry import ALGORITHMS
+from rlreason.data.registry import DATASETS
 from rlreason.evaluation.statistics import Estimate, crossed_estimate
-from rlreason.study.folders import Evaluation, StudyRun
+from rlreason.rewards.registry import REWARDS
+from rlreason.run.stage import FINAL, INIT
+from rlreason.study.folders import StudyRun
 
 COMPARED = ("algo.name", "reward.name", "init.name", "model.name")
 # Runs that differ here answer different questions; they get tables of their own.
 APART = ("data", "prompt", "eval.split", "eval.k", "eval.temperature")
 # These decide how something is measured or made, not what it is.
 INCIDENTAL = ("seed", "eval", "engine", "task", "tracker")
-DATA_NAMES = {"gsm8k": "GSM8K", "svamp": "SVAMP", "gsm_symbolic": "GSM-Symbolic", "wordproblems": "word problems"}
-REWARDS = ("sparse", "dense", "orm")
-ALGORITHM_NAMES = {"ei": "EI", "ppo": "PPO", "rcrl": "RCRL", "grpo": "GRPO", "sft": "SFT"}
+NO_REWARD = "sparse"  # what arms of algorithms that ask no reward are filed under
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +49,20 @@ class Arm:
     runs: tuple[StudyRun, ...]
 
     @property
+    def algorithm(self) -> Algorithm:
+        """The facts about its algorithm."""
+        return ALGORITHMS[self.algo]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What tells it from the other arms of a comparison."""
+        return {name: getattr(self, name) for name in ("algo", "reward", "init", "model", "variant")}
+
+    @property
     def label(self) -> str:
         """Its names in one line."""
-        reward = "" if self.algo == "sft" else f", {self.reward}"
-        variant = f", {self.variant}" if self.variant else ""
-        return f"{ALGORITHM_NAMES.get(self.algo, self.algo)}{reward}, {self.init}, {self.model}{variant}"
+        reward = [self.reward] if self.algorithm.uses_reward else []
+        return ", ".join(filter(None, [self.algorithm.title, *reward, self.init, self.model, self.variant]))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -62,21 +75,27 @@ class Arm:
         shared = set(self.runs[0].final.table.index)
         return sorted(shared.intersection(*(run.final.table.index for run in self.runs[1:])))
 
-    def estimate(self, metric: str, stage: str = "final", confidence: float = 0.95) -> Estimate | None:
+    def tables(self, metric: str, checkpoint: str = FINAL) -> list[pd.DataFrame]:
+        """What its runs measured of a checkpoint, one table per seed; empty where one of them lacks the metric."""
+        found = [table for run in self.runs if (table := run.table(checkpoint)) is not None and metric in table]
+        return found if len(found) == len(self.runs) else []
+
+    def estimate(self, metric: str, checkpoint: str = FINAL, confidence: float = 0.95) -> Estimate | None:
         """Mean of a metric over seeds and problems; None where a run lacks it, or the runs share no problem."""
-        evaluations = [item for run in self.runs if (item := evaluation(run, stage)) and metric in item.table]
-        if len(evaluations) < len(self.runs):
-            return None
-        values = matrix(evaluations, metric)
-        return mean(values, metric, confidence) if values.size else None
+        return mean_of(self.tables(metric, checkpoint), metric, confidence)
 
     def difference(self, other: Arm, metric: str, confidence: float = 0.95) -> Estimate | None:
-        """Paired difference of this arm above another one, see `paired`."""
-        return paired(self, other, metric, confidence=confidence)
+        """Mean of this arm less another one over the problems that both were measured on.
 
-    def gain(self, metric: str, since: str = "init", confidence: float = 0.95) -> Estimate | None:
-        """Paired difference of the last policy above an earlier one, see `paired`."""
-        return paired(self, self, metric, second_stage=since, confidence=confidence)
+        Seeds that both have are paired; without a common seed, the means over each one's seeds are, and the interval
+        speaks of problems alone. The interval of a difference of shares ends at -1 and 1. None where either arm lacks
+        the metric.
+        """
+        return _paired((self, FINAL), (other, FINAL), metric, confidence)
+
+    def gain(self, metric: str, since: str = INIT, confidence: float = 0.95) -> Estimate | None:
+        """Mean of the last policy less an earlier one of the same arm, as in `difference`."""
+        return _paired((self, FINAL), (self, since), metric, confidence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +154,9 @@ def comparisons(runs: Sequence[StudyRun]) -> tuple[tuple[Comparison, ...], list[
         notes += repeated
         settings = apart(table[0])
         k = int(settings["eval.k"])
-        data = DATA_NAMES.get(settings["data.name"], settings["data.name"])
-        title = f"{data}, {settings['eval.split']} questions" + (f", K = {k}" if k else "")
+        title = f"{DATASETS[settings['data.name']].title}, {settings['eval.split']} questions" + (
+            f", K = {k}" if k else ""
+        )
         found.append(Comparison(title, k, settings, arms))
     return tuple(sorted(_told_apart(found), key=lambda item: item.title)), notes
 
@@ -146,59 +166,46 @@ def apart(run: StudyRun) -> dict[str, Any]:
     return {key: value for key, value in run.settings.items() if _within(key, APART)}
 
 
-def evaluation(run: StudyRun, stage: str) -> Evaluation | None:
-    """The evaluation of a stage, None where there is none."""
-    return next((item for item in run.evaluations if item.stage == stage), None)
-
-
-def mean(values: npt.NDArray[np.float64], metric: str, confidence: float = 0.95) -> Estimate:
-    """Mean of a metric over seeds and problems; the interval of a share ends at 0 and 1.
+def mean_of(tables: Sequence[pd.DataFrame], metric: str, confidence: float = 0.95) -> Estimate | None:
+    """Mean of a metric over seeds and the problems that all of them share; the interval of a share ends at 0 and 1.
 
     Student's t knows no bounds, but what lies beyond them is impossible, whatever the spread of the seeds.
+
+    Args:
+        tables: One for every seed, indexed by problem id.
+        metric: A column of all of them.
+        confidence: Probability that the interval is to cover the true mean.
+
+    Returns:
+        None where there is no table or no shared problem.
     """
-    return _possible(crossed_estimate(values, confidence), metric, 0.0)
+    if not tables:
+        return None
+    values = _matrix([table[metric] for table in tables])
+    return _possible(crossed_estimate(values, confidence), metric, 0.0) if values.size else None
 
 
-def matrix(evaluations: Sequence[Evaluation], metric: str) -> npt.NDArray[np.float64]:
-    """Values of the problems that all evaluations share; shape `(evaluations, problems)`."""
-    shared = evaluations[0].table.index
-    for item in evaluations[1:]:
-        shared = shared.intersection(item.table.index)
-    return np.stack([item.table.loc[shared, metric].to_numpy(dtype=np.float64) for item in evaluations])
-
-
-def paired(
-    first: Arm,
-    second: Arm,
-    metric: str,
-    first_stage: str = "final",
-    second_stage: str = "final",
-    confidence: float = 0.95,
-) -> Estimate | None:
-    """Mean of `first - second` over the problems that both were measured on; None where either lacks the metric.
-
-    Seeds that both have are paired; without a common seed, the means over each one's seeds are, and the interval
-    speaks of problems alone. The interval of a difference of shares ends at -1 and 1.
-    """
-    tables = []
-    for arm, stage in ((first, first_stage), (second, second_stage)):
-        evaluations = {run.seed: evaluation(run, stage) for run in arm.runs}
-        present = {seed: item for seed, item in evaluations.items() if item is not None and metric in item.table}
-        if not present:
-            return None
-        tables.append({seed: item.table[metric] for seed, item in present.items()})
-    problems = first.runs[0].final.table.index
-    for column in (*tables[0].values(), *tables[1].values()):
-        problems = problems.intersection(column.index)
+def _paired(first: tuple[Arm, str], second: tuple[Arm, str], metric: str, confidence: float) -> Estimate | None:
+    """Mean of the first arm's checkpoint less the second's."""
+    sides = []
+    for arm, checkpoint in (first, second):
+        tables = {run.seed: run.table(checkpoint) for run in arm.runs}
+        sides.append({seed: table[metric] for seed, table in tables.items() if table is not None and metric in table})
+    if not all(sides):
+        return None
+    problems = pd.concat([column for side in sides for column in side.values()], axis=1, join="inner").index
     if problems.empty:
         return None
-    common = sorted(set(tables[0]) & set(tables[1]))
-    sides = []
-    for table in tables:
-        seeds = common or sorted(table)
-        values = np.stack([table[seed].loc[problems].to_numpy(dtype=np.float64) for seed in seeds])
-        sides.append(values if common else values.mean(axis=0, keepdims=True))
-    return _possible(crossed_estimate(sides[0] - sides[1], confidence), metric, -1.0)
+    common = sorted(set(sides[0]) & set(sides[1]))
+    values = [_matrix([side[seed].loc[problems] for seed in common or sorted(side)]) for side in sides]
+    if not common:
+        values = [side.mean(axis=0, keepdims=True) for side in values]
+    return _possible(crossed_estimate(values[0] - values[1], confidence), metric, -1.0)
+
+
+def _matrix(columns: Sequence[pd.Series[float]]) -> npt.NDArray[np.float64]:
+    """Values of the problems that all columns have; shape `(columns, problems)`."""
+    return np.ascontiguousarray(pd.concat(columns, axis=1, join="inner").to_numpy(dtype=np.float64).T)
 
 
 def _possible(estimate: Estimate, metric: str, lowest: float) -> Estimate:
@@ -222,15 +229,18 @@ def _arms(runs: Sequence[StudyRun]) -> tuple[tuple[Arm, ...], list[str]]:
     named: dict[tuple[str, str, str, str], list[StudyRun]] = defaultdict(list)
     for run in runs:
         algo, reward, init, model = (str(run.settings[key]) for key in COMPARED)
-        # SFT asks no reward, so a sweep over rewards has made its runs more than once.
-        named[algo, "sparse" if algo == "sft" else reward, init, model].append(run)
+        # Where no reward is asked, a sweep over rewards has made the same runs more than once.
+        named[algo, reward if ALGORITHMS[algo].uses_reward else NO_REWARD, init, model].append(run)
     arms, notes = [], []
     for names, alike in named.items():
+        algorithm = ALGORITHMS[names[0]]
+        incidental = [*INCIDENTAL, *([] if algorithm.uses_reward else ["reward"])]
+        if not algorithm.uses_reward and algorithm.needs_outcome_model is needs_none:
+            incidental.append("orm")
         varying = sorted(
             key
             for key in {key for run in alike for key in run.settings}
-            if not _within(key, (*INCIDENTAL, *(("reward", "orm") if names[0] == "sft" else ())))
-            and len({str(run.settings.get(key)) for run in alike}) > 1
+            if not _within(key, incidental) and len({str(run.settings.get(key)) for run in alike}) > 1
         )
         variants: dict[str, dict[int, StudyRun]] = defaultdict(dict)
         for run in sorted(alike, key=lambda item: (item.seed, item.name)):
@@ -239,15 +249,15 @@ def _arms(runs: Sequence[StudyRun]) -> tuple[tuple[Arm, ...], list[str]]:
             if kept is not run:
                 notes.append(f"{run.name} has the settings and the seed of {kept.name}: left out")
         arms += [Arm(*names, variant, tuple(by_seed.values())) for variant, by_seed in variants.items()]
-    order = list(ALGORITHM_NAMES)
+    algorithms, rewards = list(ALGORITHMS), list(REWARDS)
     return tuple(
         sorted(
             arms,
             key=lambda arm: (
                 float(arm.runs[0].settings["model.parameters"] or 0),
                 arm.init,
-                order.index(arm.algo) if arm.algo in order else len(order),
-                REWARDS.index(arm.reward) if arm.reward in REWARDS else len(REWARDS),
+                algorithms.index(arm.algo),
+                rewards.index(arm.reward),
                 arm.variant,
             ),
         )

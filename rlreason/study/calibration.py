@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from rlreason.evaluation.evaluate import rank_score
 from rlreason.orm.judging import area_under_curve, calibration_error, reliability
+from rlreason.run.stage import FINAL
 from rlreason.study.arms import Arm
 from rlreason.study.folders import StudyRun, read_columns
 
@@ -33,54 +34,42 @@ class Calibration:
     seeds: int
 
 
-def calibration(arm: Arm, stage: str = "final") -> Calibration | None:
-    """The calibration on a stage's samples; None where none were scored.
+def calibration(arm: Arm) -> Calibration | None:
+    """The calibration on the samples of the last policies; None where none were scored.
 
     Raises:
         ValueError: A file cannot be read, or its scores belong to other samples.
     """
-    judged = [pair for run in arm.runs if (pair := scores_and_outcomes(run, stage)) is not None]
-    if not judged:
+    scored = [pair for run in arm.runs if (pair := scores_and_outcomes(run, FINAL)) is not None]
+    if not scored:
         return None
-    scores = np.concatenate([pair[0] for pair in judged])
-    right = np.concatenate([pair[1] for pair in judged])
+    scores = np.concatenate([pair[0] for pair in scored])
+    right = np.concatenate([pair[1] for pair in scored])
     return Calibration(
         curve=tuple(reliability(scores, right)),
-        auc=float(np.mean([area_under_curve(*pair) for pair in judged])),
-        error=float(np.mean([calibration_error(*pair) for pair in judged])),
+        auc=float(np.mean([area_under_curve(*pair) for pair in scored])),
+        error=float(np.mean([calibration_error(*pair) for pair in scored])),
         solutions=len(scores),
-        seeds=len(judged),
+        seeds=len(scored),
     )
 
 
-def scores_and_outcomes(run: StudyRun, stage: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None:
+def scores_and_outcomes(run: StudyRun, checkpoint: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None:
     """The score of every sampled solution's last step, and whether it is right; None where none were scored.
 
     Raises:
         ValueError: A file cannot be read, or its scores belong to other samples.
     """
-    name = f"{run.settings['eval.split']}-{stage}-sampled"
-    folder = run.folder / "rollouts"
-    if not (folder / f"scores-{name}.parquet").exists() or not (folder / f"{name}.parquet").exists():
+    samples, scored = run.samples_file(checkpoint), run.scores_file(checkpoint)
+    if not scored.exists() or not samples.exists():
         return None
     keys = ["problem_id", "sample"]
-    scores = read_columns(folder / f"scores-{name}.parquet", [*keys, "step_scores"])
-    outcomes = read_columns(folder / f"{name}.parquet", [*keys, "correct"])
-    last = pa.table({**{key: scores[key] for key in keys}, "score": _last(scores["step_scores"].combine_chunks())})
-    joined = outcomes.join(last, keys, join_type="inner", use_threads=False)
-    if joined.num_rows != outcomes.num_rows:
-        raise ValueError(f"scores-{name}.parquet scores other samples than {name}.parquet holds")
-    return (
-        joined["score"].to_numpy().astype(np.float64),
-        joined["correct"].to_numpy(zero_copy_only=False).astype(bool),
+    scores = read_columns(scored, [*keys, "step_scores"])
+    outcomes = read_columns(samples, [*keys, "correct"])
+    last = [rank_score(steps, "final") for steps in scores["step_scores"].to_pylist()]
+    joined = outcomes.join(
+        scores.select(keys).append_column("score", [last]), keys, join_type="inner", use_threads=False
     )
-
-
-def _last(lists: pa.ListArray) -> npt.NDArray[np.float64]:
-    """The last value of every list; 0 for an empty one, as `rank_score` has it."""
-    ends = lists.offsets.to_numpy()
-    values = lists.values.to_numpy()
-    found = np.zeros(len(lists))
-    filled = ends[1:] > ends[:-1]
-    found[filled] = values[ends[1:][filled] - 1]
-    return found
+    if joined.num_rows != outcomes.num_rows:
+        raise ValueError(f"{scored.name} scores other samples than {samples.name} holds")
+    return joined["score"].to_numpy(), joined["correct"].to_numpy()

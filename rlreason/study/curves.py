@@ -8,22 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlreason.evaluation.statistics import Estimate, samples_to_reach
-from rlreason.study.arms import Arm, matrix, mean
+from rlreason.run.stage import FINAL
+from rlreason.study.arms import Arm
 
 SHARE_OF_FINAL = 0.95
-
-
-@dataclass(frozen=True)
-class Point:
-    """One point of a curve.
-
-    Args:
-        samples: Training rollouts drawn until then, mean over seeds.
-        estimate: The metric there.
-    """
-
-    samples: float
-    estimate: Estimate
 
 
 @dataclass(frozen=True)
@@ -43,17 +31,14 @@ class SampleComplexity:
     seeds: int
 
 
-def learning_curve(arm: Arm, metric: str = "maj@1") -> list[Point]:
-    """A metric against the samples seen, at the stages that all seeds reached."""
-    courses = [{item.stage: item for item in run.course if metric in item.table} for run in arm.runs]
-    stages = [stage for stage in courses[0] if all(stage in course for course in courses[1:])]
+def learning_curve(arm: Arm, metric: str = "maj@1") -> list[tuple[float, Estimate]]:
+    """(samples seen, mean over seeds; a metric there) at the checkpoints that all seeds reached."""
     points = []
-    for stage in stages:
-        evaluations = [course[stage] for course in courses]
-        samples = float(np.mean([item.samples_seen for item in evaluations]))
-        values = matrix(evaluations, metric)
-        if values.size:
-            points.append(Point(samples, mean(values, metric)))
+    for checkpoint in (item.checkpoint for item in arm.runs[0].course):
+        estimate = arm.estimate(metric, checkpoint)
+        if estimate is not None:
+            seen = [item.samples_seen for run in arm.runs for item in run.course if item.checkpoint == checkpoint]
+            points.append((float(np.mean(seen)), estimate))
     return points
 
 
@@ -78,13 +63,11 @@ def sample_complexity(arm: Arm, metric: str = "maj@1") -> SampleComplexity | Non
 
 def path(arm: Arm, horizontal: str, vertical: str) -> list[tuple[Estimate, Estimate]]:
     """Two metrics of every checkpoint that has both, in the order of training, the last policy at the end."""
-    stages = [item.stage for item in arm.runs[0].course]
-    points = {stage: _both(arm, horizontal, vertical, stage) for stage in stages}
-    if not stages or points[stages[-1]] is None:
-        points["final"] = _both(arm, horizontal, vertical, "final")
-    return [point for point in points.values() if point is not None]
-
-
-def _both(arm: Arm, horizontal: str, vertical: str, stage: str) -> tuple[Estimate, Estimate] | None:
-    across, up = arm.estimate(horizontal, stage), arm.estimate(vertical, stage)
-    return None if across is None or up is None else (across, up)
+    points = {}
+    for checkpoint in (*(item.checkpoint for item in arm.runs[0].course), FINAL):
+        across, up = arm.estimate(horizontal, checkpoint), arm.estimate(vertical, checkpoint)
+        if across is not None and up is not None:
+            points[checkpoint] = (across, up)
+    if len(points) > 1 and arm.runs[0].course[-1].checkpoint in points:
+        points.pop(FINAL, None)  # the last checkpoint is the last policy
+    return list(points.values())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rlreason.answers.arithmetic import operations
+from rlreason.run.folder import training_files
 from rlreason.study.arms import Arm
 from rlreason.study.folders import StudyRun, read_columns
 
@@ -40,15 +39,15 @@ def over_training(run: StudyRun) -> list[Found]:
     Raises:
         ValueError: A file of rollouts cannot be read.
     """
-    files = run.rollout_files("round-", "batch-")
+    files = training_files(run.folder)
     size = -(-len(files) // POINTS) or 1
-    parts = [files[start : start + size] for start in range(0, len(files), size)]
+    columns = ["problem_id", "correct", "operations"]
     known: pa.Array | None = None
     questions: set[str] = set()
     points = []
     drawn = 0
-    for part in parts:
-        table = pa.concat_tables([_solutions(path) for path in part])
+    for start in range(0, len(files), size):
+        table = pa.concat_tables([read_columns(path, columns) for path in files[start : start + size]])
         drawn += table.num_rows
         right = table.filter(table["correct"])
         questions.update(pc.unique(table["problem_id"]).to_pylist())
@@ -65,19 +64,18 @@ def over_training(run: StudyRun) -> list[Found]:
     return points
 
 
-def edit_distance(run: StudyRun, stage: str) -> float | None:
+def edit_distance(run: StudyRun, checkpoint: str) -> float | None:
     """Mean edit distance in tokens, over the longer length, between two samples of a test question.
 
     Returns:
-        From 0 (always the same tokens) to 1; None where the stage drew no two samples of a question.
+        From 0 (always the same tokens) to 1; None where the checkpoint drew no two samples of a question.
 
     Raises:
         ValueError: The file of rollouts cannot be read.
     """
     from rapidfuzz.distance import Levenshtein
 
-    split = run.settings["eval.split"]
-    path = run.folder / "rollouts" / f"{split}-{stage}-sampled.parquet"
+    path = run.samples_file(checkpoint)
     if not path.exists():
         return None
     table = read_columns(path, ["problem_id", "sample", "token_ids"])
@@ -89,21 +87,8 @@ def edit_distance(run: StudyRun, stage: str) -> float | None:
     return float(np.mean([Levenshtein.normalized_distance(one, other) for one, other in pairs]))
 
 
-def mean_edit_distance(arm: Arm, stage: str) -> float | None:
+def mean_edit_distance(arm: Arm, checkpoint: str) -> float | None:
     """`edit_distance`, mean over seeds."""
-    values = [edit_distance(run, stage) for run in arm.runs]
+    values = [edit_distance(run, checkpoint) for run in arm.runs]
     present = [value for value in values if value is not None]
     return float(np.mean(present)) if len(present) == len(values) else None
-
-
-def _solutions(path: Path) -> pa.Table:
-    """problem_id, correct and operations of the rollouts in a file."""
-    try:
-        table = read_columns(path, ["problem_id", "correct", "operations"])
-    except ValueError:
-        # Sealed by a version that did not store them, or not readable at all, which the next line says.
-        table = read_columns(path, ["problem_id", "correct", "text"])
-    if "operations" not in table.column_names:
-        texts = table["text"].to_pylist()
-        table = table.drop_columns("text").append_column("operations", pa.array(list(map(operations, texts))))
-    return table

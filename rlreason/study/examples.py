@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rlreason.run.folder import training_files
 from rlreason.study.folders import StudyRun, read_columns
 
 QUESTIONS = 3
@@ -58,7 +59,7 @@ def examples(run: StudyRun) -> tuple[list[Example], list[Example]]:
     Raises:
         ValueError: A file of rollouts cannot be read.
     """
-    files = run.rollout_files("round-", "batch-")
+    files = training_files(run.folder)
     if not files:
         return [], []
     decode = decoder(run)
@@ -113,12 +114,10 @@ def decoder(run: StudyRun) -> Decode | None:
 
 def _outcomes(path: Path) -> dict[str, dict[bool, int]]:
     """For every question, the first right and the first wrong sample."""
-    table = read_columns(path, ["problem_id", "sample", "correct"])
+    table = read_columns(path, ["problem_id", "sample", "correct"]).to_pandas()
     found: dict[str, dict[bool, int]] = {}
-    columns = (table[name].to_pylist() for name in ("problem_id", "sample", "correct"))
-    for problem, sample, correct in zip(*columns, strict=True):
-        known = found.setdefault(problem, {})
-        known[correct] = min(sample, known.get(correct, sample))
+    for (problem, correct), sample in table.groupby(["problem_id", "correct"])["sample"].min().items():
+        found.setdefault(problem, {})[bool(correct)] = int(sample)
     return found
 
 

@@ -22,8 +22,6 @@ MARGIN = 0.05  # differences of maj@1 below this count as comparable
 CLOSE = 0.10  # the paper's "under 10 points"
 FACTOR = 2.0  # sample counts within this factor count as similar
 SAME_SOLUTIONS = 0.75  # from this share on, a policy's solutions count as those of its start
-RL = ("ei", "ppo", "rcrl", "grpo")
-
 
 Contrast = Callable[[float], Estimate | None]  # an estimate at a given confidence
 
@@ -67,7 +65,7 @@ def findings(comparison: Comparison) -> list[Finding]:
 
 def _expert_iteration_is_best(comparison: Comparison) -> tuple[str, str]:
     pairs = _together(
-        (f"{_name(ours)} over {other.algo.upper()}", partial(ours.difference, other, "maj@1"))
+        (f"{_name(ours)} over {other.algorithm.title}", partial(ours.difference, other, "maj@1"))
         for ours in comparison.find(algo="ei")
         for other in _others(comparison, ours)
     )
@@ -116,11 +114,11 @@ def _similar_samples(comparison: Comparison) -> tuple[str, str]:
 
 def _trade_off(comparison: Comparison) -> tuple[str, str]:
     wide = f"pass@{comparison.k}"
-    trained = [arm for arm in comparison.arms if arm.algo in RL]
+    trained = [arm for arm in comparison.arms if arm.algorithm.learns_from_rewards]
     tuned = {
-        arm: stages[1]
+        arm: checkpoints[1]
         for arm in comparison.find(algo="sft")
-        if len(stages := [item.stage for item in arm.runs[0].course]) > 2
+        if len(checkpoints := [item.checkpoint for item in arm.runs[0].course]) > 2
     }
     contrasts = [
         (f"{_name(arm)} {metric}", partial(arm.gain, metric, since))
@@ -145,8 +143,8 @@ def _rewards(comparison: Comparison) -> tuple[str, str]:
     pairs = _together(
         (_name(arm), partial(arm.difference, sparse, "maj@1"))
         for arm in comparison.arms
-        if arm.reward != "sparse" and arm.algo in RL
-        for sparse in comparison.find(**{**_names(arm), "reward": "sparse"})
+        if arm.reward != "sparse" and arm.algorithm.learns_from_rewards
+        for sparse in comparison.find(**{**arm.names, "reward": "sparse"})
     )
     if not pairs:
         return UNKNOWN, "No algorithm was run with the sparse and with another reward."
@@ -159,7 +157,7 @@ def _rewards(comparison: Comparison) -> tuple[str, str]:
 def _gap_between_starts(comparison: Comparison) -> tuple[str, str]:
     contrasts = []
     for model in comparison.models:
-        trained = [arm for arm in comparison.find(model=model) if arm.algo in RL]
+        trained = [arm for arm in comparison.find(model=model) if arm.algorithm.learns_from_rewards]
         scratch = best_arm([arm for arm in trained if arm.init == "scratch"], "maj@1")
         tuned = best_arm([arm for arm in trained if arm.init == "sft"], "maj@1")
         if scratch is not None and tuned is not None:
@@ -180,8 +178,8 @@ def _larger_is_more_diverse(comparison: Comparison) -> tuple[str, str]:
     pairs = _together(
         (_name(arm, model=False), partial(arm.difference, other, "distinct_solutions"))
         for arm in comparison.find(model=large)
-        if arm.algo in RL
-        for other in comparison.find(**{**_names(arm), "model": small})
+        if arm.algorithm.learns_from_rewards
+        for other in comparison.find(**{**arm.names, "model": small})
     )
     return _all_above_zero(pairs, f"Different solutions per question of {large} less those of {small}")
 
@@ -190,7 +188,7 @@ def _known_solutions(comparison: Comparison) -> tuple[str, str]:
     shares = _together(
         (_name(arm), partial(arm.estimate, "known_at_start", "final"))
         for arm in comparison.find(init="sft")
-        if arm.algo in RL
+        if arm.algorithm.learns_from_rewards
     )
     if not shares:
         return UNKNOWN, "No RL run from SFT was sampled at its end."
@@ -221,16 +219,17 @@ def _all_above_zero(pairs: Sequence[tuple[str, Estimate]], meaning: str) -> tupl
 def _others(comparison: Comparison, arm: Arm, algo: str | None = None) -> Iterable[Arm]:
     """Arms of other RL algorithms with the same reward, start and model."""
     alike = comparison.find(reward=arm.reward, init=arm.init, model=arm.model)
-    return [other for other in alike if other.algo in RL and other.algo != arm.algo and algo in (None, other.algo)]
+    return [
+        other
+        for other in alike
+        if other.algorithm.learns_from_rewards and other.algo != arm.algo and algo in (None, other.algo)
+    ]
 
 
 def _name(arm: Arm, algorithm: bool = True, model: bool = True) -> str:
-    parts = [arm.algo.upper()] * algorithm + ([] if arm.algo == "sft" else [arm.reward]) + [arm.init]
-    return " ".join([*parts, *([arm.model] * model), *([arm.variant] if arm.variant else [])])
-
-
-def _names(arm: Arm) -> dict[str, str]:
-    return {name: getattr(arm, name) for name in ("algo", "reward", "init", "model", "variant")}
+    reward = arm.reward if arm.algorithm.uses_reward else ""
+    parts = (arm.algorithm.title * algorithm, reward, arm.init, arm.model * model, arm.variant)
+    return " ".join(filter(None, parts))
 
 
 def _shown(pairs: Iterable[tuple[str, Estimate]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rlreason.algorithms.registry import ALGORITHMS
+from rlreason.config.inits import INITS
+from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
+from rlreason.rewards.registry import REWARDS
 from rlreason.run.identity import identity
+from rlreason.run.stage import FINAL, INIT, evaluation, sampled, scores
 from rlreason.study.plan import Plan, read_plan
 
 
@@ -23,13 +28,15 @@ class Evaluation:
     """What one checkpoint was found to be.
 
     Args:
-        stage: "init", "round-1", ..., "final".
+        checkpoint: "init", "round-1", ..., "final".
+        on_the_way: Whether it is the start or a checkpoint of training, and no second look at one of them.
         samples_seen: Training rollouts drawn until then.
         table: One row per problem, in the order of their ids: reference_steps, samples, right, and every metric;
             indexed by problem id.
     """
 
-    stage: str
+    checkpoint: str
+    on_the_way: bool
     samples_seen: int
     table: pd.DataFrame
 
@@ -42,13 +49,14 @@ class StudyRun:
         folder: Where it lives.
         result: Its `result.json`.
         evaluations: In the order of training, "init" first and "final" last.
-        out_of_distribution: The first and the last policy on questions of another kind; empty where not measured.
+        out_of_distribution: Tables of the first and the last policy ("init", "final") on questions of another kind,
+            as far as they were measured.
     """
 
     folder: Path
     result: dict[str, Any]
     evaluations: tuple[Evaluation, ...]
-    out_of_distribution: tuple[Evaluation, ...] = ()
+    out_of_distribution: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -73,18 +81,24 @@ class StudyRun:
     @property
     def course(self) -> tuple[Evaluation, ...]:
         """The start and every checkpoint on the way, without the control experiment and the second look at the best."""
-        return tuple(item for item in self.evaluations if item.stage == "init" or item.stage.startswith("round-"))
+        return tuple(item for item in self.evaluations if item.on_the_way)
 
     @property
     def samples_drawn(self) -> int:
         """Training rollouts in all."""
-        counts = self.result["rollouts"].items()
-        return sum(count for stage, count in counts if stage.startswith(("round-", "batch-")))
+        return int(self.result["training_rollouts"])
 
-    def rollout_files(self, *beginnings: str) -> list[Path]:
-        """Sealed rollouts of the stages whose names begin so, in the order of training."""
-        found = (self.folder / "rollouts").glob("*.parquet")
-        return sorted((path for path in found if path.name.startswith(beginnings)), key=_in_training_order)
+    def table(self, checkpoint: str) -> pd.DataFrame | None:
+        """What was measured of a checkpoint; None where nothing was."""
+        return next((item.table for item in self.evaluations if item.checkpoint == checkpoint), None)
+
+    def samples_file(self, checkpoint: str) -> Path:
+        """The file of a checkpoint's samples of the reported questions; absent where there are none."""
+        return self.folder / "rollouts" / f"{sampled(self.settings['eval.split'], checkpoint).name}.parquet"
+
+    def scores_file(self, checkpoint: str) -> Path:
+        """The file of an outcome reward model's scores of those samples; absent where there are none."""
+        return self.folder / "rollouts" / f"{scores(sampled(self.settings['eval.split'], checkpoint)).name}.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +108,7 @@ class Study:
     Args:
         folder: The study's folder.
         runs: Those that finished.
-        judged: Runs of `algo=orm`, which train an outcome reward model and no policy.
+        outcome_models: Runs that train an outcome reward model and no policy.
         missing: Names of runs that are planned or begun but not finished.
         troubles: What was left out of `runs`, and why; one line each.
         commands: The sweeps that planned it, as they were typed.
@@ -102,7 +116,7 @@ class Study:
 
     folder: Path
     runs: tuple[StudyRun, ...]
-    judged: tuple[StudyRun, ...]
+    outcome_models: tuple[StudyRun, ...]
     missing: tuple[str, ...]
     troubles: tuple[str, ...]
     commands: tuple[str, ...] = ()
@@ -117,7 +131,7 @@ def read_study(folder: Path) -> Study:
     if not folder.is_dir():
         raise UserError(f"there is no study in {folder}; run one with rlreason -m study={folder.name} ...")
     runs: list[StudyRun] = []
-    judged: list[StudyRun] = []
+    outcome_models: list[StudyRun] = []
     troubles: list[str] = []
     plan = _plan(folder, troubles)
     missing = {job.name for job in plan.jobs}
@@ -132,27 +146,29 @@ def read_study(folder: Path) -> Study:
         except KeyError as error:
             troubles.append(f"{path.name}: left out, its result.json has no {error}")
             continue
-        except (ValueError, TypeError, OSError) as error:
+        except (UserError, ValueError, TypeError, OSError) as error:
             troubles.append(f"{path.name}: left out, {_in_one_line(error)}")
             continue
         if run.settings["task.name"] != "train":
             troubles.append(f"{path.name}: left out, task={run.settings['task.name']} trains nothing")
             continue
         troubles += without
-        (judged if run.settings["algo.name"] == "orm" else runs).append(run)
-    if not runs and not judged:
+        (runs if ALGORITHMS[run.settings["algo.name"]].trains_policy else outcome_models).append(run)
+    if not runs and not outcome_models:
         begun = f"; {len(missing)} are not finished" if missing else ""
         raise UserError(f"no finished run in {folder}{begun}")
     commands = tuple(item.command for item in plan.commands)
-    return Study(folder, tuple(runs), tuple(judged), tuple(sorted(missing)), tuple(troubles), commands)
+    return Study(folder, tuple(runs), tuple(outcome_models), tuple(sorted(missing)), tuple(troubles), commands)
 
 
-def read_columns(path: Path, columns: list[str]) -> pa.Table:
-    """Some columns of a Parquet file.
+def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Some columns of a Parquet file; None: all.
 
     Raises:
-        ValueError: It is not whole; the message names it.
+        ValueError: It is not there, or not whole; the message names it.
     """
+    if not path.exists():
+        raise ValueError(f"{path.name} is not there")
     try:
         return pq.read_table(path, columns=columns)
     except (pa.ArrowException, OSError) as error:
@@ -164,33 +180,31 @@ def _read_run(folder: Path, troubles: list[str]) -> StudyRun:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"result.json cannot be read ({_in_one_line(error)})") from error
-    split = result["config"]["eval"]["split"]
-    evaluations, elsewhere = [], []
+    config = result["config"]
+    for table in (ALGORITHMS, REWARDS, DATASETS, INITS):
+        table.of(config[table.group])  # a row from outside the package is known from here on
+    evaluations, elsewhere = [], {}
     for record in result["evaluations"]:
-        path = folder / "evaluations" / f"{split}-{record['stage']}.parquet"
+        path = folder / "evaluations" / f"{evaluation(config['eval']['split'], record['stage'])}.parquet"
+        facts = record["stage"], record["on_the_way"], record["samples_seen"]
         try:
-            evaluations.append(Evaluation(record["stage"], record["samples_seen"], _read_evaluation(path)))
+            evaluations.append(Evaluation(*facts, _read_evaluation(path)))
         except ValueError as error:
             if record is result["evaluations"][-1]:
                 raise
             troubles.append(f"{folder.name}: without {record['stage']}, {error}")
-    for stage in ("init", "final"):
-        path = folder / "evaluations" / f"ood-{stage}.parquet"
+    for checkpoint in (INIT, FINAL):
+        path = folder / "evaluations" / f"{evaluation('ood', checkpoint)}.parquet"
         try:
             if path.exists():
-                elsewhere.append(Evaluation(stage, 0, _read_evaluation(path)))
+                elsewhere[checkpoint] = _read_evaluation(path)
         except ValueError as error:
             troubles.append(f"{folder.name}: {error}")
-    return StudyRun(folder, result, tuple(evaluations), tuple(elsewhere))
+    return StudyRun(folder, result, tuple(evaluations), elsewhere)
 
 
 def _read_evaluation(path: Path) -> pd.DataFrame:
-    if not path.exists():
-        raise ValueError(f"{path.name} is not there")
-    try:
-        table: pd.DataFrame = pq.read_table(path).to_pandas()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path.name} cannot be read ({_in_one_line(error)})") from error
+    table: pd.DataFrame = read_columns(path).to_pandas()
     absent = [name for name in ("problem_id", "reference_steps", "samples", "right", "maj@1") if name not in table]
     if absent:
         raise ValueError(f"{path.name} has no {', '.join(absent)}")
@@ -207,11 +221,6 @@ def _plan(folder: Path, troubles: list[str]) -> Plan:
     except UserError as error:
         troubles.append(str(error))
         return Plan()
-
-
-def _in_training_order(path: Path) -> tuple[int, str]:
-    number = path.stem.rpartition("-")[2]
-    return (int(number) if number.isdigit() else 0, path.name)
 
 
 def _in_one_line(error: Exception) -> str:

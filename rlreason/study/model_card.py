@@ -8,25 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.answers.extraction import FINAL_ANSWER_MARKER
+from rlreason.config.inits import INITS
+from rlreason.data.registry import DATASETS
 from rlreason.evaluation.statistics import interval_text
+from rlreason.rewards.registry import REWARDS
+from rlreason.run.stage import FINAL, INIT
 from rlreason.study.commands import Compose, settings
 
-METHODS = {
-    "ei": "expert iteration",
-    "ppo": "PPO",
-    "grpo": "GRPO",
-    "rcrl": "return-conditioned RL",
-    "sft": "supervised fine-tuning",
-}
-HUB_DATA = {"gsm8k": "openai/gsm8k", "svamp": "ChilleD/SVAMP"}
-# Of the models that conf/model names; the embedded ones come with this package, under its licence.
-LICENCES = {
-    "meta-llama/Llama-2-7b-hf": "llama2",
-    "meta-llama/Llama-2-13b-hf": "llama2",
-    "Qwen/Qwen2.5-0.5B": "apache-2.0",
-    "HuggingFaceTB/SmolLM2-135M-Instruct": "apache-2.0",
-}
 SHOWN_SECTIONS = ("algo", "reward", "orm", "model", "init", "data", "prompt", "engine", "eval")
 PATHS = (("model", "path"), ("data", "path"), ("orm", "path"), ("eval", "orm"), ("algo", "rollouts"))
 PLACEHOLDER = "FOLDER"
@@ -38,10 +28,10 @@ class Exported:
 
     Args:
         checkpoint: Name of the checkpoint.
-        is_policy: Whether it is the one that the run stands by.
+        is_policy: Whether it is the run's selected checkpoint.
         adapter: Whether it is a LoRA adapter alone.
         dtype: Precision of the weights.
-        licence: Of the base model, from its own card; None where it has none.
+        licence: Of the base model; None where nobody says.
         prompt: A prompt of the final evaluation, as the policy read it.
         completion: What the policy wrote, greedily.
         tag: Text that asks a return-conditioned policy for a good solution; None for any other.
@@ -116,34 +106,39 @@ def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) 
 
     from rlreason.study.report import rendered
 
-    config = public_configuration(result)
+    config, base = public_configuration(result), base_name(result)
+    algorithm, reward = ALGORITHMS.of(config["algo"]), REWARDS.of(config["reward"])
     evaluation = _evaluation(result, exported)
-    trained = {stage: count for stage, count in result["rollouts"].items() if stage.startswith(("round-", "batch-"))}
     shown = {section: config[section] for section in SHOWN_SECTIONS if section in config}
     view = {
         "card_data": _metadata(result, exported, evaluation).to_yaml(),
         "result": result,
         "config": config,
         "exported": exported,
-        "base": base_name(result),
+        "base": base,
         "revision": base_revision(result),
-        "licence": _licence(result, exported),
-        "method": METHODS[config["algo"]["name"]],
+        "licence": exported.licence,
+        "method": algorithm.method,
+        "init": INITS.of(config["init"]),
+        "reward": reward if algorithm.uses_reward else None,
         "rows": _rows(result, exported, evaluation),
         "problems": next(iter(evaluation["metrics"].values()))["problems"] if evaluation else 0,
         "wrong": 1 - evaluation["metrics"]["maj@1"]["value"] if evaluation else None,
-        "drawn": sum(trained.values()),
+        "drawn": result["training_rollouts"],
         "command": " ".join(map(shlex.quote, ["rlreason", *settings(config, compose), f"seed={config['seed']}"])),
         "configuration": yaml.safe_dump(shown, sort_keys=False, allow_unicode=True),
-        "program": _program(result, exported),
+        "placeholder": PLACEHOLDER,
+        "limit": config["data"]["max_completion_tokens"],
+        "stop": list(config["prompt"]["stop"]),
         "final_answer_marker": FINAL_ANSWER_MARKER,
     }
+    view["program"] = rendered("program.py.j2", view)
     return str(ModelCard(rendered("model_card.md.j2", view)))
 
 
 def _evaluation(result: Mapping[str, Any], exported: Exported) -> Mapping[str, Any] | None:
     """The evaluation of the exported checkpoint, if the run made one."""
-    wanted = "final" if exported.is_policy else exported.checkpoint
+    wanted = FINAL if exported.is_policy else exported.checkpoint
     return next((item for item in result["evaluations"] if item["stage"] == wanted), None)
 
 
@@ -151,7 +146,7 @@ def _rows(
     result: Mapping[str, Any], exported: Exported, evaluation: Mapping[str, Any] | None
 ) -> list[tuple[str, str, str, str]]:
     """Metric, before, after and difference, with intervals."""
-    before: Mapping[str, Any] = next((item["metrics"] for item in result["evaluations"] if item["stage"] == "init"), {})
+    before: Mapping[str, Any] = next((item["metrics"] for item in result["evaluations"] if item["stage"] == INIT), {})
     changes = result.get("differences", {}) if exported.is_policy else {}
     return [
         (
@@ -164,22 +159,16 @@ def _rows(
     ]
 
 
-def _licence(result: Mapping[str, Any], exported: Exported) -> str | None:
-    if result["model_source"] == "embedded":
-        return "apache-2.0"
-    return LICENCES.get(base_name(result), exported.licence)
-
-
 def _metadata(result: Mapping[str, Any], exported: Exported, evaluation: Mapping[str, Any] | None) -> Any:
     """What the Hub reads: base model, data, licence, tags, and a model index with every metric."""
     from huggingface_hub import EvalResult, ModelCardData
 
     config, base = result["config"], base_name(result)
-    data = config["data"]["name"]
+    data, hub_data = config["data"]["name"], DATASETS.of(config["data"]).hub_name
     results = [
         EvalResult(
             task_type="text-generation",
-            dataset_type=HUB_DATA.get(data, data),
+            dataset_type=hub_data or data,
             dataset_name=data,
             dataset_split=config["eval"]["split"],
             metric_type=metric,
@@ -192,66 +181,11 @@ def _metadata(result: Mapping[str, Any], exported: Exported, evaluation: Mapping
     return ModelCardData(
         model_name=result["name"],
         base_model=base if "/" in base else None,
-        datasets=HUB_DATA.get(data),
-        license=_licence(result, exported),
+        datasets=hub_data,
+        license=exported.licence,
         language="en",
         library_name="peft" if exported.adapter else "transformers",
         pipeline_tag="text-generation",
         tags=["rlreason", config["algo"]["name"], *(["lora"] if config["model"]["lora_rank"] else [])],
         eval_results=results or None,
     )
-
-
-def _program(result: Mapping[str, Any], exported: Exported) -> str:
-    """A Python program that asks the exported model the example question as the run did."""
-    config, base = result["config"], base_name(result)
-    # A chat template has written the special tokens already.
-    special = "" if not config["prompt"]["chat"] else ", add_special_tokens=False"
-    lines = ["import torch", "from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
-    if exported.adapter:
-        lines.insert(1, "from peft import PeftModel")
-        known = repr(base) if "/" in base else f"{PLACEHOLDER!r}  # {base}"
-        lines += [f"base = {known}"]
-    lines += ['folder = "."  # where this README.md lies', "tokenizer = AutoTokenizer.from_pretrained(folder)"]
-    loaded = "base" if exported.adapter else "folder"
-    lines.append(f'model = AutoModelForCausalLM.from_pretrained({loaded}, dtype="auto")')
-    if exported.adapter:
-        lines.append("model = PeftModel.from_pretrained(model, folder)")
-    prompt = [f"    {line!r}" for line in exported.prompt.splitlines(keepends=True)]
-    lines += ["prompt = (", *prompt, ")", f'ids = tokenizer(prompt{special}, return_tensors="pt")["input_ids"]']
-    lines += ["start = ids.shape[1]", *_asking(config, exported)]
-    lines.append("print(tokenizer.decode(ids[0, start:], skip_special_tokens=True))")
-    return "\n".join(lines) + "\n"
-
-
-def _asking(config: Mapping[str, Any], exported: Exported) -> list[str]:
-    limit, stop = config["data"]["max_completion_tokens"], list(config["prompt"]["stop"])
-    fixed = "do_sample=False, tokenizer=tokenizer"
-    if exported.tag_tokens:
-        fixed += f", suppress_tokens={list(exported.tag_tokens)}"
-    if exported.tag is None or not exported.tag_every_step:
-        tag = [] if exported.tag is None else _tag_lines(exported.tag, "")
-        stops = f", stop_strings={stop!r}" if stop else ""
-        mask = "attention_mask=torch.ones_like(ids)"
-        return [*tag, f"ids = model.generate(ids, {mask}, max_new_tokens={limit}, {fixed}{stops})"]
-    line_end = ["\n", *stop]
-    stops = f", stop_strings={line_end!r}"
-    return [
-        f"for _ in range({limit}):  # one step each",
-        *_tag_lines(exported.tag, "    "),
-        "    before = ids.shape[1]",
-        f"    left = {limit} - (before - start)",
-        "    if left <= 0:",
-        "        break",
-        f"    ids = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=left, {fixed}{stops})",
-        "    step = tokenizer.decode(ids[0, before:])",
-        f'    if "{FINAL_ANSWER_MARKER}" in step or ids[0, -1] == tokenizer.eos_token_id:',
-        "        break",
-    ]
-
-
-def _tag_lines(tag: str, indent: str) -> list[str]:
-    return [
-        f'{indent}tag = tokenizer({tag!r}, add_special_tokens=False, return_tensors="pt")["input_ids"]',
-        f"{indent}ids = torch.cat([ids, tag], dim=1)",
-    ]

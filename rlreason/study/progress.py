@@ -13,8 +13,10 @@ from typing import Any
 import yaml
 
 from rlreason.errors import UserError
-from rlreason.run.folder import held, read_lines
+from rlreason.run.folder import JOURNAL, held, read_journal, read_lines, training_rollouts
 from rlreason.run.identity import NAMED_GROUPS
+from rlreason.run.stage import CONTROL, Kind, measurement
+from rlreason.run.store import unsealed
 from rlreason.study.plan import Command, Job, read_plan
 
 FINISHED, RUNNING, FAILED, WAITING = "finished", "running", "failed", "waiting"
@@ -95,10 +97,9 @@ def job_progress(folder: Path, job: Job, now: float) -> JobProgress:
     result = folder / "result.json"
     if result.exists():
         return _finished(folder, job, result.stat().st_mtime_ns)
-    journal = folder / "journal.jsonl"
-    records = read_lines(journal)
+    records = read_journal(folder)
     seconds = sum(record["seconds"].get("total", 0.0) for record in records)
-    changed = journal.stat().st_mtime if records else 0.0
+    changed = _changed(folder / JOURNAL)
     if held(folder):
         state, stage = RUNNING, current_stage(folder, records)
         seconds += max(0.0, now - changed) if records else 0.0
@@ -106,18 +107,18 @@ def job_progress(folder: Path, job: Job, now: float) -> JobProgress:
         state, stage = FAILED, (folder / "failure.txt").read_text(encoding="utf-8").partition("\n")[0]
     else:
         state, stage = WAITING, current_stage(folder, records) if records else ""
-    return JobProgress(job, state, stage, _samples_seen(records), _accuracy(folder), seconds, changed)
+    return JobProgress(job, state, stage, training_rollouts(records), _accuracy(folder), seconds, changed)
 
 
 def current_stage(folder: Path, records: Sequence[dict[str, Any]]) -> str:
     """What the process that works in a run folder is doing, as far as its files show."""
-    parts = sorted((folder / "rollouts").glob("*.part-*.arrows"), key=_changed)
+    parts = unsealed(folder / "rollouts")
     if parts:
-        return f"sampling {parts[-1].name.partition('.part-')[0]}"
+        return f"sampling {parts[max(parts, key=_changed)]}"
     training = sorted((folder / "training").glob("train-*"), key=_changed)
     if training:
-        return f"training {training[-1].name.removeprefix('train-')}"
-    done = [record["stage"] for record in records if not record["stage"].startswith("log-")]
+        return f"working on {training[-1].name}"
+    done = [record["stage"] for record in records if record["kind"] != Kind.LOG]
     return f"after {done[-1]}" if done else "starting"
 
 
@@ -150,12 +151,12 @@ def _likeness(one: Job, other: Job) -> int:
 def _finished_facts(folder: Path, changed_ns: int) -> tuple[float, int, tuple[tuple[str, float], ...]]:
     """Seconds, samples and accuracy of a finished run; read once, as they do not change."""
     del changed_ns
-    records = read_lines(folder / "journal.jsonl")
+    records = read_journal(folder)
     try:
         seconds = float(json.loads((folder / "result.json").read_text(encoding="utf-8"))["seconds"]["total"])
     except (ValueError, KeyError, TypeError):
         seconds = sum(record["seconds"].get("total", 0.0) for record in records)
-    return seconds, _samples_seen(records), tuple(_accuracy(folder).items())
+    return seconds, training_rollouts(records), tuple(_accuracy(folder).items())
 
 
 def _finished(folder: Path, job: Job, changed_ns: int) -> JobProgress:
@@ -163,16 +164,12 @@ def _finished(folder: Path, job: Job, changed_ns: int) -> JobProgress:
     return JobProgress(job, FINISHED, "", samples, dict(accuracy), seconds, changed_ns / 1e9)
 
 
-def _samples_seen(records: Sequence[dict[str, Any]]) -> int:
-    return sum(record.get("rollouts", 0) for record in records if record["stage"].startswith(("round-", "batch-")))
-
-
 def _accuracy(folder: Path) -> dict[str, float]:
     newest: dict[str, float] = {}
     for line in read_lines(folder / "metrics.jsonl"):
         for key, value in line.items():
             split, _, metric = key.rpartition("/")
-            if metric == "maj@1" and split and line["stage"] != "evaluate-asked-for-bad":
+            if metric == "maj@1" and split and line["stage"] != measurement(CONTROL):
                 newest["validation" if split == "validation" else "test"] = value
     return newest
 

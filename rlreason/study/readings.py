@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from rlreason.run.stage import FINAL, INIT
 from rlreason.study.arms import Arm
 from rlreason.study.calibration import Calibration, calibration
 from rlreason.study.diversity import Found, mean_edit_distance, over_training
@@ -43,8 +44,8 @@ def readings(arms: Iterable[Arm]) -> tuple[dict[Arm, Reading], list[str]]:
     for arm in arms:
         found[arm] = Reading(
             found=_attempt(arm, troubles, _mean_found, ()),
-            edit_distance_before=_attempt(arm, troubles, lambda one: mean_edit_distance(one, "init"), None),
-            edit_distance=_attempt(arm, troubles, lambda one: mean_edit_distance(one, "final"), None),
+            edit_distance_before=_attempt(arm, troubles, lambda one: mean_edit_distance(one, INIT), None),
+            edit_distance=_attempt(arm, troubles, lambda one: mean_edit_distance(one, FINAL), None),
             calibration=_attempt(arm, troubles, calibration, None),
         )
     return found, troubles

@@ -12,11 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from rlreason.run.folder import write_atomically
+from rlreason.run.folder import training_files, write_atomically
 from rlreason.study.arms import Arm, Comparison, comparisons
 from rlreason.study.commands import Compose, command
 from rlreason.study.drawn import Drawn, draw_all
 from rlreason.study.examples import Example, examples
+from rlreason.study.findings import Finding, findings
 from rlreason.study.folders import Study, StudyRun
 from rlreason.study.measurements import FOLDER, hardware_text, read_measurements
 from rlreason.study.measures import whole_table
@@ -24,7 +25,7 @@ from rlreason.study.published import Published, published_beside
 from rlreason.study.readings import Reading, readings
 from rlreason.study.results import best_arm
 from rlreason.study.summary import summary
-from rlreason.study.tables import Table, cost_table, diversity_table, judge_table, results_tables
+from rlreason.study.tables import Table, cost_table, diversity_table, outcome_model_table, results_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -47,7 +48,7 @@ class Section:
 
     anchor: str
     comparison: Comparison
-    findings: Sequence[Any]
+    findings: list[Finding]
     results: list[Table]
     further: list[Table]
     figures: list[Drawn]
@@ -83,7 +84,7 @@ def write_report(study: Study, compose: Compose) -> Report:
     found, notes = comparisons(study.runs)
     arms = [arm for comparison in found for arm in comparison.arms]
     read, troubles = readings(arms)
-    table = whole_table(found, read, study.judged)
+    table = whole_table(found, read, study.outcome_models)
     measurements, unread = read_measurements(study.folder / FOLDER, study.folder.parent / FOLDER)
     left_out = [*study.troubles, *notes, *troubles, *unread]
     sections = [_section(study, comparison, table, read, compose, left_out) for comparison in found]
@@ -96,10 +97,10 @@ def write_report(study: Study, compose: Compose) -> Report:
         "missing": study.missing,
         "left_out": left_out,
         "sections": sections,
-        "judges": judge_table(table),
+        "outcome_models": outcome_model_table(table),
         "planned": "\n".join(study.commands),
         "measurements": measurements,
-        "made_with": made_with(study.runs + study.judged),
+        "made_with": made_with(study.runs + study.outcome_models),
         "several": len(sections) > 1,
     }
     write_atomically(study.folder / "report.html", rendered("report.html.j2", view))
@@ -155,10 +156,8 @@ def _section(
     compose: Compose,
     left_out: list[str],
 ) -> Section:
-    from rlreason.study.findings import findings
-
     shown = None
-    candidates = [arm for arm in comparison.arms if any(run.rollout_files("round-", "batch-") for run in arm.runs)]
+    candidates = [arm for arm in comparison.arms if any(training_files(run.folder) for run in arm.runs)]
     best = best_arm(candidates, "maj@1")
     if best is not None:
         try:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rlreason.evaluation.metrics import pass_at_k
 from rlreason.evaluation.statistics import Estimate, holm
-from rlreason.study.arms import Arm, Comparison, evaluation, matrix, mean
-from rlreason.study.folders import Evaluation
+from rlreason.run.stage import FINAL, INIT
+from rlreason.study.arms import Arm, Comparison, mean_of
 
 TIDY_COLUMNS = (
     "comparison",
@@ -37,25 +38,33 @@ TIDY_COLUMNS = (
 )
 
 
-def tidy(comparison: Comparison) -> pd.DataFrame:
-    """One row for every arm, stage ("init" and "final") and measure.
+Row = dict[str, Any]
+
+
+def as_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """Rows as the tidy table that `results.csv` holds; a column that a row lacks is empty."""
+    return pd.DataFrame(rows, columns=list(TIDY_COLUMNS)).astype({"seeds": "Int64", "problems": "Int64"})
+
+
+def measured(comparison: Comparison) -> list[Row]:
+    """One row for every arm, checkpoint ("init" and "final") and measure.
 
     `best` marks the arm whose mean is highest among those of the same model; `below_best` is how far another arm lies
     below it, a paired difference, and `p_value` its test, corrected for the number of arms by Holm's method.
     """
-    rows = [
-        _row(comparison, arm, stage, metric, estimate)
+    spent = {arm: costs(arm) for arm in comparison.arms}
+    rows = {
+        (arm, checkpoint, metric): _row(comparison, arm, checkpoint, metric, estimate, spent[arm])
         for arm in comparison.arms
-        for stage in ("init", "final")
+        for checkpoint in (INIT, FINAL)
         for metric in _metrics(arm)
-        if (estimate := arm.estimate(metric, stage)) is not None
-    ]
+        if (estimate := arm.estimate(metric, checkpoint)) is not None
+    }
     for model in comparison.models:
         for metric in comparison.metrics:
-            _against_best(rows, comparison.find(model=model), metric)
-    for row in rows:
-        row.pop("arm")
-    return pd.DataFrame(rows, columns=list(TIDY_COLUMNS))
+            arms = [arm for arm in comparison.find(model=model) if (arm, FINAL, metric) in rows]
+            _against_best({arm: rows[arm, FINAL, metric] for arm in arms}, metric)
+    return list(rows.values())
 
 
 def best_arm(arms: Sequence[Arm], metric: str) -> Arm | None:
@@ -64,41 +73,31 @@ def best_arm(arms: Sequence[Arm], metric: str) -> Arm | None:
     return max(means, key=lambda pair: pair[0])[1] if means else None
 
 
-def pass_at_every_k(arm: Arm, stage: str = "final") -> list[tuple[int, Estimate]]:
+def pass_at_every_k(arm: Arm, checkpoint: str = FINAL) -> list[tuple[int, Estimate]]:
     """pass@k for k = 1, 2, 4, ... up to all samples, by the unbiased estimator."""
-    tables = [evaluation(run, stage) for run in arm.runs]
-    if any(item is None for item in tables):
-        return []
-    evaluations = [item for item in tables if item is not None]
-    drawn = int(min(item.table["samples"].min() for item in evaluations))
+    tables = arm.tables("samples", checkpoint)
+    drawn = int(min((table["samples"].min() for table in tables), default=0))
     curve = []
     for k in sorted({2**power for power in range(drawn.bit_length())} | ({drawn} - {0})):
-        values = []
-        for item in evaluations:
-            known = {
-                pair: pass_at_k(int(pair[1]), int(pair[0]), k)
-                for pair in set(zip(item.table["samples"], item.table["right"], strict=True))
-            }
-            pairs = zip(item.table["samples"], item.table["right"], strict=True)
-            values.append(pd.Series([known[pair] for pair in pairs], index=item.table.index))
-        shared = pd.concat(values, axis=1, join="inner").to_numpy().T
-        if shared.size:
-            curve.append((k, mean(shared, f"pass@{k}")))
+        passed = []
+        for table in tables:
+            pairs = list(zip(table["samples"], table["right"], strict=True))
+            known = {pair: pass_at_k(int(pair[1]), int(pair[0]), k) for pair in set(pairs)}
+            passed.append(pd.DataFrame({f"pass@{k}": [known[pair] for pair in pairs]}, index=table.index))
+        estimate = mean_of(passed, f"pass@{k}")
+        if estimate is not None:
+            curve.append((k, estimate))
     return curve
 
 
-def by_difficulty(arm: Arm, metric: str = "maj@1", stage: str = "final") -> list[tuple[int, Estimate]]:
+def by_difficulty(arm: Arm, metric: str = "maj@1", checkpoint: str = FINAL) -> list[tuple[int, Estimate]]:
     """A measure by the number of steps of the reference solution; empty where solutions are not known."""
-    measured = [evaluation(run, stage) for run in arm.runs]
-    tables = [item.table for item in measured if item is not None]
-    if len(tables) < len(measured):
-        return []
+    tables = arm.tables(metric, checkpoint)
     found = []
-    for steps in sorted(set(tables[0]["reference_steps"])):
-        parts = [Evaluation("final", 0, table[table["reference_steps"] == steps]) for table in tables]
-        values = matrix(parts, metric)
-        if steps > 0 and values.size:
-            found.append((int(steps), mean(values, metric)))
+    for steps in sorted({int(number) for table in tables[:1] for number in table["reference_steps"]} - {0}):
+        estimate = mean_of([table[table["reference_steps"] == steps] for table in tables], metric)
+        if estimate is not None:
+            found.append((steps, estimate))
     return found
 
 
@@ -106,8 +105,10 @@ def out_of_distribution(arm: Arm) -> tuple[Estimate, Estimate] | None:
     """Greedy accuracy of the first and the last policy on questions of another kind; None where not measured."""
     if any(len(run.out_of_distribution) != 2 for run in arm.runs):
         return None
-    first, last = (matrix([run.out_of_distribution[number] for run in arm.runs], "maj@1") for number in (0, 1))
-    return (mean(first, "maj@1"), mean(last, "maj@1")) if first.size and last.size else None
+    first, last = (
+        mean_of([run.out_of_distribution[checkpoint] for run in arm.runs], "maj@1") for checkpoint in (INIT, FINAL)
+    )
+    return (first, last) if first and last else None
 
 
 def costs(arm: Arm) -> dict[str, float]:
@@ -125,18 +126,13 @@ def _metrics(arm: Arm) -> list[str]:
     return [name for name in arm.runs[0].final.table.columns if name not in facts]
 
 
-def _row(comparison: Comparison, arm: Arm, stage: str, metric: str, estimate: Estimate) -> dict[str, object]:
-    spent = costs(arm)
-    tokens = sum(amount for kind, amount in spent.items() if kind.startswith("tokens "))
+def _row(
+    comparison: Comparison, arm: Arm, checkpoint: str, metric: str, estimate: Estimate, spent: Mapping[str, float]
+) -> Row:
     return {
-        "arm": arm,
         "comparison": comparison.title,
-        "algo": arm.algo,
-        "reward": arm.reward,
-        "init": arm.init,
-        "model": arm.model,
-        "variant": arm.variant,
-        "stage": stage,
+        **arm.names,
+        "stage": checkpoint,
         "metric": metric,
         "value": estimate.value,
         "low": estimate.low,
@@ -144,28 +140,23 @@ def _row(comparison: Comparison, arm: Arm, stage: str, metric: str, estimate: Es
         "seeds": estimate.seeds,
         "problems": estimate.problems,
         "best": False,
-        "samples_drawn": spent["samples"] if stage == "final" else 0.0,
+        "samples_drawn": spent["samples"] if checkpoint == FINAL else 0.0,
         "seconds": spent["seconds total"],
-        "tokens": tokens,
+        "tokens": sum(amount for kind, amount in spent.items() if kind.startswith("tokens ")),
     }
 
 
-def _against_best(rows: list[dict[str, object]], arms: Sequence[Arm], metric: str) -> None:
-    best = best_arm(arms, metric)
-    if best is None:
+def _against_best(rows: Mapping[Arm, Row], metric: str) -> None:
+    best = best_arm(list(rows), metric)
+    if best is None or len(rows) < 2:
         return
-    others = [row for row in rows if row["stage"] == "final" and row["metric"] == metric and row["arm"] in arms]
-    tested = []
-    for row in others:
-        arm = row["arm"]
-        if arm is best:
-            row["best"] = len(others) > 1
-        if arm is best or not isinstance(arm, Arm):
-            continue
-        difference = best.difference(arm, metric)
-        if difference is not None:
-            row["below_best"], row["below_best_low"] = difference.value, difference.low
-            row["below_best_high"] = difference.high
-            tested.append((row, difference.p_value))
-    for (row, _), p_value in zip(tested, holm([value for _, value in tested]), strict=True):
-        row["p_value"] = p_value
+    rows[best]["best"] = True
+    tested = {arm: found for arm in rows if arm is not best and (found := best.difference(arm, metric)) is not None}
+    corrected = holm([difference.p_value for difference in tested.values()])
+    for (arm, difference), p_value in zip(tested.items(), corrected, strict=True):
+        rows[arm] |= {
+            "below_best": difference.value,
+            "below_best_low": difference.low,
+            "below_best_high": difference.high,
+            "p_value": p_value,
+        }

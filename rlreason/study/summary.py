@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from rlreason.study.arms import ALGORITHM_NAMES, Arm, Comparison
-from rlreason.study.figures.style import INITS, short_count, short_label
+from rlreason.algorithms.registry import ALGORITHMS
+from rlreason.config.inits import INITS
+from rlreason.run.stage import INIT
+from rlreason.study.arms import Arm, Comparison
+from rlreason.study.figures.style import short_count, short_label
 from rlreason.study.folders import Study
 from rlreason.study.tables import Lookup, number
 
@@ -17,7 +20,7 @@ SIGNIFICANT = 0.05
 def summary(study: Study, comparisons: Sequence[Comparison], table: pd.DataFrame) -> list[str]:
     """Sentences: what was compared, which arm is best for every model, what it cost."""
     arms = [arm for comparison in comparisons for arm in comparison.arms]
-    algorithms = [name for key, name in ALGORITHM_NAMES.items() if any(arm.algo == key for arm in arms)]
+    algorithms = [row.title for name, row in ALGORITHMS.items() if any(arm.algo == name for arm in arms)]
     runs = sum(len(arm.runs) for arm in arms)
     sentences = [
         f"{_many(runs, 'finished run')} in {_many(len(arms), 'arm')} compare {_listed(algorithms)} on "
@@ -45,7 +48,7 @@ def _best(comparison: Comparison, model: str, find: Lookup) -> str | None:
     if not records:
         return None
     best = max(records, key=lambda arm: float(records[arm].value))
-    record, start = records[best], find(best, "maj@1", "init")
+    record, start = records[best], find(best, "maj@1", INIT)
     interval = f"{number(record.value)} [{number(record.low)}, {number(record.high)}]"
     from_start = f", from {number(start.value)} at its start" if start is not None else ""
     if len(records) == 1:
@@ -63,7 +66,7 @@ def _best(comparison: Comparison, model: str, find: Lookup) -> str | None:
 
 
 def _named(arm: Arm) -> str:
-    return f"{short_label(arm)} {INITS.get(arm.init, arm.init)}"
+    return f"{short_label(arm)} {INITS[arm.init].title}"
 
 
 def _many(amount: int, noun: str) -> str:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from rlreason.config.inits import INITS
+from rlreason.run.stage import FINAL, INIT
 from rlreason.study.arms import Arm, Comparison
-from rlreason.study.figures.style import INITS, short_count, short_label
-from rlreason.study.measures import ELSEWHERE, JUDGES, SAMPLES_TO_FINAL
+from rlreason.study.figures.style import short_count, short_label
+from rlreason.study.measures import ELSEWHERE, OUTCOME_MODELS, SAMPLES_TO_FINAL
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,14 @@ class Lookup:
     """Finds rows of the tidy table of one comparison."""
 
     def __init__(self, table: pd.DataFrame, title: str) -> None:
-        columns = ["algo", "reward", "init", "model", "variant", "stage", "metric"]
-        chosen = table[table["comparison"] == title]
-        self._rows = {
-            tuple(row[:7]): row[7] for row in zip(*(chosen[c] for c in columns), chosen.itertuples(), strict=True)
+        self._rows: dict[tuple[Any, ...], Record] = {
+            (row.algo, row.reward, row.init, row.model, row.variant, row.stage, row.metric): row
+            for row in table[table["comparison"] == title].itertuples()
         }
 
-    def __call__(self, arm: Arm, metric: str, stage: str = "final") -> Record | None:
-        """The row of an arm, a metric and a stage."""
-        return self._rows.get((arm.algo, arm.reward, arm.init, arm.model, arm.variant, stage, metric))
+    def __call__(self, arm: Arm, metric: str, checkpoint: str = FINAL) -> Record | None:
+        """The row of an arm, a metric and a checkpoint."""
+        return self._rows.get((*arm.names.values(), checkpoint, metric))
 
 
 def results_tables(comparison: Comparison, table: pd.DataFrame, interval_digits: int = 3) -> list[Table]:
@@ -81,8 +82,9 @@ def results_tables(comparison: Comparison, table: pd.DataFrame, interval_digits:
     for model in comparison.models:
         rows: list[Row] = []
         for init, arms in _by_init(comparison, model):
-            rows.append(Row(f"{INITS.get(init, init)[0].upper()}{INITS.get(init, init)[1:]}"))
-            start = [find(arms[0], metric, "init") for metric in comparison.metrics]
+            title = INITS[init].title
+            rows.append(Row(f"{title[0].upper()}{title[1:]}"))
+            start = [find(arms[0], metric, INIT) for metric in comparison.metrics]
             if any(record is not None for record in start):
                 rows.append(Row("at the start", tuple(Cell(_value(record, interval_digits)) for record in start)))
             for arm in arms:
@@ -112,13 +114,13 @@ def diversity_table(comparison: Comparison, table: pd.DataFrame) -> Table | None
     """How different solutions are, and how accuracy carries over to other questions; None without any of it."""
     find = Lookup(table, comparison.title)
     metrics = {
-        "different solutions per question": ("distinct_solutions", "init", "final"),
-        "known at the start": ("known_at_start", "final"),
-        "edit distance of two samples": ("edit_distance", "init", "final"),
-        "right solutions found per training question": ("training_solutions_found", "final"),
-        "maj@1 on questions with more steps": (ELSEWHERE, "init", "final"),
-        "AUC of the ORM": ("orm_auc", "final"),
-        "its calibration error": ("orm_calibration_error", "final"),
+        "different solutions per question": ("distinct_solutions", INIT, FINAL),
+        "known at the start": ("known_at_start", FINAL),
+        "edit distance of two samples": ("edit_distance", INIT, FINAL),
+        "right solutions found per training question": ("training_solutions_found", FINAL),
+        "maj@1 on questions with more steps": (ELSEWHERE, INIT, FINAL),
+        "AUC of the ORM": ("orm_auc", FINAL),
+        "its calibration error": ("orm_calibration_error", FINAL),
     }
     present = {
         name: places
@@ -129,15 +131,18 @@ def diversity_table(comparison: Comparison, table: pd.DataFrame) -> Table | None
         return None
 
     def cells(arm: Arm) -> tuple[Cell, ...]:
-        return tuple(_from_to([find(arm, metric, stage) for stage in stages]) for metric, *stages in present.values())
+        return tuple(
+            _from_to([find(arm, metric, checkpoint) for checkpoint in checkpoints])
+            for metric, *checkpoints in present.values()
+        )
 
     title = "Diversity, other questions, and the outcome reward model; from the start to the end of training"
     return _arm_table(title, comparison, tuple(present), cells)
 
 
-def judge_table(table: pd.DataFrame) -> Table | None:
+def outcome_model_table(table: pd.DataFrame) -> Table | None:
     """How well the outcome reward models judge; None where none was trained by itself."""
-    chosen = table[table["comparison"] == JUDGES]
+    chosen = table[table["comparison"] == OUTCOME_MODELS]
     if chosen.empty:
         return None
     metrics = ("auc", "accuracy", "calibration_error")
@@ -172,7 +177,7 @@ def _arm_table(
     rows: list[Row] = []
     for model in comparison.models:
         for init, arms in _by_init(comparison, model):
-            rows.append(Row(f"{model}, {INITS.get(init, init)}"))
+            rows.append(Row(f"{model}, {INITS[init].title}"))
             rows += [Row(short_label(arm), cells(arm)) for arm in arms]
     return Table(title, ("arm", *columns), tuple(rows))
 

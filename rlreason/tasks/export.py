@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import ExportConfig
 from rlreason.errors import UserError
+from rlreason.run.stage import FINAL, greedy
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +33,7 @@ class Source:
         result: Its result.
         checkpoint: The checkpoint's folder.
         name: The checkpoint's name.
-        is_policy: Whether the run stands by it.
+        is_policy: Whether it is the run's selected checkpoint.
     """
 
     run: Path
@@ -154,11 +155,11 @@ def write(config: ExperimentConfig, wanted: ExportConfig, source: Source, folder
     tokenizer = load_tokenizer(source.checkpoint)
     examples = evaluated_texts(source, tokenizer)
     texts = [prompt + completion for prompt, completion in examples]
-    licence = None
+    licence = result["config"]["model"]["licence"]
     if wanted.adapter or result["model_source"] == "folder":
         model = result["config"]["model"]
         base = resolve(replace(config.model, path=model["path"], revision=model["revision"])).folder
-        licence = licence_of(base)
+        licence = licence_of(base) or licence
     if wanted.adapter:
         for_base = Base(base, base_name(result), base_revision(result))
         agreement = write_adapter(source.checkpoint, for_base, folder, texts)
@@ -182,7 +183,7 @@ def evaluated_texts(source: Source, tokenizer: Any) -> list[tuple[list[int], lis
     import pyarrow.parquet as pq
 
     split = source.result["config"]["eval"]["split"]
-    file = source.run / "rollouts" / f"{split}-final-greedy.parquet"
+    file = source.run / "rollouts" / f"{greedy(split, FINAL).name}.parquet"
     if not file.is_file():
         raise UserError(f"{file} is not there, and an export is checked on its prompts; put the run folder back whole")
     columns = pq.read_table(file, columns=["prompt_token_ids", "token_ids"]).slice(0, TEXTS).to_pydict()

@@ -51,6 +51,10 @@ def composer(conf: Path) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from rlreason.config.compose import register_resolvers
+
+    register_resolvers()
+
     @cache
     def composed(choices: Sequence[str]) -> Any:
         try:

@@ -149,7 +149,7 @@ def test_an_engine_with_other_weights_ends_the_run_in_one_line(rlreason, tmp_pat
     [
         ("algo.minibatch_size=5", "must divide"),
         ("algo.micro_batch_size=3", "must divide"),
-        ("algo.kl_coefficient=-0.1", "must not be below 0"),
+        ("algo.kl_coefficient=-0.1", "must be a number of at least 0"),
         ("algo.samples=1", "at least 2"),
         ("algo.critic_start=orm", "algo.critic=separate"),
         ("algo.value_warmup=3", "below algo.batches"),

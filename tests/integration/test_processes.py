@@ -52,7 +52,7 @@ def of_rank(command, rank):
 def test_one_of_two_processes_is_killed_and_the_same_command_completes_the_run(rlreason, tmp_path):
     command = started(tmp_path, *COMMAND, *TWO)
     deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("runs/cache/sft-*/training/checkpoint-*/complete")):
+    while not list(tmp_path.glob("runs/cache/sft-*/training/sft/checkpoint-*/complete")):
         assert command.poll() is None, command.stdout.read()[-4000:]
         assert time.monotonic() < deadline
         time.sleep(0.05)

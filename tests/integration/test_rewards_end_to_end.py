@@ -5,7 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from tests_support import JUDGE, LABORATORY, UPDATE, journal
+from tests_support import BATCHES, JUDGE, LABORATORY, UPDATE, composed, journal, rollout_counts
 from wandb_file import assert_tracked
 
 pytestmark = pytest.mark.engine
@@ -74,6 +74,24 @@ def test_return_conditioned_per_step_with_added_tokens(rlreason, tmp_path, model
     assert_tracked(tmp_path / "runs/again")
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "files"),
+    [
+        ("ei", [*UPDATE, "algo.rounds=2", "algo.patience=2"], ["round-1", "round-2"]),
+        ("ppo", BATCHES, ["batch-00001", "batch-00002", "batch-00003"]),
+        ("grpo", BATCHES, ["batch-00001", "batch-00002", "batch-00003"]),
+    ],
+)
+def test_return_conditioned_learns_from_the_training_rollouts_of(rlreason, tmp_path, algorithm, settings, files):
+    common = [*LABORATORY, "engine=transformers", "eval.k=0"]
+    rlreason(tmp_path, *common, f"algo={algorithm}", *settings, "name=first").check()
+    counts = rollout_counts(tmp_path / "runs/first")
+    again = [*UPDATE, "algo=rcrl", "algo.labels=outcome", "algo.rollouts=runs/first", "name=again"]
+    rlreason(tmp_path, *common, *again).check()
+    assert f"trained on {sum(counts[name] for name in files)} solutions" in result(tmp_path, "again")["verdict"]
+    assert not set(files) & set(rollout_counts(tmp_path / "runs/again"))
+
+
 def test_labels_from_continuations(rlreason, tmp_path):
     settings = ["algo=orm", "orm=rollout", "orm.continuations=2", "eval.k=2", "name=run"]
     rlreason(tmp_path, *LABORATORY, *JUDGE, *settings).check()
@@ -115,10 +133,8 @@ def changed_card(model, folder, **values):
 
 
 def test_models_that_must_not_judge_are_refused(rlreason, tmp_path, model):
-    from rlreason.lab.outcome_model import question_hash
-    from tests_support import composed
-
     from rlreason.data.splits import evaluation_problems
+    from rlreason.orm.training import question_hash
 
     evaluate = ["task=evaluate", "tracker=none", "data.test_size=6", "eval.k=2", "engine=transformers"]
     other = changed_card(model, tmp_path / "other", tokenizer="0" * 16)
@@ -130,17 +146,19 @@ def test_models_that_must_not_judge_are_refused(rlreason, tmp_path, model):
 
 
 def test_rollouts_that_cannot_be_learned_from_are_refused(rlreason, tmp_path):
+    from rlreason.data.splits import training_data
     from rlreason.run import store
-    from rlreason.types import Rollout
+    from rlreason.types import Problem, Rollout
 
     def stored(name, problem_id, text):
-        item = Rollout(Rollout(problem_id, 0, 0, (1,), (5, 6), (-1.0, -1.0), text, "stop"), None, False, ())
+        item = Rollout(Problem(problem_id, "q", "1"), 0, 0, (1,), (5, 6), (-1.0, -1.0), text, "stop")
         store.seal(tmp_path, name, [item], round_number=1, checkpoint="init", temperature=1.0)
         return f"algo.rollouts={tmp_path}/{name}.parquet"
 
     learn = [*LABORATORY, *UPDATE, "algo=rcrl", "algo.labels=outcome", "engine=transformers", "eval.k=0"]
+    known = training_data(composed(*LABORATORY).data).train[0].id
     for name, problem_id, text, words in [
-        ("silent", "x", "", "no rollout has text"),
+        ("silent", known, "", "no rollout has text"),
         ("foreign", "gsm8k-train-1", "1+1=2", "not of this run's training questions"),
     ]:
         refused(rlreason(tmp_path, *learn, stored(name, problem_id, text), f"name={name}"), words)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests_support import LABORATORY, composed
+from tests_support import BATCHES, LABORATORY, composed
 
+from rlreason.config.context import longest_context
 from rlreason.data.splits import evaluation_problems
 from rlreason.display import Display
 from rlreason.lab.context import Context, Splits, Start
@@ -71,7 +72,7 @@ class Laboratory:
             tokenizer=self.tokenizer,
             prompts={item.id: Prompt(item.id, item.question, (1, 2, 3)) for item in problems},
             splits=Splits((), (), problems),
-            engine=SharedEngine(config, 512, SeedEngine(self.tokenizer, dies_after)),
+            engine=SharedEngine(config, longest_context(config), SeedEngine(self.tokenizer, dies_after)),
             source=self.model.source,
             start=Start(self.model.folder, self.model.folder),
         )
@@ -98,7 +99,7 @@ def laboratory(tmp_path):
 def test_shared_rollouts_are_those_that_the_run_would_have_drawn(laboratory):
     own, own_context, drawn = laboratory.run("own", shared=False)
     first, first_context, first_drawn = laboratory.run("first")
-    second, second_context, second_drawn = laboratory.run("second", "algo=ppo", "reward=dense")
+    second, second_context, second_drawn = laboratory.run("second", "algo=ppo", *BATCHES, "reward=dense")
     assert (drawn, first_drawn, second_drawn) == (50, 50, 0)
     assert own == first == second
     own_run, first_run, second_run = own_context.run, first_context.run, second_context.run

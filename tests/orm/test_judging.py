@@ -6,12 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from rlreason.orm.calibration import Calibration
+from rlreason.orm.calibration import Calibration, best_threshold, fit_calibration
 from rlreason.orm.judging import (
     area_under_curve,
-    best_threshold,
     calibration_error,
-    fit_calibration,
     judging_report,
     reliability,
     score_at_fifth,

@@ -41,7 +41,7 @@ def test_right_and_wrong_solutions_count_the_same_together():
 
 
 @pytest.mark.parametrize("outcome", [True, False])
-def test_equal_outcomes_are_refused(outcome):
+def test_equal_outcomes_are_refused(run, outcome):
     with pytest.raises(UserError, match=r"training questions.*nothing to learn.*orm.samples"):
         run(CONFIG, training=[graded("a", outcome), graded("b", outcome)])
 

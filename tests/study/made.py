@@ -15,9 +15,10 @@ from tokenizers import Tokenizer, decoders, models
 
 from rlreason.config.compose import register_resolvers
 from rlreason.evaluation.evaluate import intervals, measure
+from rlreason.run import stage as stages
 from rlreason.run.folder import append_line
 from rlreason.run.store import seal, write_evaluation, write_scores
-from rlreason.types import Rollout, StepReward
+from rlreason.types import Problem, Rollout, StepReward
 
 CONF = Path(__file__).parents[2] / "conf"
 ALPHABET = [chr(code) for code in range(32, 127)] + ["\n"]
@@ -53,11 +54,19 @@ def rollout(problem: str, sample: int, text: str, correct: bool, rewards: Sequen
     ids = tokens(text)
     if not rewards and correct:
         rewards = ((text.rfind("\n") + 1, len(text), 1.0),)
-    made = Rollout(
-        problem, sample, 7, tokens(f"Question: {problem}?\nAnswer:\n"), ids, (-0.5,) * len(ids), text, "stop"
+    return Rollout(
+        problem=Problem(problem, f"{problem}?", "1"),
+        sample=sample,
+        seed=7,
+        prompt_ids=tokens(f"Question: {problem}?\nAnswer:\n"),
+        completion_ids=ids,
+        sampler_logprobs=(-0.5,) * len(ids),
+        text=text,
+        finish_reason="stop",
+        answer=text.rpartition("#### ")[2] or None,
+        correct=correct,
+        rewards=tuple(StepReward(*reward) for reward in rewards),
     )
-    answer = text.rpartition("#### ")[2] or None
-    return Rollout(made, answer, correct, tuple(StepReward(*reward) for reward in rewards))
 
 
 def solution(number: int, way: int, correct: bool) -> str:
@@ -81,6 +90,12 @@ def write_stage(run: Path, stage: str, scored: Sequence[Rollout]) -> None:
     seal(run / "rollouts", stage, scored, round_number=0, checkpoint="init", temperature=0.7)
 
 
+def journal(run: Path, stage: stages.Stage, **facts: Any) -> None:
+    """The line of a finished stage that took a second."""
+    record = {"stage": stage.name, "kind": stage.kind, "number": stage.number, "seconds": {"total": 1.0}, "tokens": {}}
+    append_line(run / "journal.jsonl", {**record, **facts})
+
+
 def evaluate(
     run: Path,
     stage: str,
@@ -102,9 +117,7 @@ def evaluate(
     if k and scores:
         # Right solutions score 0.2 higher, so the AUC is well above one half and well below one.
         step_scores = [(0.5, float(0.15 + 0.5 * generator.random() + 0.2 * item.correct)) for item in sampled]
-        write_scores(
-            run / "rollouts" / f"scores-{name}-sampled.parquet", [item.rollout for item in sampled], step_scores
-        )
+        write_scores(run / "rollouts" / f"scores-{name}-sampled.parquet", sampled, step_scores)
     values = measure(greedy, sampled, k, step_scores, at_start=sampled if k else ())
     write_values(run, name, values, Counter(item.problem.id for item in sampled if item.correct), k)
     return {metric: interval.to_dict() for metric, interval in intervals(values, 100).items()}, greedy
@@ -156,21 +169,22 @@ def make_run(
     for number, accuracy in enumerate(accuracies):
         if number and algo != "sft":
             for file in range(files):
-                stage = f"round-{number}" if algo in ("ei", "rcrl") else f"batch-{(number - 1) * files + file + 1:05}"
+                in_rounds = algo in ("ei", "rcrl")
+                batch = (number - 1) * files + file + 1
+                stage = stages.sampling_round(number) if in_rounds else stages.sampling_batch(batch)
                 drawn = samples(generator, accuracies[number - 1], TRAINING_PROBLEMS, 6, 5)
-                write_stage(run, stage, drawn)
-                rollouts[stage] = len(drawn)
-                append_line(
-                    run / "metrics.jsonl", {"stage": f"sampled-{stage}", "samples_seen": sum(rollouts.values())}
-                )
-        stage = f"round-{number}" if number else "init"
-        metrics, greedy = evaluate(run, stage, accuracy, generator, k_between if number else k, split, scores)
-        evaluations.append({"stage": stage, "samples_seen": sum(rollouts.values()), "metrics": metrics})
-        append_line(run / "journal.jsonl", {"stage": f"log-evaluate-{stage}", "seconds": {"total": 1.0}, "tokens": {}})
+                write_stage(run, stage.name, drawn)
+                rollouts[stage.name] = len(drawn)
+                journal(run, stage, rollouts=len(drawn))
+        checkpoint = stages.checkpoint_of_round(number)
+        metrics, greedy = evaluate(run, checkpoint, accuracy, generator, k_between if number else k, split, scores)
+        found = {"stage": checkpoint, "on_the_way": True, "samples_seen": sum(rollouts.values()), "metrics": metrics}
+        evaluations.append(found)
+        journal(run, stages.log_of(f"evaluate-{checkpoint}"))
     seen = sum(rollouts.values())
     # The last policy is the last checkpoint, and greedy decoding is the same each time.
     metrics, _ = evaluate(run, "final", accuracies[-1], generator, k, split, scores, greedy)
-    evaluations.append({"stage": "final", "samples_seen": seen, "metrics": metrics})
+    evaluations.append({"stage": "final", "on_the_way": False, "samples_seen": seen, "metrics": metrics})
     if ood:
         for stage, accuracy in (("init", accuracies[0]), ("final", accuracies[-1])):
             greedy = np.array([float(generator.random() < accuracy / 2) for _ in range(PROBLEMS)])
@@ -192,6 +206,7 @@ def write_result(
         "evaluations": evaluations,
         "verdict": "trained",
         "rollouts": rollouts,
+        "training_rollouts": drawn,
         "seconds": {
             "start": 1.0,
             "sample": 10.0,

@@ -26,7 +26,7 @@ def test_runs_that_differ_in_their_seed_are_one_arm(comparison):
         "GRPO, orm, scratch, tiny",
         "SFT, scratch, tiny",
         "EI, sparse, sft, tiny",
-        "RCRL, sparse, sft, tiny",
+        "RCRL, sft, tiny",
         "EI, sparse, scratch, small",
     ]
     assert comparison.models == ("tiny", "small")
@@ -118,11 +118,14 @@ def test_seeds_that_share_no_question_have_no_estimate(comparison):
     arm = comparison.arms[0]
     first, second = arm.runs
 
-    def renamed(item):
-        return replace(item, table=item.table.rename(index=lambda name: f"other-{name}"))
+    def renamed(table):
+        return table.rename(index=lambda name: f"other-{name}")
 
-    parts = ("evaluations", "out_of_distribution")
-    strange = replace(second, **{part: tuple(map(renamed, getattr(second, part))) for part in parts})
+    strange = replace(
+        second,
+        evaluations=tuple(replace(item, table=renamed(item.table)) for item in second.evaluations),
+        out_of_distribution={stage: renamed(table) for stage, table in second.out_of_distribution.items()},
+    )
     apart = replace(arm, runs=(first, strange))
     assert apart.estimate("maj@1") is None
     assert (learning_curve(apart), pass_at_every_k(apart), by_difficulty(apart)) == ([], [], [])

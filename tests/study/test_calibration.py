@@ -24,7 +24,7 @@ def write(folder, scores):
     write_stage(folder, "test-final-sampled", sampled)
     path = folder / "rollouts/scores-test-final-sampled.parquet"
     # In another order than the rollouts: they are joined by question and sample, not by row.
-    write_scores(path, [item.rollout for item in reversed(sampled)], list(reversed(scores)))
+    write_scores(path, list(reversed(sampled)), list(reversed(scores)))
 
 
 def test_the_last_step_scores_a_solution(run):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rlreason.run.stage import checkpoint_of_round
 from rlreason.study.arms import Arm
 from rlreason.study.curves import learning_curve, path, sample_complexity
 from rlreason.study.folders import Evaluation, StudyRun
@@ -13,11 +14,13 @@ from rlreason.study.folders import Evaluation, StudyRun
 def run(seed, *points, final=None, metric="maj@1"):
     """Points are (samples seen, value); the last policy has the last value unless told otherwise."""
     evaluations = [
-        Evaluation(f"round-{number}" if number else "init", seen, pd.DataFrame({metric: [value] * 3}))
+        Evaluation(checkpoint_of_round(number), True, seen, pd.DataFrame({metric: [value] * 3}))
         for number, (seen, value) in enumerate(points)
     ]
     evaluations.append(
-        Evaluation("final", points[-1][0], pd.DataFrame({metric: [points[-1][1] if final is None else final] * 3}))
+        Evaluation(
+            "final", False, points[-1][0], pd.DataFrame({metric: [points[-1][1] if final is None else final] * 3})
+        )
     )
     return StudyRun(Path("run"), {"config": {"seed": seed}}, tuple(evaluations))
 
@@ -59,7 +62,7 @@ def test_a_final_value_that_the_course_never_reaches_has_no_answer():
 
 def test_a_learning_curve_has_the_stages_that_all_seeds_reached():
     points = learning_curve(arm(run(0, (0, 0.0), (100, 0.4), (200, 0.8)), run(1, (0, 0.2), (120, 0.6))))
-    assert [(point.samples, point.estimate.value) for point in points] == [
+    assert [(samples, estimate.value) for samples, estimate in points] == [
         (0, pytest.approx(0.1)),
         (110, pytest.approx(0.5)),
     ]
@@ -70,7 +73,8 @@ def test_a_path_ends_with_the_last_policy():
         tables = [{"maj@1": [0.1], "pass@4": [0.5]}, {"maj@1": [0.4]} | up_between, {"maj@1": [0.6], "pass@4": [0.7]}]
         stages = ("init", "round-1", "final")
         evaluations = tuple(
-            Evaluation(stage, 0, pd.DataFrame(table)) for stage, table in zip(stages, tables, strict=True)
+            Evaluation(stage, stage != "final", 0, pd.DataFrame(table))
+            for stage, table in zip(stages, tables, strict=True)
         )
         points = path(arm(StudyRun(Path("run"), {"config": {"seed": 0}}, evaluations)), "maj@1", "pass@4")
         return [(across.value, up.value) for across, up in points]

@@ -1,6 +1,5 @@
 """Diversity of rollouts whose solutions are known."""
 
-import pyarrow.parquet as pq
 import pytest
 from study.made import make_run, rollout, write_stage
 
@@ -12,7 +11,7 @@ from rlreason.study.readings import readings
 
 @pytest.fixture
 def folder(tmp_path):
-    make_run(tmp_path / "study", accuracies=(0.2, 0.5), name="run")
+    make_run(tmp_path / "study", accuracies=(0.2, 0.5, 0.6), name="run")
     return tmp_path / "study/run"
 
 
@@ -50,14 +49,6 @@ def test_different_right_solutions_are_counted_once_for_every_question(folder):
     assert (first.samples, first.right, first.distinct, first.repeated) == (4, 0.5, 0.5, 0.0)
     assert (second.samples, second.right, second.distinct) == (8, 0.75, 1.5)
     assert second.repeated == pytest.approx(1 / 3)
-
-
-def test_rollouts_of_a_version_that_stored_no_operations_are_read_from_their_text(folder):
-    write_known(folder)
-    expected = over_training(read(folder))
-    for path in (folder / "rollouts").glob("round-*.parquet"):
-        pq.write_table(pq.read_table(path).drop_columns("operations"), path)
-    assert over_training(read(folder)) == expected
 
 
 def test_many_batches_become_twelve_points(tmp_path):

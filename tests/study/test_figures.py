@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from study.made import make_run
 
+from rlreason.lab.result import KINDS
 from rlreason.study.arms import comparisons
 from rlreason.study.drawn import draw_all
 from rlreason.study.figures import costs, labels, results, style, training
@@ -43,11 +44,11 @@ def bare(comparison):
     run = arm.runs[0]
     table = run.final.table[["reference_steps", "samples", "right", "maj@1"]].assign(samples=0, reference_steps=0)
     result = {**run.result, "seconds": {}, "tokens": {}}
-    final = Evaluation("final", 0, table)
+    final = Evaluation("final", False, 0, table)
     return replace(
         comparison,
         k=0,
-        arms=(replace(arm, runs=(replace(run, evaluations=(final,), out_of_distribution=(), result=result),)),),
+        arms=(replace(arm, runs=(replace(run, evaluations=(final,), out_of_distribution={}, result=result),)),),
     )
 
 
@@ -96,7 +97,7 @@ def test_no_two_arms_of_a_panel_look_alike(comparison, tmp_path):
     (variants,), _ = comparisons(read_study(tmp_path).runs)
     first, second = style.looks(variants).values()
     assert first.color == second.color and first.marker != second.marker
-    assert [style.short_label(arm) for arm in variants.arms] == ["RCRL sparse (per=solution)", "RCRL sparse (per=step)"]
+    assert [style.short_label(arm) for arm in variants.arms] == ["RCRL (per=solution)", "RCRL (per=step)"]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,10 @@ def test_labels_do_not_overlap(positions):
     moved = labels.spread(positions, gap)
     assert all(after - before >= gap - 1e-9 for before, after in itertools.pairwise(moved))
     assert moved[0] >= 0 and moved[-1] <= 1 + 1e-9
+
+
+def test_everything_that_a_run_spends_time_on_has_a_colour():
+    assert {*costs.KINDS, "total"} == {*KINDS, "other"}
 
 
 def test_labels_that_have_room_stay_where_they_are():

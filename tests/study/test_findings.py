@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rlreason.run.stage import checkpoint_of_round
 from rlreason.study.arms import Arm, Comparison
 from rlreason.study.findings import FAILS, HOLDS, UNKNOWN, findings
 from rlreason.study.folders import Evaluation, StudyRun
@@ -36,12 +37,11 @@ def arm(
                 "distinct_solutions": more.get("distinct", 2.0) + 0.1 * generator.standard_normal(PROBLEMS),
                 "known_at_start": more.get("known", 0.6) + 0.1 * generator.standard_normal(PROBLEMS),
             }
-            stage = "init" if number == 0 else f"round-{number}"
             samples = 10_000 * number * more.get("slow", 1)
             index = pd.Index([f"q{problem}" for problem in range(PROBLEMS)])
-            evaluations.append(Evaluation(stage, samples, pd.DataFrame(table, index=index)))
+            evaluations.append(Evaluation(checkpoint_of_round(number), True, samples, pd.DataFrame(table, index=index)))
         last = evaluations[-1]
-        evaluations.append(Evaluation("final", last.samples_seen, last.table))
+        evaluations.append(Evaluation("final", False, last.samples_seen, last.table))
         config = {"seed": seed, "model": {"name": model, "parameters": 1e6 if model == "tiny" else 1e7}}
         runs.append(StudyRun(Path(f"{algo}-{seed}"), {"config": config}, tuple(evaluations)))
     return Arm(algo, reward, init, model, "", tuple(runs))

@@ -1,5 +1,6 @@
 """What is read of a study, and what is said of what cannot be read."""
 
+import json
 import shutil
 
 import pandas as pd
@@ -7,6 +8,9 @@ import pytest
 from study.made import make_run
 
 from rlreason.errors import UserError
+from rlreason.run.folder import training_files
+from rlreason.study.arms import comparisons
+from rlreason.study.figures.style import looks, short_label
 from rlreason.study.folders import read_study
 from rlreason.study.plan import Command, Job, add_to_plan
 
@@ -20,22 +24,22 @@ def study(tmp_path):
 
 def test_a_run_is_read_whole(study):
     run = read_study(study).runs[0]
-    assert [item.stage for item in run.evaluations] == ["init", "round-1", "round-2", "final"]
+    assert [item.checkpoint for item in run.evaluations] == ["init", "round-1", "round-2", "final"]
     assert [item.samples_seen for item in run.evaluations] == [0, 60, 120, 120]
-    assert [item.stage for item in run.course] == ["init", "round-1", "round-2"]
-    assert [item.stage for item in run.out_of_distribution] == ["init", "final"]
+    assert [item.checkpoint for item in run.course] == ["init", "round-1", "round-2"]
+    assert list(run.out_of_distribution) == ["init", "final"]
     assert (run.seed, run.samples_drawn, len(run.final.table)) == (0, 120, 24)
     recorded = {item["stage"]: item["metrics"] for item in run.result["evaluations"]}
     for item in run.evaluations:
-        assert item.table["maj@1"].mean() == pytest.approx(recorded[item.stage]["maj@1"]["value"])
+        assert item.table["maj@1"].mean() == pytest.approx(recorded[item.checkpoint]["maj@1"]["value"])
 
 
 def test_rollouts_come_in_the_order_of_training(tmp_path):
     make_run(tmp_path / "study", "ppo", accuracies=(0.2,) + (0.3,) * 2, files=6)
-    names = [path.stem for path in read_study(tmp_path / "study").runs[0].rollout_files("round-", "batch-")]
+    names = [path.stem for path in training_files(read_study(tmp_path / "study").runs[0].folder)]
     assert names == [f"batch-{number:05}" for number in range(1, 13)]
     make_run(tmp_path / "long", accuracies=(0.2,) * 12)
-    names = [path.stem for path in read_study(tmp_path / "long").runs[0].rollout_files("round-")]
+    names = [path.stem for path in training_files(read_study(tmp_path / "long").runs[0].folder)]
     assert names == [f"round-{number}" for number in range(1, 12)]
 
 
@@ -74,7 +78,7 @@ def corrupt(path):
 def test_a_corrupt_checkpoint_on_the_way_is_named_and_skipped(study):
     corrupt(study / "ei-tiny-scratch-sparse-seed1/evaluations/test-round-1.parquet")
     found = read_study(study)
-    assert [item.stage for item in found.runs[1].evaluations] == ["init", "round-2", "final"]
+    assert [item.checkpoint for item in found.runs[1].evaluations] == ["init", "round-2", "final"]
     (trouble,) = found.troubles
     assert trouble.startswith("ei-tiny-scratch-sparse-seed1: without round-1, test-round-1.parquet cannot be read")
 
@@ -114,6 +118,34 @@ def test_a_result_that_makes_no_sense_is_left_out(study, text, words):
     (trouble,) = found.troubles
     assert trouble.startswith("ei-tiny-scratch-sparse-seed1: left out")
     assert words in trouble
+
+
+@pytest.mark.parametrize("group", ["algo", "reward", "data", "init"])
+def test_a_run_of_what_nobody_has_declared_is_left_out(study, group):
+    path = study / "ei-tiny-scratch-sparse-seed1/result.json"
+    result = json.loads(path.read_text())
+    result["config"][group]["name"] = "xyz"
+    path.write_text(json.dumps(result))
+    found = read_study(study)
+    assert [run.seed for run in found.runs] == [0]
+    assert f"seed1: left out, {group}=xyz is not declared" in found.troubles[0]
+
+
+def test_a_run_of_an_algorithm_from_outside_the_package_has_its_title_and_its_look(tmp_path, monkeypatch):
+    (tmp_path / "outside_rows.py").write_text(
+        "from dataclasses import replace\n"
+        "from rlreason.algorithms.registry import ALGORITHMS\n"
+        "MINE = replace(ALGORITHMS['ei'], title='Mine', color='#123456')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = make_run(tmp_path / "study", accuracies=(0.2, 0.5)) / "result.json"
+    result = json.loads(path.read_text())
+    result["config"]["algo"] |= {"name": "mine-of-the-study", "row": "outside_rows.MINE"}
+    path.write_text(json.dumps(result))
+    (found,), _ = comparisons(read_study(tmp_path / "study").runs)
+    (arm,) = found.arms
+    assert short_label(arm) == "Mine sparse"
+    assert looks(found)[arm].color == "#123456"
 
 
 def test_evaluations_of_a_model_are_no_arms(study):

@@ -6,6 +6,7 @@ import filelock
 import pytest
 
 from rlreason.errors import UserError
+from rlreason.run import stage as stages
 from rlreason.study.plan import Command, Job, add_to_plan
 from rlreason.study.progress import JobProgress, job_progress, seconds_left, study_progress
 
@@ -17,18 +18,19 @@ def write_lines(path, *records):
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def begun(folder, *stages):
-    """A run folder with a journal of stages that took 10 seconds each."""
-    records = [{"stage": stage, "seconds": {"total": 10.0}, "tokens": {}} for stage in stages]
-    for record in records:
-        if record["stage"].startswith(("round-", "batch-", "test-")):
-            record["rollouts"] = 100
+def begun(folder, *done):
+    """A run folder with a journal of stages that took 10 seconds and drew 100 rollouts each."""
+    facts = {"seconds": {"total": 10.0}, "tokens": {}, "rollouts": 100}
+    records = [{"stage": stage.name, "kind": stage.kind, "number": stage.number, **facts} for stage in done]
     write_lines(folder / "journal.jsonl", *records)
     return folder
 
 
+VALIDATION, ROUND = stages.selection("init", 0), stages.sampling_round(1)
+
+
 def finished(folder, seconds):
-    begun(folder, "validation-init", "round-1", "result")
+    begun(folder, VALIDATION, ROUND, stages.result())
     (folder / "result.json").write_text(json.dumps({"seconds": {"total": seconds}}))
 
 
@@ -37,12 +39,12 @@ def test_a_job_without_a_folder_is_waiting(tmp_path):
 
 
 def test_a_folder_that_nobody_holds_is_waiting_and_keeps_what_was_spent(tmp_path):
-    found = job_progress(begun(tmp_path, "test-init-greedy", "round-1"), JOB, now=1e12)
+    found = job_progress(begun(tmp_path, stages.greedy("test", "init"), ROUND), JOB, now=1e12)
     assert (found.state, found.stage, found.samples_seen, found.seconds) == ("waiting", "after round-1", 100, 20.0)
 
 
 def test_a_held_folder_is_running_and_its_clock_goes_on(tmp_path):
-    begun(tmp_path, "validation-init", "round-1", "log-sampled-round-1")
+    begun(tmp_path, VALIDATION, ROUND, stages.log_of("sampled-round-1"))
     since = (tmp_path / "journal.jsonl").stat().st_mtime
     with filelock.FileLock(tmp_path / ".lock"):
         found = job_progress(tmp_path, JOB, now=since + 7)
@@ -51,7 +53,7 @@ def test_a_held_folder_is_running_and_its_clock_goes_on(tmp_path):
 
 
 def test_looking_does_not_take_the_lock(tmp_path):
-    begun(tmp_path, "round-1")
+    begun(tmp_path, ROUND)
     (tmp_path / ".lock").touch()
     job_progress(tmp_path, JOB, now=0.0)
     lock = filelock.FileLock(tmp_path / ".lock")
@@ -60,17 +62,17 @@ def test_looking_does_not_take_the_lock(tmp_path):
 
 
 def test_what_is_being_sampled_or_trained_is_the_stage(tmp_path):
-    begun(tmp_path, "round-1")
+    begun(tmp_path, ROUND)
     (tmp_path / "training" / "train-round-1").mkdir(parents=True)
     with filelock.FileLock(tmp_path / ".lock"):
-        assert job_progress(tmp_path, JOB, now=0.0).stage == "training round-1"
+        assert job_progress(tmp_path, JOB, now=0.0).stage == "working on train-round-1"
         (tmp_path / "rollouts").mkdir()
         (tmp_path / "rollouts" / "test-final-sampled.part-0.arrows").touch()
         assert job_progress(tmp_path, JOB, now=0.0).stage == "sampling test-final-sampled"
 
 
 def test_a_failure_is_shown_until_someone_tries_again(tmp_path):
-    begun(tmp_path, "round-1")
+    begun(tmp_path, ROUND)
     (tmp_path / "failure.txt").write_text("ValueError: broken\n\nTraceback\n")
     found = job_progress(tmp_path, JOB, now=0.0)
     assert (found.state, found.stage) == ("failed", "ValueError: broken")
@@ -81,7 +83,7 @@ def test_a_failure_is_shown_until_someone_tries_again(tmp_path):
 
 
 def test_the_newest_accuracy_counts_and_the_control_experiment_does_not(tmp_path):
-    begun(tmp_path, "round-1")
+    begun(tmp_path, ROUND)
     write_lines(
         tmp_path / "metrics.jsonl",
         {"stage": "evaluate-init", "samples_seen": 0, "validation/maj@1": 0.1, "test/maj@1": 0.2},
@@ -92,10 +94,16 @@ def test_the_newest_accuracy_counts_and_the_control_experiment_does_not(tmp_path
     assert job_progress(tmp_path, JOB, now=0.0).accuracy == {"validation": 0.3, "test": 0.4}
 
 
+def test_a_run_of_an_older_version_is_one_line(tmp_path):
+    write_lines(tmp_path / "journal.jsonl", {"stage": "round-1", "seconds": {"total": 10.0}, "tokens": {}})
+    with pytest.raises(UserError, match="made by an older version"):
+        job_progress(tmp_path, JOB, now=0.0)
+
+
 def test_a_study_is_its_plan_and_the_runs_beside_it(tmp_path):
     add_to_plan(tmp_path, [JOB, Job("ppo-seed0", (), {"algo": "ppo"})], Command("rlreason -m", "now"))
     finished(tmp_path / "ei-seed0", 60.0)
-    extra = begun(tmp_path / "agent-seed0", "round-1")
+    extra = begun(tmp_path / "agent-seed0", ROUND)
     choices = {group: {"name": "x"} for group in ("model", "data", "init", "reward")}
     (extra / "config.yaml").write_text(json.dumps({"algo": {"name": "sft"}, **choices}))
     progress = study_progress(tmp_path, now=0.0)

@@ -12,12 +12,13 @@ from rlreason.study.arms import Arm, Comparison
 from rlreason.study.folders import Evaluation, StudyRun
 from rlreason.study.results import (
     TIDY_COLUMNS,
+    as_table,
     best_arm,
     by_difficulty,
     costs,
+    measured,
     out_of_distribution,
     pass_at_every_k,
-    tidy,
 )
 
 
@@ -27,12 +28,12 @@ def run(seed, columns, stages=("init", "final"), **result):
     config = {"seed": seed, "model": {"parameters": 1}, "eval": {"split": "test"}}
     whole = {
         "config": config,
-        "rollouts": {"round-1": 100, "test-final-greedy": 7},
+        "training_rollouts": 100,
         "seconds": {"train": 3.0, "total": 5.0},
         "tokens": {"sample": 11, "train": 13},
         **result,
     }
-    evaluations = tuple(Evaluation(stage, 0, table * (stage != "init")) for stage in stages)
+    evaluations = tuple(Evaluation(stage, stage == "init", 0, table * (stage != "init")) for stage in stages)
     return StudyRun(Path(f"run-{seed}"), whole, evaluations)
 
 
@@ -41,7 +42,7 @@ def arm(name, *runs):
 
 
 def table_of(*arms, k=0):
-    return tidy(Comparison("made", k, {}, arms))
+    return as_table(measured(Comparison("made", k, {}, arms)))
 
 
 def test_a_table_worked_by_hand():
@@ -99,19 +100,19 @@ def test_accuracy_by_steps_leaves_out_questions_without_a_solution():
     columns = {"reference_steps": [1, 1, 2, 0], "maj@1": [1.0, 0, 1, 1]}
     found = by_difficulty(arm("ei", run(0, columns)))
     assert [(steps, estimate.value) for steps, estimate in found] == [(1, 0.5), (2, 1.0)]
-    assert by_difficulty(arm("ei", run(0, columns, stages=("final",))), stage="init") == []
+    assert by_difficulty(arm("ei", run(0, columns, stages=("final",))), checkpoint="init") == []
 
 
 def test_questions_of_another_kind(comparison):
     first, last = out_of_distribution(comparison.arms[0])
     runs = comparison.arms[0].runs
-    assert first.value == np.mean([one.out_of_distribution[0].table["maj@1"].mean() for one in runs])
-    assert last.value == np.mean([one.out_of_distribution[1].table["maj@1"].mean() for one in runs])
+    assert first.value == np.mean([one.out_of_distribution["init"]["maj@1"].mean() for one in runs])
+    assert last.value == np.mean([one.out_of_distribution["final"]["maj@1"].mean() for one in runs])
     assert out_of_distribution(arm("ei", run(0, {"maj@1": [1.0]}))) is None
 
 
 def test_costs_are_means_over_seeds():
-    second = {"seconds": {"train": 5.0, "total": 9.0}, "rollouts": {"batch-00001": 300, "validation-init": 1}}
+    second = {"seconds": {"train": 5.0, "total": 9.0}, "training_rollouts": 300}
     found = costs(arm("ei", run(0, {"maj@1": [1.0]}), run(1, {"maj@1": [1.0]}, **second)))
     assert found == {
         "samples": 200,

@@ -14,11 +14,12 @@ from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
 from peft import PeftModel
 from rich.console import Console
-from rlreason.lab.common import quiet_libraries
-from tests_support import CONF, LABORATORY, composed
+from tests_support import CONF, LABORATORY, composed, hydra_section
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from rlreason.errors import UserError
+from rlreason.jobs import run_folder
+from rlreason.lab.checks import quiet_libraries
 from rlreason.models.embedded import EMBEDDED_FOLDER
 from rlreason.models.return_condition import ReturnCondition
 from rlreason.tasks import export as task
@@ -172,7 +173,7 @@ def test_a_return_conditioned_policy_comes_with_its_tag(run, monkeypatch, every_
 def test_another_checkpoint_and_the_metrics_that_it_has(run):
     shutil.copytree(run / "checkpoints/round-1", run / "checkpoints/round-0")
     text = (exported(run, "task.checkpoint=round-0", f"task.to={run / 'x'}") / "README.md").read_text()
-    assert "not the one that the run stands by" in text
+    assert "not the selected one" in text
     assert "did not measure this checkpoint" in text
 
 
@@ -222,12 +223,14 @@ def test_what_cannot_be_exported_is_refused(run, monkeypatch):
 
 
 def test_the_rest_of_the_command_names_the_run(cold_rlreason, tmp_path):
-    from rlreason.jobs import run_folder
-
     config = OmegaConf.create({"runs_dir": "runs", "study": None, "name": None, "seed": 0, "task": {"name": "export"}})
     choices = {"algo": "ei", "model": "tiny", "data": "wordproblems", "init": "scratch", "reward": "sparse"}
-    training = run_folder(config, choices, ["algo.rounds=2"])
-    assert run_folder(config, choices, ["task=export", "task.to=x", "algo.rounds=2"]) == training
+
+    def named(*overrides):
+        return run_folder(config, hydra_section(choices, overrides))
+
+    training = named("algo.rounds=2")
+    assert named("task=export", "task.to=x", "algo.rounds=2") == training
     refused = cold_rlreason(tmp_path, "task=export", "algo.rounds=2")
     assert refused.code == 2
     assert refused.output.count("\n") == 1 and str(training) in refused.output

@@ -32,7 +32,7 @@ def test_the_headline_results_and_the_place_of_the_report_are_shown(folder, cold
     [
         ([], "task=report needs study=NAME"),
         (["study=none"], "there is no study in runs/none"),
-        (["study=3"], "study=3 must be a plain name"),
+        (["study=a/b"], "study='a/b' must be a plain name"),
         (["study=empty"], "no finished run in runs/empty"),
     ],
 )

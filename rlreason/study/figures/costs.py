@@ -40,7 +40,7 @@ def where_costs_went(comparison: Comparison) -> Figure | None:
         for row, arm in enumerate(rows):
             left = 0.0
             for kind, amount in (_parts(spent[arm], cost) if arm else {}).items():
-                color, hatch = KINDS.get(kind, KINDS["other"])
+                color, hatch = KINDS[kind]
                 panel.barh(row, amount, 0.72, left, color=color, hatch=hatch, edgecolor="white", linewidth=0.4)
                 left += amount
                 used.add(kind)
@@ -80,27 +80,24 @@ def accuracy_for_cost(comparison: Comparison) -> Figure | None:
 @style.styled
 def score_calibration(comparison: Comparison, readings: Mapping[Arm, Reading]) -> Figure | None:
     """The outcome reward model's scores of the last policies' samples against the share that is right."""
-    judged = {arm: reading for arm in comparison.arms if (reading := readings[arm].calibration) is not None}
-    if not judged:
+    scored = {arm: reading for arm in comparison.arms if (reading := readings[arm].calibration) is not None}
+    if not scored:
         return None
-    rows = style.groups(comparison, judged)
-    figure, axes = style.panels(len(rows), len(rows[0]), height=3.9, width=4.4)
+    figure, axes, panels = style.arm_panels(comparison, scored, height=3.9, width=4.4)
     looks = style.looks(comparison)
-    for line, row in zip(axes, rows, strict=True):
-        for panel, (title, arms) in zip(line, row, strict=True):
-            panel.set_title(title)
-            if arms:
-                panel.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-            for arm in arms:
-                mean = [point[0] for point in judged[arm].curve]
-                share = [point[1] for point in judged[arm].curve]
-                look = looks[arm]
-                panel.plot(mean, share, linestyle=look.line, **{**look.marks, "markersize": 4})
-            panel.set_aspect("equal")
-            style.shares(panel.xaxis)
-            style.shares(panel.yaxis)
+    for panel, arms in panels:
+        if arms:
+            panel.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+        for arm in arms:
+            mean = [point[0] for point in scored[arm].curve]
+            share = [point[1] for point in scored[arm].curve]
+            look = looks[arm]
+            panel.plot(mean, share, linestyle=look.line, **{**look.marks, "markersize": 4})
+        panel.set_aspect("equal")
+        style.shares(panel.xaxis)
+        style.shares(panel.yaxis)
     style.outer_labels(axes, "score of the last step", "share of right solutions")
-    style.legend(figure, style.arm_handles(comparison, judged))
+    style.legend(figure, style.arm_handles(comparison, scored))
     return figure
 
 

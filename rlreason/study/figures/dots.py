@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rlreason.config.inits import INITS
 from rlreason.study.arms import Arm, Comparison
 from rlreason.study.figures import style
-from rlreason.study.figures.style import GREY, INITS, short_label
+from rlreason.study.figures.style import GREY, short_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ def row_panels(rows: Rows, titles: Sequence[str], width: float) -> tuple[Figure,
     for arm, following in zip(rows, [*rows[1:], None], strict=True):
         named = arm or following
         assert named is not None, "a heading has an arm below it"
-        names.append(short_label(arm) if arm else f"{named.model}, {INITS[named.init]}")
+        names.append(short_label(arm) if arm else f"{named.model}, {INITS[named.init].title}")
     for panel, title in zip(line, titles, strict=True):
         panel.set_title(title)
         panel.tick_params(axis="y", length=0)

@@ -82,7 +82,7 @@ def accuracy_by_steps(comparison: Comparison) -> Figure | None:
     curves = {arm: curve for arm in comparison.arms if len(curve := by_difficulty(arm)) > 1}
     if not curves:
         return None
-    figure, axes = _lines(comparison, curves, lambda arm: by_difficulty(arm, stage="init"), _whole)
+    figure, axes = _lines(comparison, curves, lambda arm: by_difficulty(arm, checkpoint="init"), _whole)
     style.outer_labels(axes, "steps of the reference solution", "maj@1")
     return figure
 
@@ -94,28 +94,25 @@ def _lines(
     scale: Callable[[Axes], None],
 ) -> tuple[Figure, list[list[Axes]]]:
     """A line with its interval for every arm, a panel for every model and init; the start in grey."""
-    rows = style.groups(comparison, curves)
-    figure, axes = style.panels(len(rows), len(rows[0]), sharey=False)
+    figure, axes, panels = style.arm_panels(comparison, curves, sharey=False)
     looks = style.looks(comparison)
     ends: dict[Axes, list[EndLabel]] = {}
-    for line, row in zip(axes, rows, strict=True):
-        for panel, (title, arms) in zip(line, row, strict=True):
-            panel.set_title(title)
-            ends[panel] = []
-            before = start(arms[0]) if arms else []
-            if before:
-                panel.plot([x for x, _ in before], [item.value for _, item in before], color=GREY, linewidth=1.2)
-                ends[panel].append(EndLabel(before[-1][0], before[-1][1].value, "start", GREY))
-            for arm in arms:
-                curve, look = curves[arm], looks[arm]
-                x, y = [x for x, _ in curve], [item.value for _, item in curve]
-                panel.plot(x, y, linestyle=look.line, **{**look.marks, "markersize": 4})
-                if len(arms) <= BANDS:
-                    low, high = [item.low for _, item in curve], [item.high for _, item in curve]
-                    panel.fill_between(x, low, high, color=look.color, alpha=0.13, linewidth=0)
-                ends[panel].append(EndLabel(x[-1], y[-1], short_label(arm), look.color))
-            scale(panel)
-            style.shares(panel.yaxis)
+    for panel, arms in panels:
+        ends[panel] = []
+        before = start(arms[0]) if arms else []
+        if before:
+            panel.plot([x for x, _ in before], [item.value for _, item in before], color=GREY, linewidth=1.2)
+            ends[panel].append(EndLabel(before[-1][0], before[-1][1].value, "start", GREY))
+        for arm in arms:
+            curve, look = curves[arm], looks[arm]
+            x, y = [x for x, _ in curve], [item.value for _, item in curve]
+            panel.plot(x, y, linestyle=look.line, **{**look.marks, "markersize": 4})
+            if len(arms) <= BANDS:
+                low, high = [item.low for _, item in curve], [item.high for _, item in curve]
+                panel.fill_between(x, low, high, color=look.color, alpha=0.13, linewidth=0)
+            ends[panel].append(EndLabel(x[-1], y[-1], short_label(arm), look.color))
+        scale(panel)
+        style.shares(panel.yaxis)
     finish_lines(figure, ends, comparison, curves)
     return figure, axes
 

@@ -13,25 +13,17 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from rlreason.study.arms import ALGORITHM_NAMES, Arm, Comparison
+from rlreason.config.inits import INITS
+from rlreason.rewards.registry import REWARDS
+from rlreason.study.arms import Arm, Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-ORANGE, SKY, YELLOW, GREY, INK = "#E69F00", "#56B4E9", "#F0E442", "#767676", "#222222"
-ALGORITHMS = {  # colour and marker
-    "ei": (BLUE, "o"),
-    "ppo": (VERMILION, "s"),
-    "rcrl": (GREEN, "^"),
-    "grpo": (PURPLE, "D"),
-    "sft": (ORANGE, "v"),
-}
-REWARDS = {"sparse": ("-", "full"), "dense": ((0, (5, 2)), "none"), "orm": ((0, (1.2, 1.4)), "left")}
+SKY, YELLOW, GREY, INK = "#56B4E9", "#F0E442", "#767676", "#222222"
 VARIANT_MARKERS = ("P", "X", "*", "h", "p", "d")
-INITS = {"scratch": "from the pretrained model", "sft": "from the SFT model"}
-REWARD_NAMES = {"sparse": "sparse", "dense": "dense", "orm": "ORM"}
 RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -114,19 +106,17 @@ def looks(comparison: Comparison) -> dict[Arm, Look]:
         if arm.variant not in seen:
             seen.append(arm.variant)
         number = seen.index(arm.variant)
-        color, marker = ALGORITHMS.get(arm.algo, (SKY, "h"))
-        if number:
-            marker = VARIANT_MARKERS[(number - 1) % len(VARIANT_MARKERS)]
-        line, filling = REWARDS.get(arm.reward, ("-", "full"))
-        found[arm] = Look(color, marker, line, filling)
+        marker = VARIANT_MARKERS[(number - 1) % len(VARIANT_MARKERS)] if number else arm.algorithm.marker
+        reward = REWARDS[arm.reward]
+        found[arm] = Look(arm.algorithm.color, marker, reward.line, reward.marker_filling)
     return found
 
 
 def short_label(arm: Arm) -> str:
     """An arm's name where model and init are said elsewhere."""
-    reward = "" if arm.algo == "sft" else f" {REWARD_NAMES.get(arm.reward, arm.reward)}"
+    reward = f" {REWARDS[arm.reward].title}" if arm.algorithm.uses_reward else ""
     variant = f" ({', '.join(part.rpartition('.')[2] for part in arm.variant.split(', '))})" if arm.variant else ""
-    return f"{ALGORITHM_NAMES.get(arm.algo, arm.algo)}{reward}{variant}"
+    return f"{arm.algorithm.title}{reward}{variant}"
 
 
 Group = tuple[str, tuple[Arm, ...]]
@@ -146,13 +136,36 @@ def groups(comparison: Comparison, arms: Iterable[Arm]) -> list[list[Group]]:
             rows.append(
                 [
                     (
-                        f"{model}, {INITS[init]}",
+                        f"{model}, {INITS[init].title}",
                         tuple(arm for arm in chosen if (arm.model, arm.init) == (model, init)),
                     )
                     for init in inits
                 ]
             )
     return rows
+
+
+def arm_panels(
+    comparison: Comparison, arms: Iterable[Arm], **keywords: Any
+) -> tuple[Figure, list[list[Axes]], list[tuple[Axes, tuple[Arm, ...]]]]:
+    """A figure with a titled panel for every model and init.
+
+    Args:
+        comparison: Of the arms.
+        arms: Those to draw.
+        keywords: As for `panels`.
+
+    Returns:
+        The figure, its panels as rows, and every panel with the arms that belong into it, which may be none.
+    """
+    rows = groups(comparison, arms)
+    figure, axes = panels(len(rows), len(rows[0]), **keywords)
+    filled = []
+    for line, row in zip(axes, rows, strict=True):
+        for panel, (title, members) in zip(line, row, strict=True):
+            panel.set_title(title)
+            filled.append((panel, members))
+    return figure, axes, filled
 
 
 def panels(
@@ -224,8 +237,8 @@ def arm_handles(comparison: Comparison, arms: Iterable[Arm], lines: bool = True)
     chosen = looks(comparison)
     for arm in arms:
         look = chosen[arm]
-        style: Any = look.line if lines and arm.algo != "sft" else "none" if not lines else "-"
-        found.setdefault(short_label(arm), Line2D([], [], linestyle=style, label=short_label(arm), **look.marks))
+        line: Any = look.line if lines else "none"
+        found.setdefault(short_label(arm), Line2D([], [], linestyle=line, label=short_label(arm), **look.marks))
     return list(found.values())
 
 

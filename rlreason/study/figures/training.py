@@ -23,29 +23,25 @@ def learning_curves(comparison: Comparison, metric: str = "maj@1") -> Figure | N
     curves = {}
     for arm in comparison.arms:
         curve = learning_curve(arm, metric)
-        if len(curve) > 1 and curve[-1].samples > 0:
+        if len(curve) > 1 and curve[-1][0] > 0:
             curves[arm] = curve
     if not curves:
         return None
-    rows = style.groups(comparison, curves)
-    figure, axes = style.panels(len(rows), len(rows[0]), height=3.2, sharey=False)
+    figure, axes, panels = style.arm_panels(comparison, curves, height=3.2, sharey=False)
     looks = style.looks(comparison)
     ends: dict[Axes, list[EndLabel]] = {}
-    for line, row in zip(axes, rows, strict=True):
-        for panel, (title, arms) in zip(line, row, strict=True):
-            panel.set_title(title)
-            ends[panel] = []
-            for arm in arms:
-                samples = [point.samples for point in curves[arm]]
-                values = [point.estimate.value for point in curves[arm]]
-                look = looks[arm]
-                often = max(1, len(samples) // 10)
-                panel.plot(samples, values, linestyle=look.line, markevery=often, **look.marks)
-                low = [point.estimate.low for point in curves[arm]]
-                high = [point.estimate.high for point in curves[arm]]
-                panel.fill_between(samples, low, high, color=look.color, alpha=0.10, linewidth=0)
-                ends[panel].append(EndLabel(samples[-1], values[-1], short_label(arm), look.color))
-            _supervised_level(panel, comparison, arms, metric, ends[panel])
+    for panel, arms in panels:
+        ends[panel] = []
+        for arm in arms:
+            look, samples = looks[arm], [seen for seen, _ in curves[arm]]
+            values = [estimate.value for _, estimate in curves[arm]]
+            often = max(1, len(samples) // 10)
+            panel.plot(samples, values, linestyle=look.line, markevery=often, **look.marks)
+            low = [estimate.low for _, estimate in curves[arm]]
+            high = [estimate.high for _, estimate in curves[arm]]
+            panel.fill_between(samples, low, high, color=look.color, alpha=0.10, linewidth=0)
+            ends[panel].append(EndLabel(samples[-1], values[-1], short_label(arm), look.color))
+        _supervised_level(panel, comparison, arms, metric, ends[panel])
     for panel in ends:
         style.shares(panel.yaxis)
         style.counts(panel.xaxis)
@@ -63,35 +59,32 @@ def trade_off(comparison: Comparison) -> Figure | None:
     paths = {arm: points for arm in comparison.arms if len(points := path(arm, "maj@1", vertical)) > 1}
     if not paths:
         return None
-    rows = style.groups(comparison, paths)
-    figure, axes = style.panels(len(rows), len(rows[0]), height=3.6, sharex=False, sharey=False)
+    figure, axes, panels = style.arm_panels(comparison, paths, height=3.6, sharex=False, sharey=False)
     looks = style.looks(comparison)
-    for line, row in zip(axes, rows, strict=True):
-        for panel, (title, arms) in zip(line, row, strict=True):
-            panel.set_title(title)
-            for arm in arms:
-                look = looks[arm]
-                x = [across.value for across, _ in paths[arm]]
-                y = [up.value for _, up in paths[arm]]
-                panel.plot(x, y, linestyle=look.line, linewidth=1.1, color=look.color, alpha=0.8)
-                panel.plot(x[1:-1], y[1:-1], linestyle="none", **{**look.marks, "markersize": 3.2})
-                panel.plot(x[-1:], y[-1:], linestyle="none", **{**look.marks, "markersize": 8})
-            if arms:
-                across, up = paths[arms[0]][0]
-                panel.plot(across.value, up.value, marker="o", markersize=9, color=GREY, zorder=4)
-                panel.annotate(
-                    "start",
-                    (across.value, up.value),
-                    (0, -9),
-                    textcoords="offset points",
-                    ha="center",
-                    va="top",
-                    fontsize=8.5,
-                    color="#555555",
-                )
-            panel.margins(0.1, 0.14)
-            style.shares(panel.xaxis)
-            style.shares(panel.yaxis)
+    for panel, arms in panels:
+        for arm in arms:
+            look = looks[arm]
+            x = [across.value for across, _ in paths[arm]]
+            y = [up.value for _, up in paths[arm]]
+            panel.plot(x, y, linestyle=look.line, linewidth=1.1, color=look.color, alpha=0.8)
+            panel.plot(x[1:-1], y[1:-1], linestyle="none", **{**look.marks, "markersize": 3.2})
+            panel.plot(x[-1:], y[-1:], linestyle="none", **{**look.marks, "markersize": 8})
+        if arms:
+            across, up = paths[arms[0]][0]
+            panel.plot(across.value, up.value, marker="o", markersize=9, color=GREY, zorder=4)
+            panel.annotate(
+                "start",
+                (across.value, up.value),
+                (0, -9),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=8.5,
+                color="#555555",
+            )
+        panel.margins(0.1, 0.14)
+        style.shares(panel.xaxis)
+        style.shares(panel.yaxis)
     style.outer_labels(axes, "maj@1", vertical)
     style.legend(figure, style.arm_handles(comparison, paths))
     return figure
@@ -103,21 +96,18 @@ def new_solutions(comparison: Comparison, readings: Mapping[Arm, Reading]) -> Fi
     found = {arm: readings[arm].found for arm in comparison.arms if readings[arm].found}
     if not found:
         return None
-    rows = style.groups(comparison, found)
-    figure, axes = style.panels(len(rows), len(rows[0]), sharey=False)
+    figure, axes, panels = style.arm_panels(comparison, found, sharey=False)
     looks = style.looks(comparison)
     ends: dict[Axes, list[EndLabel]] = {}
-    for line, row in zip(axes, rows, strict=True):
-        for panel, (title, arms) in zip(line, row, strict=True):
-            panel.set_title(title)
-            ends[panel] = []
-            for arm in arms:
-                x = [0, *(point.samples for point in found[arm])]
-                y = [0.0, *(point.distinct for point in found[arm])]
-                panel.plot(x, y, linestyle=looks[arm].line, **{**looks[arm].marks, "markersize": 4})
-                ends[panel].append(EndLabel(x[-1], y[-1], short_label(arm), looks[arm].color))
-            style.counts(panel.xaxis)
-            panel.set_ylim(bottom=0)
+    for panel, arms in panels:
+        ends[panel] = []
+        for arm in arms:
+            x = [0, *(point.samples for point in found[arm])]
+            y = [0.0, *(point.distinct for point in found[arm])]
+            panel.plot(x, y, linestyle=looks[arm].line, **{**looks[arm].marks, "markersize": 4})
+            ends[panel].append(EndLabel(x[-1], y[-1], short_label(arm), looks[arm].color))
+        style.counts(panel.xaxis)
+        panel.set_ylim(bottom=0)
     finish_lines(figure, ends, comparison, found)
     style.outer_labels(axes, "training rollouts drawn", "different right solutions\nper question so far")
     return figure
@@ -156,10 +146,9 @@ def _supervised_level(
     panel: Axes, comparison: Comparison, arms: tuple[Arm, ...], metric: str, ends: list[EndLabel]
 ) -> None:
     """The final value of SFT as a level across the panel, where the study has it for the panel's model and init."""
-    if not arms:
-        return
-    for arm in comparison.find(algo="sft", model=arms[0].model, init=arms[0].init):
+    for arm in comparison.find(algo="sft", model=arms[0].model, init=arms[0].init) if arms else ():
         level = arm.estimate(metric)
         if level is not None:
-            panel.axhline(level.value, color=style.ORANGE, linewidth=1.3, linestyle=(0, (8, 3)))
-            ends.append(EndLabel(panel.get_xlim()[1], level.value, f"{short_label(arm)} (final)", style.ORANGE))
+            color = arm.algorithm.color
+            panel.axhline(level.value, color=color, linewidth=1.3, linestyle=(0, (8, 3)))
+            ends.append(EndLabel(panel.get_xlim()[1], level.value, f"{short_label(arm)} (final)", color))
