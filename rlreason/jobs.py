@@ -182,8 +182,8 @@ def given_settings(overrides: Sequence[str], settings: Mapping[str, Sequence[str
     """What a study sets beside the choices among the overrides of a job.
 
     Args:
-        overrides: Of the job.
-        settings: Of the study, by choice: {"algo=sft": ["algo.epochs=4"]}.
+        overrides: The job's overrides.
+        settings: The study's settings by choice: {"algo=sft": ["algo.epochs=4"]}.
     """
     return [item for choice, items in settings.items() if choice in overrides for item in items]
 

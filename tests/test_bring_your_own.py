@@ -1,4 +1,4 @@
-"""Data sets, rewards, algorithms, metrics and models from a folder outside the package: the recipes of CONTRIBUTING.md."""
+"""Data sets, rewards, algorithms, metrics and models from outside the package: the recipes of CONTRIBUTING.md."""
 
 import json
 import os

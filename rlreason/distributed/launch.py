@@ -65,7 +65,7 @@ def start(config: LauncherConfig, processes: int, arguments: Sequence[str]) -> N
     Args:
         config: How many machines there are, and which is this one.
         processes: On this machine.
-        arguments: Of the job, as on the command line.
+        arguments: The job's arguments, as on the command line.
 
     Raises:
         UserError: The job ended with a mistake of the user's, or the machines do not find each other.

@@ -98,7 +98,7 @@ class Failed:
     """The engine raised an exception.
 
     Args:
-        number: Of the call or the sampling.
+        number: The number of the call or the sampling.
         message: The exception in one line.
         mistake: Whether it was a UserError.
         details: The traceback.

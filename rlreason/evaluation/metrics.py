@@ -111,7 +111,7 @@ def rerank_at_k(scores: Sequence[float], correct: Sequence[bool], k: int) -> flo
     """Accuracy of the highest-scored of the first `k` samples (rerank@K of the paper; Cobbe et al. 2021).
 
     Args:
-        scores: Of an outcome reward model; shape `(samples,)`.
+        scores: Scores of an outcome reward model; shape `(samples,)`.
         correct: Whether each sample is right; shape `(samples,)`.
         k: Candidates, at most `samples`.
 

@@ -72,7 +72,7 @@ def measured(
     """Every metric of a checkpoint on the reported questions, with its interval; kept as an evaluation.
 
     Args:
-        context: Of the run.
+        context: The run's context.
         evaluations: Receives it.
         checkpoint: Its name, such as "init", "round-1" or "final".
         number: Of its round; 0 for the start.
@@ -123,8 +123,8 @@ def store_evaluation(
     """Keep what was measured on every problem, with what a study groups by.
 
     Args:
-        context: Of the run.
-        name: Of the evaluation.
+        context: The run's context.
+        name: The evaluation's name.
         problems: The questions.
         answers: One greedy rollout of each.
         samples: Further rollouts, or none.

@@ -47,7 +47,7 @@ def check_weights(folder: Path) -> None:
     not, unless the weights are quantised.
 
     Args:
-        folder: Of a checkpoint with safetensors weights.
+        folder: A checkpoint with safetensors weights.
 
     Raises:
         UserError: No weight has a name that the configuration asks for, or one has another shape, or a file is broken.

@@ -114,7 +114,7 @@ def split(accelerator: Any, module: Any) -> Any:
     """Split a module as accelerate splits the model that a Trainer trains, in place.
 
     Args:
-        accelerator: Of a Trainer whose arguments ask for FSDP2, see `apply_sharding`.
+        accelerator: The accelerator of a Trainer whose arguments ask for FSDP2, see `apply_sharding`.
         module: With the classes of its layers in `_no_split_modules`.
 
     Returns:

@@ -27,7 +27,7 @@ def planned_and_measured(
     """Memory, seconds and tokens by kind of work, each as planned and as measured.
 
     Args:
-        config: Of the run.
+        config: The run's experiment.
         seconds: Measured, by kind.
         tokens: Measured, by kind.
         peaks: Measured peak memory in bytes, by kind and place (host, device).

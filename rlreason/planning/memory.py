@@ -33,7 +33,7 @@ class TrainingStep:
     """What decides the memory of one training step on one process.
 
     Args:
-        sequences: Of a forward pass.
+        sequences: Sequences of a forward pass.
         length: Tokens of each, prompt and completion.
         completion: Of those, tokens of the completion.
         accumulation: Forward passes of an optimizer step.
@@ -75,8 +75,8 @@ def states(shape: ModelShape, step: TrainingStep) -> Kinds:
     """Weights, gradients and optimizer states of one process, wherever they lie.
 
     Args:
-        shape: Of the model.
-        step: Of the training.
+        shape: The model's shape.
+        step: The training step.
 
     Returns:
         Bytes by kind. With DDP the buckets that gradients are sent in count as gradients.
@@ -113,8 +113,8 @@ def training_peak(shape: ModelShape, step: TrainingStep) -> Kinds:
     """Memory of the heaviest moment of a training step on the device of one process.
 
     Args:
-        shape: Of the model.
-        step: Of the training.
+        shape: The model's shape.
+        step: The training step.
 
     Returns:
         Bytes by kind, see `KINDS`.

@@ -30,7 +30,7 @@ class Phase:
     """What one phase holds at its heaviest moment.
 
     Args:
-        name: Of the phase.
+        name: The phase's name.
         device: Bytes by kind on the fullest GPU; empty without GPUs.
         host: Bytes by kind in main memory of a node.
         engine_limit: Bytes of a GPU that the engine may take; None in phases without it.

@@ -98,8 +98,8 @@ def rate(
 
     Args:
         kind: sample, train or evaluate.
-        path: Of the model, to find its own runs.
-        shape: Of the model.
+        path: The model's path, to find its own runs.
+        shape: The model's shape.
         machine: Where it will run.
         runs: The user's finished runs.
         assumed: What to say where nothing was measured.
@@ -143,8 +143,8 @@ def assumed_sampling(shape: ModelShape, kind: GPUKind, sequences: int, context: 
     """Decoding reads the weights once a step and every sequence's keys and values, all from memory.
 
     Args:
-        shape: Of the model, in bfloat16.
-        kind: Of the GPU.
+        shape: The shape of a model in bfloat16.
+        kind: The kind of GPU.
         sequences: Decoded at once.
         context: Mean tokens that each has behind it.
     """

@@ -79,7 +79,7 @@ def read_parts(folder: Path, stage: str, problems: Mapping[str, Problem]) -> lis
     A record batch that was cut off is dropped, and each sample is returned once.
 
     Args:
-        folder: Of the rollouts of a run.
+        folder: The folder of a run's rollouts.
         stage: Name of the stage.
         problems: What was asked, by id.
     """
@@ -127,7 +127,7 @@ def read_sealed(folder: Path, stage: str, problems: Mapping[str, Problem]) -> li
     """The rollouts of a sealed stage, in the order in which they were sealed; their steps are not stored.
 
     Args:
-        folder: Of the rollouts of a run.
+        folder: The folder of a run's rollouts.
         stage: Name of the stage.
         problems: What was asked, by id.
 
