@@ -18,11 +18,6 @@ CONF = ROOT / "conf"
 LOG = ROOT / "docs/log.md"  # of commands as they were on their day
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "docs/study/README.md")
 DOCUMENTS = [path for page in PAGES for path in sorted(ROOT.glob(page))]
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    *sorted(ROOT.glob("docs/*.md")),
-    ROOT / "docs/study/README.md",
-]
 LIVING = [path for path in DOCUMENTS if path != LOG]
 COMMAND = re.compile(r"^ {4}(?:\w+=\S+ )*(?:rlreason|torchrun .*-m rlreason) (.*)$|`rlreason ([^`]+)`", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
