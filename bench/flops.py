@@ -16,7 +16,7 @@ def training_flops_per_token(parameters: int, layers: int, width: int, length: i
     under LoRA too: both of its factors are activations.
 
     Args:
-        parameters: Of the model, embeddings included.
+        parameters: The model's parameters, embeddings included.
         layers: Decoder layers.
         width: Heads x size of a head.
         length: Tokens of a sequence.

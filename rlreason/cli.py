@@ -11,7 +11,7 @@ from typing import Any
 
 from rlreason.distributed.launch import missed_another, tell
 from rlreason.errors import INTERRUPTED, LEFT_ALONE, USER_ERROR, Failed, UserError
-from rlreason.jobs import Outcome, attempt, config_folder, in_one_line
+from rlreason.jobs import Outcome, attempt, config_folder, config_folders, in_one_line
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     if any(argument in ("--help", "-h") for argument in arguments):
         from rlreason.help import print_help
 
-        print_help(config_folder(), [argument for argument in arguments if not argument.startswith("-")])
+        print_help(config_folders(arguments), [argument for argument in arguments if not argument.startswith("-")])
         return
     # Without this Hydra prints tracebacks of its own and exits with 1; we turn errors into one line each.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -72,7 +72,7 @@ def composition_message(error: Exception) -> str | None:
         return None
     from rlreason.help import suggest
 
-    return suggest(error, config_folder())
+    return suggest(error, config_folders(sys.argv[1:]))
 
 
 def fail(message: str, code: int = USER_ERROR) -> None:

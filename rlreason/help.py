@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,25 +51,30 @@ CLOSING = """\
 """
 
 
-def print_help(folder: Path, topics: list[str]) -> None:
-    """Print the overview, or the fields of the groups named in `topics`."""
+def print_help(folders: Sequence[Path], topics: list[str]) -> None:
+    """Print the overview, or the fields of the groups named in `topics`.
+
+    Args:
+        folders: Where choices are looked for, that of the package first.
+        topics: Groups.
+    """
     from rich.console import Console
 
     console = Console(highlight=False)
     known = [group for topic in topics if (group := topic.partition("=")[0]) in GROUP_NOTES]
     for group in known:
-        _print_group(console, folder, group)
+        _print_group(console, folders, group)
     if known:
         return
     from rlreason.config.experiment import GeneralConfig
 
-    width = max(len(choice) for group in GROUP_NOTES for choice in choices(folder, group)) + 2
-    composed = primary(folder)
+    width = max(len(choice) for group in GROUP_NOTES for choice in choices(folders, group)) + 2
+    composed = primary(folders[0])
     chosen = {key: value for entry in composed["defaults"] if isinstance(entry, dict) for key, value in entry.items()}
     console.print(OVERVIEW, soft_wrap=True)
     for group, note in GROUP_NOTES.items():
         console.print(f"[bold]{group}[/]  {note}")
-        for choice, description in choices(folder, group).items():
+        for choice, description in choices(folders, group).items():
             default = " [dim](default)[/]" if choice == chosen.get(group) else ""
             console.print(f"  {choice:<{width}}{description}{default}", soft_wrap=True)
     console.print("\n[bold]Single values[/]")
@@ -76,12 +82,21 @@ def print_help(folder: Path, topics: list[str]) -> None:
     console.print(CLOSING, soft_wrap=True)
 
 
-def choices(folder: Path, group: str) -> dict[str, str]:
+def choices(folders: Sequence[Path], group: str) -> dict[str, str]:
     """The choices of a group and the first comment line of each."""
     found = {}
-    for path in sorted((folder / group).glob("*.yaml")):
+    for choice, path in files(folders, group).items():
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "@package" not in line]
-        found[path.stem] = lines[0].lstrip("# ") if lines and lines[0].startswith("#") else ""
+        found[choice] = lines[0].lstrip("# ") if lines and lines[0].startswith("#") else ""
+    return found
+
+
+def files(folders: Sequence[Path], group: str) -> dict[str, Path]:
+    """The configuration file of every choice of a group; of two with one name, the first folder's."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted((folder / group).glob("*.yaml")):
+            found.setdefault(path.stem, path)
     return found
 
 
@@ -93,15 +108,17 @@ def primary(folder: Path) -> dict[str, Any]:
     return read
 
 
-def _print_group(console: Any, folder: Path, group: str) -> None:
+def _print_group(console: Any, folders: Sequence[Path], group: str) -> None:
     import yaml
 
     from rlreason.config.compose import GROUPS, settings_of
 
     console.print(f"[bold]{group}[/]  {GROUP_NOTES[group]}")
-    for choice, description in choices(folder, group).items():
+    descriptions = choices(folders, group)
+    for choice, path in files(folders, group).items():
+        description = descriptions[choice]
         console.print(f"\n[bold]{group}={choice}[/]  {description}", soft_wrap=True)
-        values = yaml.safe_load((folder / group / f"{choice}.yaml").read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         if group in GROUPS:
             _print_fields(console, settings_of(group, values), values, f"{group}.")
 
@@ -117,8 +134,13 @@ def _print_fields(console: Any, schema: type[Settings], values: dict[str, Any], 
             console.print(f"  {prefix}{field}={value}  [dim]{kind}[/]\n      {meaning}", soft_wrap=True)
 
 
-def suggest(error: Exception, folder: Path) -> str:
-    """Hydra's objection in one line, with the nearest names where it was about a name."""
+def suggest(error: Exception, folders: Sequence[Path]) -> str:
+    """Hydra's objection in one line, with the nearest names where it was about a name.
+
+    Args:
+        error: What Hydra raised.
+        folders: Where choices are looked for.
+    """
     message = " ".join(str(error).split())
     launcher = re.search(r"Could not (?:find|load) 'hydra/launcher/((joblib|submitit|ray)\w*)'", message)
     if launcher:
@@ -128,7 +150,7 @@ def suggest(error: Exception, folder: Path) -> str:
     )
     if choice:
         group, name = choice.group(1) or choice.group(3), choice.group(2) or choice.group(4)
-        there = [*BUILT_IN.get(group, ()), *choices(folder, group)]
+        there = [*BUILT_IN.get(group, ()), *choices(folders, group)]
         near = difflib.get_close_matches(name, there, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         return f"{group}={name} is unknown; {hint}choose from: {', '.join(there)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import os
@@ -50,7 +51,8 @@ def attempt(composed: Any) -> Outcome:
     folder = run_folder(composed, hydra_config)
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     try:
-        run_job(composed, folder, in_sweep, list(hydra_config.overrides.task))
+        arguments = [*own_config_folder(hydra_config), *hydra_config.overrides.task]
+        run_job(composed, folder, in_sweep, arguments)
         (folder / "failure.txt").unlink(missing_ok=True)
         return Outcome(folder.name)
     except Exception as error:
@@ -73,7 +75,21 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
 
 
-def run_job(composed: Any, folder: Path, in_sweep: bool, overrides: list[str]) -> None:
+def config_folders(arguments: Sequence[str]) -> list[Path]:
+    """The folders in which choices are looked for: `conf/`, and the one of the user's own that the arguments name."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    own = parser.parse_known_args(list(arguments))[0].config_dir
+    return [config_folder(), *([] if own is None else [Path(own)])]
+
+
+def own_config_folder(hydra_config: Any) -> list[str]:
+    """What names the user's own folder of choices on a command line; nothing where there is none."""
+    sources = hydra_config.runtime.config_sources
+    return [part for item in sources if item.provider == "command-line" for part in ("--config-dir", item.path)]
+
+
+def run_job(composed: Any, folder: Path, in_sweep: bool, arguments: list[str]) -> None:
     """One experiment: convert, check, then run its task or show what it ended with."""
     from omegaconf import OmegaConf
     from rich.console import Console
@@ -105,7 +121,7 @@ def run_job(composed: Any, folder: Path, in_sweep: bool, overrides: list[str]) -
     if in_sweep and not beside_others and not finished_earlier:
         console.rule(folder.name)
     if result is None and launch.wanted(config):
-        launch.start(config.launcher, config.nproc, overrides)
+        launch.start(config.launcher, config.nproc, arguments)
         return
     with ranks.conducting():
         if result is None:
@@ -152,8 +168,8 @@ def given_settings(overrides: Sequence[str], settings: Mapping[str, Sequence[str
     """What a study sets beside the choices among the overrides of a job.
 
     Args:
-        overrides: Of the job.
-        settings: Of the study, by choice: {"algo=sft": ["algo.epochs=4"]}.
+        overrides: The job's overrides.
+        settings: The study's settings by choice: {"algo=sft": ["algo.epochs=4"]}.
     """
     return [item for choice, items in settings.items() if choice in overrides for item in items]
 

@@ -71,7 +71,12 @@ class Table(Mapping[str, Row], Generic[Row]):
         """
         path = section.get("row")
         if path is not None:
-            self.register(str(section["name"]), self._imported(str(path)))
+            key = f"{self.group}.row"
+            try:
+                row = imported(key, str(path))
+            except TypeError as error:  # a dataclass names the fields that a row leaves out
+                raise UserError(f"{key}={path} is not a whole row: {error}") from error
+            self.register(str(section["name"]), row)
         return self[str(section.get("name"))]
 
     def register(self, name: str, row: Any) -> None:
@@ -87,13 +92,21 @@ class Table(Mapping[str, Row], Generic[Row]):
         if self._rows.setdefault(name, row) != row:
             raise UserError(f"{self.group}={name} is declared already; give the row another name")
 
-    def _imported(self, path: str) -> Any:
-        module, _, name = path.rpartition(".")
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(
-                f"{self.group}.row={path} cannot be imported ({error}); put its folder on PYTHONPATH, or fix the path"
-            ) from error
-        except TypeError as error:  # a dataclass names the fields that a row leaves out
-            raise UserError(f"{self.group}.row={path} is not a whole row: {error}") from error
+
+def imported(key: str, path: str) -> Any:
+    """What a configuration names by its import path.
+
+    Args:
+        key: The key of the configuration, for the message.
+        path: PACKAGE.MODULE.NAME.
+
+    Raises:
+        UserError: There is nothing of that name.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{key}={path} cannot be imported ({error}); put its folder on PYTHONPATH, or fix the path"
+        ) from error

@@ -120,7 +120,7 @@ class Side:
 
     Args:
         label: OLD or NEW.
-        commit: Of a revision; None for a folder.
+        commit: The commit of a revision; None for a folder.
         tree: Where its code lies, or will lie once it is needed.
         cases: Folder with one folder for every case.
     """

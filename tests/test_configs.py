@@ -27,7 +27,7 @@ def test_every_choice_has_a_description_for_help(choice):
     from rlreason.help import choices
 
     group, _, name = choice.partition("=")
-    assert choices(CONF, group)[name].endswith(".")
+    assert choices([CONF], group)[name].endswith(".")
 
 
 def test_every_field_is_documented():

@@ -73,6 +73,7 @@ def child(job: dict) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.chdir(job["folder"])
+    sys.path.insert(0, job["folder"])  # as PYTHONPATH=. does
     sys.argv = ["rlreason", *job["arguments"]]
     if job["kill"]:
         install(job["kill"])

@@ -1,6 +1,6 @@
 """Which questions a batch asks, and from which state: data order and start states, outside of every trainer.
 
-Two aids to exploration of the paper: *backtracking* starts a solution from a part of the reference solution and moves
+Two exploration aids of the paper: *backtracking* starts a solution from a part of the reference solution and moves
 the start back as it is mastered (Salimans and Chen 2018); *prioritized level replay* asks more often what there is
 more to learn from (Jiang et al. 2021). What a curriculum knows follows from the batches so far, so a resumed run
 tells it the stored ones again.

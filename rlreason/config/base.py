@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from inspect import formatannotation
 from typing import Any, TypeVar
 
 from rlreason.errors import UserError
@@ -82,7 +83,8 @@ class Settings:
 
 def allowed(item: Field[Any]) -> str:
     """The values that a field can have, in words: "a number above 0 and below 1, or null"."""
-    kind, _, null = str(item.type).partition(" | ")
+    written = item.type if isinstance(item.type, str) else formatannotation(item.type)
+    kind, _, null = written.partition(" | ")
     words = TYPES.get(kind, kind)
     if choices := item.metadata.get("choices"):
         words = f"one of {', '.join(choices)}"

@@ -28,7 +28,7 @@ from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
 from rlreason.orm.settings import OutcomeModelConfig
 from rlreason.rewards.registry import REWARDS
-from rlreason.rows import Table
+from rlreason.rows import Table, imported
 
 TABLES: dict[str, Table[Any]] = {"algo": ALGORITHMS, "reward": REWARDS, "init": INITS, "data": DATASETS}
 SECTIONS: dict[str, type[Settings]] = {
@@ -131,6 +131,8 @@ def _check_together(config: ExperimentConfig) -> None:
         f"init={config.init.name} needs worked solutions, which {name} does not have; "
         "use init=scratch, or an SFT model",
     )
+    for path in config.eval.metrics:
+        require(callable(imported("eval.metrics", path)), f"eval.metrics={path} is not a function")
     require(
         config.task.name != "evaluate" or config.eval.orm != "train",
         "eval.orm=train belongs to training runs; with task=evaluate give the folder of a trained ORM: eval.orm=FOLDER",

@@ -38,7 +38,7 @@ def _problem(row: Row, split: str) -> Problem:
     answer = answer.replace(",", "")
     if not answer or "\n" in answer:
         raise UserError(
-            f"{row.place}: the column 'answer' must end with a line '{FINAL_ANSWER_MARKER} NUMBER'; mend the row"
+            f"{row.place}: the column 'answer' must end with a line '{FINAL_ANSWER_MARKER} NUMBER'; fix the row"
         )
     return Problem(f"gsm8k-{split}-{row.number}", row.text("question"), answer, steps)
 

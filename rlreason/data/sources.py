@@ -62,7 +62,7 @@ def json_lines(folder: str, name: str) -> list[Row]:
             try:
                 values = json.loads(text)
             except json.JSONDecodeError as error:
-                raise UserError(f"{place}: not valid JSON ({error.msg}); mend or remove the line") from error
+                raise UserError(f"{place}: not valid JSON ({error.msg}); fix or remove the line") from error
             rows.append(_row(len(rows) + 1, place, values))
     return _not_empty(rows, path)
 
@@ -81,7 +81,7 @@ def json_array(folder: str, name: str) -> list[Row]:
         values = json.loads(content)
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{path}:{error.lineno}: not valid JSON ({error.msg}); mend the file or copy it again"
+            f"{path}:{error.lineno}: not valid JSON ({error.msg}); fix the file or copy it again"
         ) from error
     if not isinstance(values, list):
         raise UserError(f"{path}: must be a JSON array of objects, not {type(values).__name__}; copy the file again")
@@ -162,9 +162,7 @@ def _read(path: Path) -> str:
 
 def _row(number: int, place: str, values: Any) -> Row:
     if not isinstance(values, dict):
-        raise UserError(
-            f"{place}: must be a JSON object with named columns, not {type(values).__name__}; mend the file"
-        )
+        raise UserError(f"{place}: must be a JSON object with named columns, not {type(values).__name__}; fix the file")
     return Row(number, place, values)
 
 

@@ -52,13 +52,13 @@ def check(config: ExperimentConfig) -> None:
     batch_arithmetic(config, count)
 
 
-def start(config: LauncherConfig, on_each: int, overrides: Sequence[str]) -> None:
+def start(config: LauncherConfig, on_each: int, arguments: Sequence[str]) -> None:
     """Run one job in several processes of this machine, and wait for all of them.
 
     Args:
         config: How many machines there are, and which is this one.
         on_each: Processes on each machine.
-        overrides: The job's, as on the command line.
+        arguments: The job's, as on the command line.
 
     Raises:
         UserError: The job ended with a mistake of the user's, or the machines do not find each other.
@@ -88,7 +88,7 @@ def start(config: LauncherConfig, on_each: int, overrides: Sequence[str]) -> Non
     os.environ[STARTED_HERE] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process sets its own share
     try:
-        elastic_launch(settings, sys.executable)("-m", "rlreason", *overrides, "hydra.mode=RUN")
+        elastic_launch(settings, sys.executable)("-m", "rlreason", *arguments, "hydra.mode=RUN")
     except ChildFailedError as error:
         raise _what_happened(error.failures, on_each * config.nodes) from None
     except SignalException:

@@ -40,7 +40,7 @@ def check_heads(heads: int, key_value_heads: int, size: int, model: str) -> None
     """Refuse to split a model over more GPUs than its attention heads can be divided between.
 
     Args:
-        heads: Of the queries.
+        heads: Attention heads of the queries.
         key_value_heads: Of keys and values.
         size: GPUs of one copy. As in vLLM, it must divide the heads of the queries, and those of keys and values must
             either be divided by it or divide it (they are then held more than once).

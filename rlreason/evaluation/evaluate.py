@@ -11,7 +11,7 @@ import numpy as np
 from rlreason.answers.arithmetic import operations
 from rlreason.answers.equality import answer_key
 from rlreason.evaluation.diversity import diversity
-from rlreason.evaluation.metrics import ProblemSamples, per_problem_metrics
+from rlreason.evaluation.metrics import Metric, ProblemSamples, per_problem_metrics
 from rlreason.evaluation.statistics import Interval, bootstrap_interval, paired_difference
 from rlreason.types import Rollout
 
@@ -25,6 +25,7 @@ def measure(
     step_scores: Sequence[Sequence[float]] | None = None,
     rank_by: str = "final",
     at_start: Sequence[Rollout] = (),
+    further: Sequence[Metric] = (),
 ) -> PerProblem:
     """Every metric of every problem.
 
@@ -35,6 +36,7 @@ def measure(
         step_scores: An outcome reward model's scores of every step of each of `sampled`.
         rank_by: How step scores become one, see `rank_score`.
         at_start: Samples of the same problems before training, to see what is new.
+        further: Metrics besides those of the package.
 
     Returns:
         Arrays of shape `(problems,)` by metric name, problems in the order of `greedy`.
@@ -56,9 +58,10 @@ def measure(
                 solutions=tuple(operations(other.text) for other, _ in samples),
                 scores=None if step_scores is None else tuple(score for _, score in samples),
                 known=frozenset(known[item.problem.id]) if at_start else None,
+                rollouts=tuple(other for other, _ in samples),
             )
         )
-    return per_problem_metrics(problems, k)
+    return per_problem_metrics(problems, k, further)
 
 
 def rank_score(scores: Sequence[float], rank_by: str) -> float:

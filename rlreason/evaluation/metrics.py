@@ -1,18 +1,21 @@
 """What is measured on one problem: greedy accuracy, maj@K, pass@K and the diversity of the samples.
 
 Every value is exact, a function of the samples alone; uncertainty over problems is the work of
-`rlreason.evaluation.statistics`.
+`rlreason.evaluation.statistics`. A metric is one function in `METRICS`, or one that `eval.metrics` names.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from rlreason.errors import UserError
+from rlreason.types import Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class ProblemSamples:
         solutions: What makes a solution different from others, such as its `operations`; shape `(samples,)`.
         scores: A score of every sample to rank them by; shape `(samples,)`. None without an outcome reward model.
         known: Solutions that the policy could write at the start of training; None when nobody asks.
+        rollouts: The samples themselves, for metrics that read their texts or tokens; shape `(samples,)`.
 
     Raises:
         ValueError: When the tuples differ in length.
@@ -39,6 +43,7 @@ class ProblemSamples:
     solutions: tuple[str, ...]
     scores: tuple[float, ...] | None = None
     known: frozenset[str] | None = None
+    rollouts: tuple[Rollout, ...] = ()
 
     def __post_init__(self) -> None:
         scores = self.answers if self.scores is None else self.scores
@@ -106,7 +111,7 @@ def rerank_at_k(scores: Sequence[float], correct: Sequence[bool], k: int) -> flo
     """Accuracy of the highest-scored of the first `k` samples (rerank@K of the paper; Cobbe et al. 2021).
 
     Args:
-        scores: Of an outcome reward model; shape `(samples,)`.
+        scores: Scores of an outcome reward model; shape `(samples,)`.
         correct: Whether each sample is right; shape `(samples,)`.
         k: Candidates, at most `samples`.
 
@@ -165,24 +170,78 @@ def distinct_count(keys: Sequence[str | None]) -> int:
     return len({key for key in keys if key is not None})
 
 
-def per_problem_metrics(problems: Sequence[ProblemSamples], k: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Every metric of every problem.
+# Values of one problem by name, of its samples and the K of maj@K; without a name where the problem cannot have it.
+# K is 0 when only greedy completions exist.
+Metric = Callable[[ProblemSamples, int], Mapping[str, float]]
 
-    Votes and distinct counts look at the first `k` samples; pass@j uses all samples of a problem, also those beyond
-    `k`, as its estimator is unbiased for any number of them.
+
+def greedy_accuracy(problem: ProblemSamples, k: int) -> Mapping[str, float]:
+    """Greedy accuracy, "maj@1"."""
+    del k
+    return {"maj@1": problem.greedy_correct}
+
+
+def vote(problem: ProblemSamples, k: int) -> Mapping[str, float]:
+    """The uniform vote, "maj@{k}"; with `k` = 1 there is none beside the greedy "maj@1"."""
+    return {f"maj@{k}": majority_at_k(problem.answers, problem.correct, k)} if k > 1 else {}
+
+
+def choice_by_score(problem: ProblemSamples, k: int) -> Mapping[str, float]:
+    """The best score, "rerank@{k}", and the vote weighted by scores, "weighted@{k}"; where samples have scores."""
+    if problem.scores is None or k == 0:
+        return {}
+    return {
+        f"rerank@{k}": rerank_at_k(problem.scores, problem.correct, k),
+        f"weighted@{k}": weighted_majority_at_k(problem.answers, problem.scores, problem.correct, k),
+    }
+
+
+def coverage(problem: ProblemSamples, k: int) -> Mapping[str, float]:
+    """Pass@1 as "accuracy@temperature", and "pass@{j}" for every power of two 1 < j < k and for k.
+
+    All samples count, also those beyond `k`, as the estimator is unbiased for any number of them.
+    """
+    names = {drawn: "accuracy@temperature" if drawn == 1 else f"pass@{drawn}" for drawn in _drawn_counts(k)}
+    right, samples = sum(problem.correct), len(problem.correct)
+    return {name: pass_at_k(right, samples, drawn) for drawn, name in names.items()}
+
+
+def distinct(problem: ProblemSamples, k: int) -> Mapping[str, float]:
+    """Counts of "distinct_solutions" and "distinct_answers" among the first `k` samples."""
+    if k == 0:
+        return {}
+    return {
+        "distinct_solutions": distinct_count(problem.solutions[:k]),
+        "distinct_answers": distinct_count(problem.answers[:k]),
+    }
+
+
+def known_at_start(problem: ProblemSamples, k: int) -> Mapping[str, float]:
+    """The share "known_at_start" of the different solutions that the starting policy's samples had as well."""
+    if problem.known is None or k == 0:
+        return {}
+    return {"known_at_start": share_known(problem.solutions[:k], problem.known)}
+
+
+# In the order in which tables show them.
+METRICS: tuple[Metric, ...] = (greedy_accuracy, vote, choice_by_score, coverage, distinct, known_at_start)
+
+
+def per_problem_metrics(
+    problems: Sequence[ProblemSamples], k: int, further: Sequence[Metric] = ()
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Every metric of every problem.
 
     Args:
         problems: Graded samples, at least `k` for every problem.
         k: The K of maj@K and pass@K; 0 when only greedy completions exist.
+        further: Metrics besides `METRICS`.
 
     Returns:
-        Arrays of shape `(problems,)` in the order of `problems`, by name: "maj@1" (greedy accuracy); and for `k` > 0
-        "maj@{k}", "accuracy@temperature" (which is pass@1), "pass@{j}" for every power of two 1 < j < k and for k,
-        "distinct_solutions" and "distinct_answers" (counts). With `k` = 1 there is no vote beside the greedy "maj@1".
-        Where samples have scores, "rerank@{k}" and "weighted@{k}" (the vote weighted by them) as well; where the
-        solutions at the start are known, "known_at_start": the share of the different solutions among them.
+        Arrays of shape `(problems,)` in the order of `problems`, by name; of the metrics that every problem has.
 
     Raises:
+        UserError: Two metrics have one name.
         ValueError: When `k` is negative or a problem has fewer than `k` samples.
     """
     if k < 0:
@@ -192,27 +251,15 @@ def per_problem_metrics(problems: Sequence[ProblemSamples], k: int) -> dict[str,
             raise ValueError(
                 f"Problem {problem.problem_id!r} has {len(problem.answers)} samples, fewer than the {k} asked for."
             )
-    metrics = {"maj@1": _array([problem.greedy_correct for problem in problems])}
-    if k == 0:
-        return metrics
-    if k > 1:
-        metrics[f"maj@{k}"] = _array([majority_at_k(problem.answers, problem.correct, k) for problem in problems])
-    if all(problem.scores is not None for problem in problems):
-        scored = [(problem, problem.scores or ()) for problem in problems]
-        metrics[f"rerank@{k}"] = _array([rerank_at_k(scores, item.correct, k) for item, scores in scored])
-        metrics[f"weighted@{k}"] = _array(
-            [weighted_majority_at_k(item.answers, scores, item.correct, k) for item, scores in scored]
-        )
-    for drawn in _drawn_counts(k):
-        name = "accuracy@temperature" if drawn == 1 else f"pass@{drawn}"
-        metrics[name] = _array([pass_at_k(sum(item.correct), len(item.correct), drawn) for item in problems])
-    metrics["distinct_solutions"] = _array([distinct_count(problem.solutions[:k]) for problem in problems])
-    metrics["distinct_answers"] = _array([distinct_count(problem.answers[:k]) for problem in problems])
-    if all(problem.known is not None for problem in problems):
-        metrics["known_at_start"] = _array(
-            [share_known(item.solutions[:k], item.known or frozenset()) for item in problems]
-        )
-    return metrics
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    for metric in (*METRICS, *further):
+        rows = [metric(problem, k) for problem in problems]
+        for name in rows[0] if rows else ():
+            if name in found:
+                raise UserError(f"eval.metrics: there is a metric {name!r} already; give it another name")
+            if all(name in row for row in rows):
+                found[name] = np.array([row[name] for row in rows], dtype=np.float64)
+    return found
 
 
 def _check_votes(votes: Sequence[object], correct: Sequence[bool], k: int) -> None:
@@ -222,10 +269,6 @@ def _check_votes(votes: Sequence[object], correct: Sequence[bool], k: int) -> No
         raise ValueError(f"A choice among k needs 1 <= k <= samples, but k is {k} and there are {len(votes)} samples.")
 
 
-def _array(values: Sequence[float]) -> npt.NDArray[np.float64]:
-    return np.array(values, dtype=np.float64)
-
-
 def _drawn_counts(k: int) -> list[int]:
-    """Powers of two below `k`, then `k`."""
-    return [1 << exponent for exponent in range((k - 1).bit_length())] + [k]
+    """Powers of two below `k`, then `k`; none for 0."""
+    return [] if k == 0 else [1 << exponent for exponent in range((k - 1).bit_length())] + [k]

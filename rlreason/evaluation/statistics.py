@@ -123,7 +123,7 @@ class Estimate:
         value: The mean, in the unit of the values.
         low: Lower end of the interval.
         high: Upper end of the interval.
-        p_value: Of the hypothesis that the true mean is zero, two-sided; 1 when all values are zero.
+        p_value: The p-value of the hypothesis that the true mean is zero, two-sided; 1 when all values are zero.
         seeds: How many seeds the mean is over.
         problems: How many problems the mean is over.
     """

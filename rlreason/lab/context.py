@@ -56,7 +56,7 @@ class Context:
         run: The run folder.
         display: Shows progress.
         tracker: Receives metrics and example rollouts.
-        tokenizer: Of the base model, which all checkpoints of the run share.
+        tokenizer: The base model's tokeniser, which all checkpoints of the run share.
         prompts: The prompt of every question that may be asked, by problem id.
         splits: The questions.
         engine: What generates.

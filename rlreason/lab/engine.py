@@ -17,7 +17,7 @@ class SharedEngine:
     """The one engine of this process, started when it is first needed.
 
     Args:
-        config: Of the run.
+        config: The run's experiment.
         longest_context: Tokens of the longest context that it must hold.
         engine: One that is there already; None: it is started.
     """

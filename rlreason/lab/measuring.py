@@ -14,6 +14,7 @@ from rlreason.evaluation.statistics import Interval
 from rlreason.lab.context import Context
 from rlreason.lab.scoring import step_scores
 from rlreason.lab.shared import evaluation_rollouts
+from rlreason.rows import imported
 from rlreason.run.stage import (
     FINAL,
     INIT,
@@ -71,7 +72,7 @@ def measured(
     """Every metric of a checkpoint on the reported questions, with its interval; kept as an evaluation.
 
     Args:
-        context: Of the run.
+        context: The run's context.
         evaluations: Receives it.
         checkpoint: Its name, such as "init", "round-1" or "final".
         number: Of its round; 0 for the start.
@@ -94,7 +95,8 @@ def measured(
     if checkpoint == INIT:
         evaluations.at_start = samples
     earlier = () if checkpoint == INIT else evaluations.at_start
-    values = measure(answers, samples, k, ranks, settings.rerank, earlier)
+    further = [imported("eval.metrics", path) for path in settings.metrics]
+    values = measure(answers, samples, k, ranks, settings.rerank, earlier, further)
     evaluations.per_problem[checkpoint] = values
     store_evaluation(context, evaluation(settings.split, checkpoint), problems, answers, samples, values)
     metrics = intervals(values, settings.resamples)
@@ -121,8 +123,8 @@ def store_evaluation(
     """Keep what was measured on every problem, with what a study groups by.
 
     Args:
-        context: Of the run.
-        name: Of the evaluation.
+        context: The run's context.
+        name: The evaluation's name.
         problems: The questions.
         answers: One greedy rollout of each.
         samples: Further rollouts, or none.

@@ -19,7 +19,7 @@ def write_result(context: Context, evaluations: Evaluations, too_long: Sequence[
     """Assemble, save and track the result of a run.
 
     Args:
-        context: Of the run.
+        context: The run's context.
         evaluations: What was measured; at least one.
         too_long: Ids of the questions whose prompts do not fit.
         facts: What the task has to add.

@@ -38,7 +38,7 @@ def rollouts(
     """All rollouts of a stage, in the order of the problems, then of the samples.
 
     Args:
-        context: Of the run.
+        context: The run's context.
         stage: Names the stage in the journal and its file.
         policy: The checkpoint; one that is conditioned on returns is asked for good ones.
         problems: What is asked.

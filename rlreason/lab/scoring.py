@@ -27,7 +27,7 @@ def step_scores(
     """p(right) at the end of every step of each rollout, computed once and kept beside the rollouts.
 
     Args:
-        context: Of the run.
+        context: The run's context.
         stage: Names the stage in the journal and its file.
         model: What scores.
         rollouts: Graded ones.

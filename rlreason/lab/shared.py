@@ -61,7 +61,7 @@ def made_once(
     """Do `work` in a folder of the cache unless it is done already; its costs are this run's.
 
     Args:
-        context: Of the run that needs it.
+        context: The context of the run that needs it.
         name: Begins the name of the folder.
         deciding: Everything that decides the content.
         last: The stage of that folder after which it is complete.
@@ -110,7 +110,7 @@ def sft_checkpoint(context: Context, problems: Sequence[Problem]) -> Path:
     """The SFT model of `init=sft`.
 
     Args:
-        context: Of the run.
+        context: The run's context.
         problems: Training questions; those with a worked solution are learned.
 
     Raises:

@@ -31,8 +31,8 @@ def fine_tuned(
     """The checkpoints of the supervised update of a round: `snapshots` on the way, and the last.
 
     Args:
-        context: Of the run.
-        number: Of the round, from 1.
+        context: The run's context.
+        number: The round's number, from 1.
         start: The checkpoint to fine-tune.
         examples: What is learned.
         settings: Learning rate, epochs, batch.

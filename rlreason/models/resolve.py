@@ -108,10 +108,10 @@ def _no_access(name: str, error: Any) -> str:
     from huggingface_hub import constants, get_token
 
     logged_in = get_token() is not None
-    mend = "give a token that may read it (`hf auth login`)" if logged_in else "log in with `hf auth login`"
+    remedy = "give a token that may read it (`hf auth login`)" if logged_in else "log in with `hf auth login`"
     return (
         f"model.path={name} is not open to you ({error.response.status_code}): ask for access at "
-        f"{constants.ENDPOINT}/{name}, {mend}, and run again, or use a copy with model.path=FOLDER"
+        f"{constants.ENDPOINT}/{name}, {remedy}, and run again, or use a copy with model.path=FOLDER"
     )
 
 

@@ -94,7 +94,7 @@ def completion_logprobs(logits: torch.Tensor, input_ids: torch.Tensor, completio
     """Log-probability of every completion token given the tokens before it.
 
     Args:
-        logits: Of the next token; shape `(batch, time, vocabulary)`.
+        logits: Logits of the next token; shape `(batch, time, vocabulary)`.
         input_ids: Shape `(batch, time)`.
         completion_starts: Shape `(batch,)`.
 

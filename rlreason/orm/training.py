@@ -43,7 +43,7 @@ def outcome_model(context: Context) -> OutcomeModel:
     """The model that the section `orm` describes: `orm.path`, or trained once and cached.
 
     Args:
-        context: Of the run that needs the model.
+        context: The context of the run that needs the model.
 
     Raises:
         UserError: The given model cannot judge this run's solutions, or there is nothing to learn.

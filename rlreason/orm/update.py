@@ -43,7 +43,7 @@ class LabelledSolution:
         completion_ids: The solution through its final answer.
         labels: p(right) where there is loss, by index into the completion.
         right: Whether its final answer is right.
-        weight: Of the judgement's loss.
+        weight: The weight of the judgement's loss.
     """
 
     prompt_ids: tuple[int, ...]

@@ -129,7 +129,7 @@ class AlgorithmFacts:
     Args:
         update: Its training; None where it trains nothing but the outcome reward model.
         work: What it draws and learns from, in order, evaluations not included.
-        checkpoints: Of the policy that are kept and measured on the way, the last included.
+        checkpoints: Checkpoints of the policy that are kept and measured on the way, the last included.
         ends: Measurements with all samples of `eval.k`: the first policy, the last, and a control; 0 where there is no
             policy and the outcome reward model is judged instead.
         stops_early: Whether it may keep fewer checkpoints.

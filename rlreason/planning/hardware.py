@@ -26,7 +26,7 @@ class Hardware:
         gpu_memory: Bytes of each; 0 without GPUs, None where it is not known.
         gpu_name: Their kind, as nvidia-smi or the user names it; "" where unknown.
         memory: Bytes of main memory that a process may use; None where the machine is not this one.
-        cores: Of the CPU.
+        cores: Cores of the CPU.
         fast_bfloat16: Whether bfloat16 is multiplied in hardware.
     """
 

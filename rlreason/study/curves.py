@@ -20,8 +20,8 @@ class SampleComplexity:
 
     Args:
         median: Over seeds.
-        low: Of the quickest seed.
-        high: Of the slowest seed.
+        low: The value of the quickest seed.
+        high: The value of the slowest seed.
         seeds: How many there are.
     """
 

@@ -23,7 +23,7 @@ class Measurement:
         hardware: On what.
         settings: Model, sizes and processes, as text.
         command: What measures it again.
-        commit: Of the source; "unknown" outside a git checkout.
+        commit: The commit of the source; "unknown" outside a git checkout.
         made: When, `YYYYMMDD-HHMMSS`.
     """
 

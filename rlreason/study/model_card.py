@@ -31,7 +31,7 @@ class Exported:
         is_policy: Whether it is the run's selected checkpoint.
         adapter: Whether it is a LoRA adapter alone.
         dtype: Precision of the weights.
-        licence: Of the base model; None where nobody says.
+        licence: The base model's licence; None where nobody says.
         prompt: A prompt of the final evaluation, as the policy read it.
         completion: What the policy wrote, greedily.
         tag: Text that asks a return-conditioned policy for a good solution; None for any other.

@@ -50,7 +50,7 @@ class StudyProgress:
     """How far a study is.
 
     Args:
-        name: Of the study.
+        name: The study's name.
         jobs: In the order of the plan, then those that are not in it.
         commands: The sweeps that planned them.
         seconds_left: An estimate; None where no job has finished yet.

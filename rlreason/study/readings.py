@@ -24,7 +24,7 @@ class Reading:
         found: Different right solutions over training, mean over seeds.
         edit_distance_before: Mean edit distance between two samples of a test question, of the first policy.
         edit_distance: The same of the last policy.
-        calibration: Of the scores of the last policy's samples.
+        calibration: The calibration of the scores of the last policy's samples.
     """
 
     found: tuple[Found, ...] = ()

@@ -49,7 +49,7 @@ def view(progress: StudyProgress, height: int | None = None) -> RenderableType:
     """The whole view.
 
     Args:
-        progress: Of the study.
+        progress: The study's progress.
         height: Lines that there are; what is running and what failed comes first then. None: no limit.
     """
     table = Table(expand=False)

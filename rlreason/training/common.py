@@ -83,7 +83,7 @@ def for_processes(trainer: type, batch_size: int, rows: int, sharding: ShardingC
     Args:
         trainer: A class of transformers' Trainer.
         batch_size: Sequences per optimizer step, over all processes.
-        rows: Of the dataset that are to be learned; those after them only fill the last micro-batches.
+        rows: Rows of the dataset that are to be learned; those after them only fill the last micro-batches.
         sharding: How the model must turn out to be split over the processes.
     """
     from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -131,11 +131,11 @@ def common_arguments(
     """Arguments of `transformers.TrainingArguments` that every trainer shares; saving is left to `Recorder`.
 
     Args:
-        config: Of the update.
+        config: The update's settings.
         batch_size: Sequences per optimizer step, over all processes.
         model_config: Precision and gradient checkpointing.
         scratch: Folder of resumable checkpoints.
-        seed: Of the order of the sequences.
+        seed: The seed of the order of the sequences.
         sharding: How the model is split over the processes; `apply_sharding` settles the rest.
     """
     import torch

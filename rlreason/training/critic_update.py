@@ -30,7 +30,7 @@ class CriticUpdate:
         critic: On its device, and split already if it is to be.
         optimizer: Makes the optimizer of weights.
         max_grad_norm: Gradients are clipped to it.
-        arguments: Of the optimizer; its `lr` is the highest of the schedule.
+        arguments: The optimizer's arguments; its `lr` is the highest of the schedule.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CriticUpdate:
         """One optimizer step with the gradients that are there, which it forgets.
 
         Args:
-            share: Of the learning rate, as the schedule has it now.
+            share: The share of the learning rate, as the schedule has it now.
         """
         torch.nn.utils.clip_grad_norm_(self.weights, self.max_grad_norm)
         for group in self.optimizer.param_groups:

@@ -47,7 +47,7 @@ def test_an_answer_without_final_line_is_refused(tmp_path: Path, answer: str) ->
     with pytest.raises(UserError) as caught:
         gsm8k.load("train", str(tmp_path))
     assert str(caught.value) == (
-        f"{tmp_path}/train.jsonl:1: the column 'answer' must end with a line '#### NUMBER'; mend the row"
+        f"{tmp_path}/train.jsonl:1: the column 'answer' must end with a line '#### NUMBER'; fix the row"
     )
 
 

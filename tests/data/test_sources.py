@@ -104,24 +104,24 @@ def test_unreadable(tmp_path: Path, read: Reader, monkeypatch: pytest.MonkeyPatc
 def test_broken_line(tmp_path: Path) -> None:
     (tmp_path / "a").write_text('{"x": 1}\n{"x": \n')
     assert refusal(json_lines, str(tmp_path), "a") == (
-        f"{tmp_path}/a:2: not valid JSON (Expecting value); mend or remove the line"
+        f"{tmp_path}/a:2: not valid JSON (Expecting value); fix or remove the line"
     )
 
 
 def test_broken_array(tmp_path: Path) -> None:
     (tmp_path / "a").write_text('[{"x": 1},\n{"x" 2}]')
     assert refusal(json_array, str(tmp_path), "a") == (
-        f"{tmp_path}/a:2: not valid JSON (Expecting ':' delimiter); mend the file or copy it again"
+        f"{tmp_path}/a:2: not valid JSON (Expecting ':' delimiter); fix the file or copy it again"
     )
 
 
 def test_rows_must_be_objects(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("[1]")
     assert refusal(json_lines, str(tmp_path), "a") == (
-        f"{tmp_path}/a:1: must be a JSON object with named columns, not list; mend the file"
+        f"{tmp_path}/a:1: must be a JSON object with named columns, not list; fix the file"
     )
     assert refusal(json_array, str(tmp_path), "a") == (
-        f"{tmp_path}/a, row 1: must be a JSON object with named columns, not int; mend the file"
+        f"{tmp_path}/a, row 1: must be a JSON object with named columns, not int; fix the file"
     )
 
 

@@ -71,7 +71,7 @@ def test_a_gain_over_sft() -> None:
     assert verdicts(arm("ei", 0.6, init="sft", start=0.7))[2] == FAILS
     assert verdicts(arm("ei", 0.701, init="sft", start=0.7))[2] == UNKNOWN
     unchanged = arm("ei", 0.7, init="sft", reward="dense")
-    for run in unchanged.runs:  # stood by its start
+    for run in unchanged.runs:  # selected its start
         run.evaluations[0].table["maj@1"] = run.final.table["maj@1"]
     assert verdicts(unchanged)[2] == FAILS
     assert verdicts(unchanged, arm("ei", 0.701, init="sft", start=0.7))[2] == UNKNOWN

@@ -21,8 +21,8 @@ class EndLabel:
     """A label for the right end of a line.
 
     Args:
-        x: Of the line's end, in data.
-        y: Of the line's end, in data.
+        x: The line's end along x, in data.
+        y: The line's end along y, in data.
         text: What it says.
         color: That of the line.
     """

@@ -151,7 +151,7 @@ def arm_panels(
     """A figure with a titled panel for every model and init.
 
     Args:
-        comparison: Of the arms.
+        comparison: The comparison that the arms belong to.
         arms: Those to draw.
         keywords: As for `panels`.
 
