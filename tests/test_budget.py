@@ -60,7 +60,7 @@ def refusal(config):
 
 
 def nearest(message):
-    return [int(found) for found in re.findall(r"budget=(\d+)", message.partition("the nearest are ")[2])]
+    return [int(found) for found in re.findall(r"budget=(\d+)", message.partition("; the nearest ")[2])]
 
 
 @settings(deadline=None)
@@ -100,7 +100,7 @@ def test_an_experiment_draws_at_most_its_budget_and_hardly_less(overrides, budge
         (PLAIN["rcrl"], QUESTIONS - 1, "one sample of each of the 1,500 questions takes 1,500 rollouts"),
         (PLAIN["ppo"], 255, "takes 256 rollouts"),
         (PLAIN["grpo"], 255, "takes 256 rollouts"),
-        (JUDGING["ei"], JUDGED + QUESTIONS - 1, "beside 12,800 for the outcome reward model; the nearest are"),
+        (JUDGING["ei"], JUDGED + QUESTIONS - 1, "beside 12,800 for the outcome reward model; the nearest is"),
     ],
 )
 def test_a_budget_below_one_round_batch_or_sample_is_refused_with_the_nearest(overrides, budget, words):

@@ -76,7 +76,7 @@ def test_the_same_command_again_prints_the_result_without_work(finished, cold_rl
 def test_a_start_from_sft_is_trained_once_and_shared(rlreason, tmp_path):
     first = rlreason(tmp_path, *SMALL, "init=sft", "name=a", "algo.samples=2").check()
     second = rlreason(tmp_path, *SMALL, "init=sft", "name=b", "algo.samples=3").check()
-    assert "fine-tuning on 24 reference solutions" in first.output
+    assert "init=sft, on 24 reference solutions" in first.output
     assert "reference solutions" not in second.output
     assert len(list((tmp_path / "runs/cache").glob("sft-*"))) == 1
 
