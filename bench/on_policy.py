@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import rlreason
+from rlreason.types import Asked, Rollout
 
 BATCHES = 14
 WARM_UP = 4
@@ -39,27 +42,62 @@ COMMON = [
 ]
 
 
+@dataclass(frozen=True)
+class Stored:
+    """The same rollouts for every batch."""
+
+    asked: list[Asked]
+    rollouts: list[Rollout]
+
+    def policy_folder(self, number: int) -> AbstractContextManager[None]:
+        """No engine needs the policy."""
+        return nullcontext()
+
+    def draw(self, number: int, policy: Path | None) -> tuple[list[Asked], list[Rollout]]:
+        """The rollouts."""
+        return self.asked, self.rollouts
+
+
+def not_saved(model: Any, folder: Path) -> None:
+    """For a trainer without an engine."""
+    raise AssertionError(f"{folder} was to hold the policy")
+
+
+def for_trl(rollouts: list[Rollout]) -> dict[str, list[Any]]:
+    """Rollouts as TRL takes them."""
+    return {
+        "prompt_ids": [list(item.prompt_ids) for item in rollouts],
+        "completion_ids": [list(item.completion_ids) for item in rollouts],
+        "logprobs": [list(item.sampler_logprobs) for item in rollouts],
+        "env_mask": [[1] * len(item.completion_ids) for item in rollouts],
+        "total_reward": [item.total_reward for item in rollouts],
+    }
+
+
+def total_return(total_reward: list[float], **_: Any) -> list[float]:
+    """TRL's reward function: the returns that come with the rollouts."""
+    return total_reward
+
+
 def one_trainer(name: str, rollouts: Path, profiled: bool) -> dict[str, float]:
     """Median seconds per batch and peak memory in MiB of one trainer in this process; or its share of own code."""
     from transformers import TrainerCallback
     from trl import GRPOTrainer
 
     from bench.load import compose
-    from rlreason.algorithms.base import OnlineSettings
-    from rlreason.algorithms.on_policy import Loop
+    from rlreason.algorithms.grpo import grpo_method
+    from rlreason.algorithms.ppo import ppo_method
     from rlreason.lab.checks import quiet_libraries
-    from rlreason.models.critic import new_critic
     from rlreason.models.loading import load_for_training, load_tokenizer
     from rlreason.models.resolve import resolve
-    from rlreason.training.grpo import GroupTrainer
-    from rlreason.training.on_policy_trainer import _roll_out, total_return, trainer_config
-    from rlreason.training.ppo import PPOTrainer
+    from rlreason.training.common import OnlineSettings
+    from rlreason.training.on_policy_trainer import OnPolicyTrainer, trainer_config
 
     quiet_libraries()
     algorithm = "ppo" if name.startswith("ppo") else "grpo"
     critic = ["algo.critic=separate"] if name == "ppo-separate" else []
     config = compose(f"algo={algorithm}", *COMMON, *critic)
-    drawn = pickle.loads(rollouts.read_bytes())  # written by this program a moment ago
+    stored = Stored(*pickle.loads(rollouts.read_bytes()))  # written by this program a moment ago
     steps = config.algo.batch_size // config.algo.minibatch_size
     ends: list[float] = []
 
@@ -72,27 +110,25 @@ def one_trainer(name: str, rollouts: Path, profiled: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         settings = OnlineSettings(Path(scratch), config.model, config.data.max_completion_tokens, 1e9)
         model = load_for_training(folder, config.model)
-        loop = Loop(lambda number, model: drawn, model, load_tokenizer(folder), settings, 0, [Clock()])
+        tokenizer = load_tokenizer(folder)
         if name == "trl":
             from datasets import Dataset
 
             trainer: Any = GRPOTrainer(
                 model=model,
                 reward_funcs=total_return,
-                args=trainer_config(config.algo, loop, beta=0.0, loss_type="dapo"),
+                args=trainer_config(config.algo, settings, 0),
                 train_dataset=Dataset.from_dict({"prompt": [""] * config.algo.questions}),
-                processing_class=loop.tokenizer,
-                callbacks=loop.callbacks,
-                rollout_func=_roll_out,
+                processing_class=tokenizer,
+                callbacks=[Clock()],
+                rollout_func=lambda prompts, trainer: for_trl(stored.rollouts),
             )
-            trainer.draw, trainer.batch_number = loop.draw, 1
-        elif algorithm == "grpo":
-            arguments = trainer_config(config.algo, loop, beta=0.0, loss_type="dapo", scale_rewards="group")
-            trainer = GroupTrainer(config.algo, loop, arguments)
         else:
-            trainer = PPOTrainer(
-                config.algo, loop, new_critic(config.algo.critic, model, folder, config.model, None, None), None
-            )
+            if algorithm == "grpo":
+                method: Any = grpo_method(config.algo, folder, model, settings)
+            else:
+                method = ppo_method(config.algo, folder, None, model, settings)
+            trainer = OnPolicyTrainer(config.algo, method, stored, not_saved, model, tokenizer, settings, 0, [Clock()])
         if profiled:
             profile = cProfile.Profile()
             profile.runcall(trainer.train)
@@ -134,8 +170,6 @@ def on_policy(console: Console, load: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         drawn = load.rollouts(Path(folder) / "run")
         path = Path(folder) / "rollouts"
-        from rlreason.types import Asked
-
         path.write_bytes(pickle.dumps(([Asked(problem) for problem in load.problems], drawn)))
         found: dict[str, list[dict[str, float]]] = {name: [] for name in TRAINERS}
         for _ in range(REPEATS):

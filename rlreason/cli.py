@@ -9,13 +9,9 @@ import os
 import sys
 from typing import Any
 
-from rlreason.distributed.launch import LEFT_ALONE, ProcessDied, missed_another, tell
-from rlreason.errors import UserError
-from rlreason.jobs import Outcome, SweepFailed, attempt, config_folder, config_folders
-
-CRASHED = 1
-USER_ERROR = 2
-INTERRUPTED = 130
+from rlreason.distributed.launch import missed_another, tell
+from rlreason.errors import INTERRUPTED, LEFT_ALONE, USER_ERROR, Failed, UserError
+from rlreason.jobs import Outcome, attempt, config_folder, config_folders, in_one_line
 
 
 def main() -> None:
@@ -33,12 +29,10 @@ def main() -> None:
         failure = compose_and_run()
     except KeyboardInterrupt:
         fail("interrupted; the same command continues where it stopped", INTERRUPTED)
-    except SweepFailed as error:
-        fail(error.message, error.code)
+    except Failed as error:
+        fail(str(error), error.code)
     except UserError as error:
         fail(str(error))
-    except ProcessDied as error:
-        fail(str(error), CRASHED)
     except Exception as error:
         message = composition_message(error)
         if message is not None:
@@ -83,7 +77,7 @@ def composition_message(error: Exception) -> str | None:
 
 def fail(message: str, code: int = USER_ERROR) -> None:
     """Print one line, or hand it to the process that started this one, and exit."""
-    if tell(" ".join(message.split())):
-        sys.exit(code)
-    print(f"rlreason: {' '.join(message.split())}", file=sys.stderr)
+    line = in_one_line(message)
+    if not tell(line):
+        print(f"rlreason: {line}", file=sys.stderr)
     sys.exit(code)

@@ -87,8 +87,7 @@ class Display:
         evaluations = {item["stage"]: item["metrics"] for item in result["evaluations"]}
         if "judging" in result:
             self._judging(result["judging"])
-        last = list(evaluations)[-1]
-        first = next(iter(evaluations))
+        first, last = next(iter(evaluations)), next(reversed(evaluations))
         if first == last:
             self._single(result, evaluations[first])
             return
@@ -116,12 +115,8 @@ class Display:
         self.line("the same policy, asked for good and asked for bad")
         table = _table("good", "bad", DIFFERENCE)
         for metric, difference in result["good_minus_bad"].items():
-            row = (
-                f"{good[metric]['value']:.3f}",
-                f"{bad[metric]['value']:.3f}",
-                interval_text(difference, signed=True),
-            )
-            table.add_row(metric, *row)
+            values = [f"{evaluated[metric]['value']:.3f}" for evaluated in (good, bad)]
+            table.add_row(metric, *values, interval_text(difference, signed=True))
         self.console.print(table)
 
     def _judging(self, report: Mapping[str, Any]) -> None:
@@ -161,15 +156,11 @@ class Display:
 
 
 def comparison_line(plan: Mapping[str, Mapping[str, list[float | None]]]) -> str:
-    """The comparison in one line."""
+    """Memory, seconds and tokens of every kind of work, each as planned and as measured, in one line."""
 
     def pair(values: list[float | None], unit: str) -> str:
-        return (
-            " -> ".join(
-                "?" if value is None else f"{value:,.3g}" if value < 100 else f"{value:,.0f}" for value in values
-            )
-            + unit
-        )
+        shown = ["?" if value is None else f"{value:,.3g}" if value < 100 else f"{value:,.0f}" for value in values]
+        return " -> ".join(shown) + unit
 
     parts = [
         f"{kind} {pair(item['memory_gib'], ' GiB')}, {pair(item['seconds'], ' s')}, {pair(item['tokens'], ' tokens')}"

@@ -1,4 +1,9 @@
-"""What a user did wrong, as opposed to what the program did wrong."""
+"""What a user did wrong, as opposed to what the program did wrong, and the exit code of each ending."""
+
+CRASHED = 1
+USER_ERROR = 2
+LEFT_ALONE = 3  # of a process that missed another one
+INTERRUPTED = 130
 
 
 class UserError(Exception):
@@ -10,3 +15,16 @@ class UserError(Exception):
 
 class FolderRefused(UserError):
     """A run folder belongs to another configuration or another process, and must be left alone."""
+
+
+class Failed(Exception):
+    """Processes of a run or jobs of a sweep failed; the command line prints the message as one line.
+
+    Args:
+        message: Which failed and how.
+        code: The exit code.
+    """
+
+    def __init__(self, message: str, code: int = CRASHED) -> None:
+        super().__init__(message)
+        self.code = code

@@ -61,11 +61,10 @@ def print_help(folders: Sequence[Path], topics: list[str]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    wanted = [topic.partition("=")[0] for topic in topics]
-    known = [topic for topic in wanted if topic in GROUP_NOTES]
+    known = [group for topic in topics if (group := topic.partition("=")[0]) in GROUP_NOTES]
+    for group in known:
+        _print_group(console, folders, group)
     if known:
-        for group in known:
-            _print_group(console, folders, group)
         return
     from rlreason.config.experiment import GeneralConfig
 
@@ -125,19 +124,14 @@ def _print_group(console: Any, folders: Sequence[Path], group: str) -> None:
 
 
 def _print_fields(console: Any, schema: type[Settings], values: dict[str, Any], prefix: str = "") -> None:
+    from rich.markup import escape
+
     from rlreason.config.base import describe
 
     for field, kind, meaning in describe(schema):
         if field != "name" or not prefix:  # the group's choice is its name
-            value = escape("null" if values.get(field) is None else str(values[field]))
+            value = escape("null" if values.get(field) is None else str(values[field]).replace("\n", "\\n"))
             console.print(f"  {prefix}{field}={value}  [dim]{kind}[/]\n      {meaning}", soft_wrap=True)
-
-
-def escape(text: str) -> str:
-    """Text that rich shows as it is, on one line."""
-    from rich.markup import escape as escape_markup
-
-    return escape_markup(text.replace("\n", "\\n"))
 
 
 def suggest(error: Exception, folders: Sequence[Path]) -> str:
@@ -175,9 +169,8 @@ def _unknown_key(key: str) -> str:
     known = [*GROUP_NOTES, *(field for field, _, _ in describe(GeneralConfig))]
     section = key.partition(".")[0]
     schemas: dict[str, list[type[Settings]]] = {group: [schema] for group, schema in SECTIONS.items()}
-    schemas |= {"task": [ExportConfig]} | {
-        group: [row.settings for row in table.values()] for group, table in TABLES.items()
-    }
+    schemas["task"] = [ExportConfig]
+    schemas |= {group: [row.settings for row in table.values()] for group, table in TABLES.items()}
     if section in schemas:
         known = [f"{section}.{field}" for schema in schemas[section] for field, _, _ in describe(schema)]
     near = difflib.get_close_matches(key, dict.fromkeys(known), n=3, cutoff=0.4)

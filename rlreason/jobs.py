@@ -39,20 +39,6 @@ class Outcome:
     crashed: bool = False
 
 
-class SweepFailed(Exception):
-    """Some jobs of a sweep failed.
-
-    Args:
-        message: How many and which, in one line.
-        code: The exit code.
-    """
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
-
-
 def attempt(composed: Any) -> Outcome:
     """Run one job; a mistake of the user's, and in a sweep any other failure, becomes its outcome.
 
@@ -224,11 +210,8 @@ def finished_result(folder: Path, plain: dict[str, Any]) -> dict[str, Any] | Non
         return None
     from rlreason.run.folder import Run
 
-    run = Run(folder, plain)
-    try:
+    with contextlib.closing(Run(folder, plain)) as run:
         return run.result()
-    finally:
-        run.close()
 
 
 def user_message(error: Exception) -> str | None:

@@ -16,15 +16,14 @@ from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.compose import from_composed
 from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
+from rlreason.display import plain_list
 from rlreason.distributed import placement
-from rlreason.errors import UserError
-from rlreason.jobs import Outcome, SweepFailed, given_settings, in_one_line, record_failure, run_folder
+from rlreason.errors import CRASHED, USER_ERROR, Failed, UserError
+from rlreason.jobs import Outcome, given_settings, in_one_line, record_failure, run_folder
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.identity import NAMED_GROUPS
 from rlreason.study.plan import Command, Job, add_to_plan
 
-CRASHED = 1
-USER_ERROR = 2
 CHOSEN_BY_ROWS = ("algo", "reward", "init", "data")
 
 Launch = Callable[[Sequence[Sequence[str]]], Sequence[Any]]
@@ -73,7 +72,7 @@ def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence
         launch: Runs those that it is given, by their overrides; what Hydra's launchers return.
 
     Raises:
-        SweepFailed: Some jobs did.
+        Failed: Some jobs did.
         UserError: The plan cannot be written.
     """
     folders: dict[Path, tuple[str, ...]] = {}
@@ -121,12 +120,7 @@ def mistake_in(composed: Any) -> str | None:
 
 
 def run_all(folders: Mapping[Path, tuple[str, ...]], launch: Launch) -> list[Outcome]:
-    """Run every job; those that were under way when a process was killed are then tried again one by one.
-
-    Args:
-        folders: The overrides of every job, by its run folder.
-        launch: Runs jobs.
-    """
+    """Run every job, given by run folder; those under way when a process was killed are then tried one by one."""
     outcomes: list[Outcome] = []
     left = dict(folders)
     while left:
@@ -150,22 +144,16 @@ def run_alone(folder: Path, overrides: tuple[str, ...], launch: Launch) -> Outco
 
 
 def raise_failures(outcomes: Sequence[Outcome]) -> None:
-    """Raise a SweepFailed that names the jobs which failed, if any did."""
+    """Raise a Failed that names the jobs which failed, if any did."""
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if not failed:
         return
     by_error: dict[str, list[str]] = {}
     for outcome in failed:
         by_error.setdefault(in_one_line(outcome.error)[:200], []).append(outcome.name)
-    parts = [f"{shortened(names)} ({error})" for error, names in by_error.items()]
+    parts = [f"{plain_list(names, 8)} ({error})" for error, names in by_error.items()]
     message = f"{len(failed)} of {len(outcomes)} jobs failed; the same command tries them again: {'; '.join(parts)}"
-    raise SweepFailed(message, CRASHED if any(outcome.crashed for outcome in failed) else USER_ERROR)
-
-
-def shortened(names: Sequence[str], most: int = 8) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    raise Failed(message, CRASHED if any(outcome.crashed for outcome in failed) else USER_ERROR)
 
 
 def jobs_at_once(launcher: Mapping[str, Any]) -> int:

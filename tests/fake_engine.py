@@ -5,15 +5,18 @@ import time
 from pathlib import Path
 
 from rlreason.errors import UserError
-from rlreason.types import Rollout
+from rlreason.types import Problem, Rollout
+
+
+def question(name):
+    """A problem of which only the name matters."""
+    return Problem(name, "?", "0")
 
 
 def drawn(request, checkpoint):
     ids = tuple((request.seed * 31 + position) % 97 for position in range(1 + request.seed % 5))
     logprobs = (-1.0,) * len(ids)
-    return Rollout(
-        request.problem.id, request.sample, request.seed, request.prompt_ids, ids, logprobs, checkpoint, "stop"
-    )
+    return Rollout(request.problem, request.sample, request.seed, request.prompt_ids, ids, logprobs, checkpoint, "stop")
 
 
 class FakeEngine:

@@ -5,27 +5,26 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 import toy_policy
 from tests_support import composed
 
-from rlreason.algorithms.base import OnlineSettings
+from rlreason.algorithms.grpo import grpo_method
 from rlreason.algorithms.on_policy import on_policy_update
+from rlreason.algorithms.ppo import ppo_method
 from rlreason.config.sections import ShardingConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.ranks import together
 from rlreason.models import loading
 from rlreason.models.embedded import EMBEDDED_FOLDER
 from rlreason.orm.update import LabelledSolution, outcome_update
-from rlreason.training.common import NOT_SPLIT
-from rlreason.training.grpo import group_trainer
-from rlreason.training.ppo import ppo_trainer
+from rlreason.training.common import NOT_SPLIT, OnlineSettings
 from rlreason.training.supervised import Example, supervised_update
 
 TINY = EMBEDDED_FOLDER / "tiny"
@@ -82,29 +81,36 @@ def outcome(folder: Path, sharding: ShardingConfig) -> list[float]:
     return [*losses, report.loss, report.steps, report.tokens]
 
 
-class Course:
-    """Gives the same rollouts whatever the policy has become, and keeps its last state and the metrics."""
+class Batches(toy_policy.ToyBatches):
+    """Gives the same rollouts whatever the policy has become."""
 
-    def __init__(self, config: Any, start: Path, folder: Path) -> None:
-        self.config = config
-        self.metrics: list[dict[str, float]] = []
-        self.stages = SimpleNamespace(online=SimpleNamespace(record=self.record))
+    def __init__(self, config: Any, folder: Path) -> None:
+        super().__init__(toy_policy.policy(), config, 5, rewards)
+        self.drawn = super().draw(1, None)
         self.folder = folder
-        model = toy_policy.policy()
-        self.drawn = toy_policy.loop(folder, model, config, 5, rewards).draw(1, model)
+
+    def policy_folder(self, number: int) -> AbstractContextManager[Path | None]:
+        # The engine gets the weights of every batch but the last, which stands for one that is stored.
+        return nullcontext(self.folder if self.config.batches > number else None)
+
+    def draw(self, number: int, policy: Path | None) -> Any:
+        return self.drawn
+
+
+class Course:
+    """Keeps the policy's last state and the metrics."""
+
+    def __init__(self, folder: Path) -> None:
+        self.metrics: list[dict[str, float]] = []
+        self.folder = folder
 
     def measure(self) -> None:
         """Nothing is evaluated."""
 
-    def draw(self, number: int, save: Any) -> Any:
-        if self.config.batches > number:  # the engine gets the weights of every batch
-            save(self.folder.with_suffix(".sync"))
-        return self.drawn
+    def due(self, batch: int) -> Path | None:
+        return self.folder
 
-    def finished(self, batch: int, save: Any) -> None:
-        save(self.folder)
-
-    def record(self, batch: int, metrics: dict[str, float], seen: int) -> None:
+    def record(self, batch: int, metrics: dict[str, float]) -> None:
         self.metrics.append(metrics)
 
 
@@ -119,10 +125,11 @@ def on_policy(folder: Path, name: str, sharding: ShardingConfig, again: bool = F
     if not start.exists():
         toy_policy.saved(toy_policy.policy(), start)
     name = f"{name}-{sharding.name}"
-    course = Course(config, start, folder / (f"{name}-again" if again else name))
+    output = folder / (f"{name}-again" if again else name)
+    course, batches = Course(output), Batches(config, output.with_suffix(".sync"))
     settings = OnlineSettings(folder / f"{name}-scratch", model, 5, 0.0, True, sharding)
-    trainer = partial(ppo_trainer, config, start, None) if config.name == "ppo" else partial(group_trainer, config)
-    report = together(on_policy_update, config, start, 0, settings, trainer, course=course)
+    make = partial(ppo_method, config, start, None) if config.name == "ppo" else partial(grpo_method, config, start)
+    report = together(on_policy_update, config, start, 0, settings, make, batches=batches, course=course)
     # Left out: times, and extremes over micro-batches, of which several processes have other ones.
     other = ("tokens_per", "step_time", "total_flos", "clip_ratio/high_max", "clip_ratio/low_min")
     names = sorted(key for key in course.metrics[-1] if not key.startswith(other))

@@ -204,8 +204,7 @@ TRAINER = "transformers.trainer:Trainer"
 LLM, LLM_ENGINE = "vllm.entrypoints.llm:LLM", "vllm.v1.engine.llm_engine:LLMEngine"
 ELASTIC = "torch.distributed.elastic.multiprocessing"
 SWEEPER = "hydra._internal.core_plugins.basic_sweeper:BasicSweeper"
-ON_POLICY, DIVIDED = "rlreason/training/on_policy_trainer.py", "rlreason/training/divided_trainer.py"
-PPO, COMMON = "rlreason/algorithms/ppo.py", "rlreason/training/common.py"
+ON_POLICY, COMMON = "rlreason/training/on_policy_trainer.py", "rlreason/training/common.py"
 SHARDING, VLLM = "rlreason/models/sharding.py", "rlreason/engines/vllm.py"
 PLUGIN = "hydra_plugins/rlreason_sweeper.py"
 
@@ -213,98 +212,22 @@ HOOKS = [
     # TRL: the trainer below PPO and GRPO, and that of the supervised update
     Hook(
         "TRL",
-        "GRPOTrainer.rollout_func",
-        ON_POLICY,
-        "rollouts come from this project's engine",
-        says(GRPO, "rollout_func(prompts, self)", '"prompt_ids", "completion_ids", "logprobs"'),
-    ),
-    Hook(
-        "TRL",
-        "env_mask",
-        ON_POLICY,
-        "tokens that were given to the policy, not drawn from it, carry no loss",
-        says(GRPO, 'tool_mask = extra_fields.pop("env_mask", None)', 'output["tool_mask"] = tool_mask'),
-    ),
-    Hook(
-        "TRL",
         "GRPOTrainer._prepare_inputs",
         ON_POLICY,
-        "minibatches come in a new order in each epoch",
+        "TRL's own would generate; micro-batches come ready from `get_batch_samples`",
         overridden(f"{GRPO_TRAINER}._prepare_inputs", "generation_batch"),
     ),
     Hook(
         "TRL",
-        "GRPOTrainer._generate_and_score_completions",
-        ON_POLICY,
-        "a batch gets log-probs, weights and advantages",
-        overridden(f"{GRPO_TRAINER}._generate_and_score_completions", "inputs"),
-    ),
-    Hook(
-        "TRL",
-        "GRPOTrainer._get_per_token_logps_and_entropies",
-        ON_POLICY,
-        "the forward pass computes only what is needed",
-        lambda: None
-        if (now := parameters(f"{GRPO_TRAINER}._get_per_token_logps_and_entropies")[:4])
-        == ["model", "input_ids", "attention_mask", "logits_to_keep"]
-        else f"its parameters begin with {now}",
-    ),
-    Hook(
-        "TRL",
-        "old_per_token_logps, sampling_per_token_logps",
-        ON_POLICY,
-        "the names in a batch of the trainer's and the engine's log-probs",
-        says(GRPO, 'output["old_per_token_logps"]', 'output["sampling_per_token_logps"]', '"num_items_in_batch"'),
-        word="sampling_per_token_logps",
-    ),
-    Hook(
-        "TRL",
-        "GRPOTrainer._step",
-        ON_POLICY,
-        "tells which micro-batch is next",
-        says(GRPO, "self._step = 0", "self._step += 1"),
-    ),
-    Hook(
-        "TRL",
-        "GRPOTrainer._metrics",
-        ON_POLICY,
-        "metrics of a batch are logged with TRL's own",
-        says(GRPO, 'self._metrics = {"train": defaultdict(list)', "self._metrics[mode].clear()"),
-    ),
-    Hook(
-        "TRL",
-        "GRPOTrainer.temperature",
-        ON_POLICY,
-        "log-probs are those of the distribution that was sampled from",
-        says(GRPO, "self.temperature = args.temperature"),
-        word="self.temperature",
-    ),
-    Hook(
-        "TRL",
-        "advantages per token",
-        "rlreason/algorithms/grpo.py",
-        "TRL's loss takes advantages of every token as well as of every solution",
-        says(GRPO, "advantages.dim() == 1"),
-        word='batch["advantages"]',
-    ),
-    Hook(
-        "TRL",
-        "GRPOTrainer._compute_loss",
-        PPO,
-        "PPO's loss stands in for TRL's",
-        overridden(f"{GRPO_TRAINER}._compute_loss", "model", "inputs"),
-    ),
-    Hook(
-        "TRL",
         "GRPOTrainer.compute_loss",
-        DIVIDED,
-        "a loss that is no number ends training in all processes",
+        ON_POLICY,
+        "PPO's and GRPO's losses stand in for TRL's",
         overridden(f"{GRPO_TRAINER}.compute_loss", "model", "inputs", "return_outputs", "num_items_in_batch"),
     ),
     Hook(
         "TRL",
         "GRPOTrainer.training_step",
-        DIVIDED,
+        ON_POLICY,
         "gradients are averaged over the processes; the critic learns beside the policy",
         overridden(f"{GRPO_TRAINER}.training_step", "model", "inputs", "num_items_in_batch"),
     ),
@@ -312,23 +235,16 @@ HOOKS = [
         "TRL",
         "GRPOTrainer.log",
         ON_POLICY,
-        "tokens per second are logged with each batch",
+        "the metrics of a batch are logged",
         overridden(f"{GRPO_TRAINER}.log", "logs", "start_time"),
         word="def log",
     ),
     Hook(
         "TRL",
         "GRPOTrainer._save_checkpoint",
-        PPO,
+        ON_POLICY,
         "a resumable checkpoint holds the critic and its optimizer",
         overridden(f"{GRPO_TRAINER}._save_checkpoint", "model", "trial"),
-    ),
-    Hook(
-        "TRL",
-        "TrainerState.num_input_tokens_seen",
-        "rlreason/algorithms/on_policy.py",
-        "how many tokens training has read",
-        says(GRPO, "self.state.num_input_tokens_seen += "),
     ),
     Hook(
         "TRL",
@@ -339,12 +255,30 @@ HOOKS = [
     ),
     Hook(
         "TRL",
-        "TRL_EXPERIMENTAL_SILENCE",
-        "rlreason/lab/checks.py",
-        "no notice that `rollout_func` may change, which is tested here",
-        says(GRPO, "TRL_EXPERIMENTAL_SILENCE"),
+        "batches per epoch",
+        ON_POLICY,
+        "an epoch of Trainer is one batch of rollouts, so that resuming skips nothing and a log's epoch is its batch",
+        says(GRPO, "repeat_count=self.num_iterations * self.args.steps_per_generation", "RepeatSampler("),
+        word="steps_per_generation",
     ),
     # transformers
+    Hook(
+        "transformers",
+        "Trainer.get_batch_samples",
+        ON_POLICY,
+        "the loop: before each optimizer step its micro-batches are asked for, and sampled where a batch begins",
+        every(
+            overridden(f"{TRAINER}.get_batch_samples", "epoch_iterator", "num_batches", "device"),
+            says(TRAINER, "self.get_batch_samples(epoch_iterator, num_batches, self.args.device)"),
+        ),
+    ),
+    Hook(
+        "transformers",
+        "TrainerState.num_input_tokens_seen",
+        ON_POLICY,
+        "how many tokens training has read, which resumable checkpoints keep",
+        says("transformers.trainer_callback:TrainerState", "num_input_tokens_seen: int = 0"),
+    ),
     Hook(
         "transformers",
         "Trainer._get_train_sampler",
@@ -362,37 +296,30 @@ HOOKS = [
     Hook(
         "transformers",
         "Trainer._prepare_for_training",
-        (COMMON, DIVIDED),
+        (COMMON, ON_POLICY),
         "the model is checked once it is split; DDP is left out of PPO and GRPO",
         overridden(f"{TRAINER}._prepare_for_training", "max_steps", "train_dataloader", "resume_from_checkpoint"),
     ),
     Hook(
         "transformers",
         "Trainer.model_wrapped",
-        (COMMON, DIVIDED),
+        (COMMON, ON_POLICY),
         "the model as it is trained, which shows whether it is split",
         says(f"{TRAINER}._prepare_for_training", "self.model_wrapped = model"),
     ),
     Hook(
         "transformers",
         "Trainer._load_from_checkpoint",
-        PPO,
+        ON_POLICY,
         "the critic goes on from a resumable checkpoint",
         overridden(f"{TRAINER}._load_from_checkpoint", "resume_from_checkpoint", "model"),
     ),
     Hook(
         "transformers",
         "Trainer.get_optimizer_cls_and_kwargs",
-        PPO,
+        ON_POLICY,
         "the critic learns with the policy's kind of optimizer",
         overridden(f"{TRAINER}.get_optimizer_cls_and_kwargs", "args", "model"),
-    ),
-    Hook(
-        "transformers",
-        "Trainer.current_gradient_accumulation_steps",
-        PPO,
-        "the KL of an optimizer step is summed over its micro-batches",
-        says(TRAINER, "self.current_gradient_accumulation_steps = len(batch_samples)"),
     ),
     Hook(
         "transformers",
@@ -501,7 +428,7 @@ HOOKS = [
     Hook(
         "accelerate",
         "Accelerator.prepare_model",
-        DIVIDED,
+        ON_POLICY,
         "prepares the policy without DDP",
         every(
             overridden("accelerate:Accelerator.prepare_model", "model", "device_placement", "evaluation_mode"),

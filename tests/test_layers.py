@@ -27,13 +27,10 @@ NETWORKS = {  # made of tensors from top to bottom; themselves imported only whe
     "rlreason/models/scalar_head.py",
     "rlreason/models/critic.py",
     "rlreason/training/critic_update.py",
-    "rlreason/training/divided_trainer.py",
+    "rlreason/training/forward_pass.py",
     "rlreason/training/minibatches.py",
     "rlreason/training/on_policy_trainer.py",
     "rlreason/training/shared_prompts.py",
-    "rlreason/algorithms/ppo.py",
-    "rlreason/algorithms/ppo_math.py",
-    "rlreason/algorithms/grpo.py",
 }
 
 

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlreason.jobs import Outcome, SweepFailed
+from rlreason.errors import Failed
+from rlreason.jobs import Outcome
 from rlreason.sweep import raise_failures, run_all, skipped
 
 GRID = {
@@ -59,12 +60,12 @@ def test_one_line_names_what_failed_and_the_code_says_whose_fault_it_was():
     mistake = Outcome("a-seed0", "wrong\nvalue")
     crash = Outcome("b-seed0", "ValueError: x", crashed=True)
     raise_failures([Outcome("c-seed0")])
-    with pytest.raises(SweepFailed) as ending:
+    with pytest.raises(Failed) as ending:
         raise_failures([Outcome("c-seed0"), mistake])
     assert ending.value.code == 2
-    assert "1 of 2 jobs failed" in ending.value.message
-    assert "a-seed0 (wrong value)" in ending.value.message
-    with pytest.raises(SweepFailed) as ending:
+    assert "1 of 2 jobs failed" in str(ending.value)
+    assert "a-seed0 (wrong value)" in str(ending.value)
+    with pytest.raises(Failed) as ending:
         raise_failures([mistake, crash])
     assert ending.value.code == 1
 

@@ -1,8 +1,9 @@
-"""A policy of eight tokens and the trainers on it, without an engine: the test samples from the model itself."""
+"""A policy of eight tokens and the trainer on it, without an engine: the test samples from the model itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rlreason.algorithms.base import OnlineSettings
 from rlreason.algorithms.grpo import GRPOConfig
-from rlreason.algorithms.on_policy import Loop
 from rlreason.algorithms.ppo import PPOConfig
 from rlreason.config.sections import ModelConfig
+from rlreason.training.common import OnlineSettings
+from rlreason.training.method import Method
+from rlreason.training.on_policy_trainer import Batches, OnPolicyTrainer
 from rlreason.types import Asked, Problem, Rollout, StepReward
 
 WORDS = ["<end>", "<pad>", "?", "a", "b", "c", "d", "e"]
@@ -120,42 +122,65 @@ def sampled(model: Any, prompts: list[list[int]], tokens: int) -> tuple[torch.Te
     return ids[:, -tokens:], torch.cat(logprobs, dim=1)
 
 
-def loop(
-    folder: Path,
-    model: Any,
-    config: PPOConfig | GRPOConfig,
-    tokens: int,
-    reward: Callable[[list[int]], list[float]],
-    callbacks: list[Any] | None = None,
-) -> Loop:
-    """A loop whose completions have `tokens` tokens; `reward` gives every token's reward."""
+class ToyBatches:
+    """Batches whose completions have `tokens` tokens; `reward` gives every token's reward."""
 
-    def draw(number: int, model: Any) -> tuple[list[Asked], list[Rollout]]:
-        asked = [Asked(Problem(str(index), "?", "a")) for index in range(config.questions)]
-        rows = config.questions * config.samples
+    def __init__(
+        self, model: Any, config: PPOConfig | GRPOConfig, tokens: int, reward: Callable[[list[int]], list[float]]
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.tokens = tokens
+        self.reward = reward
+
+    def policy_folder(self, number: int) -> AbstractContextManager[Path | None]:
+        return nullcontext()
+
+    def draw(self, number: int, policy: Path | None) -> tuple[list[Asked], list[Rollout]]:
+        model, samples = self.model, self.config.samples
+        asked = [Asked(Problem(str(index), "?", "a")) for index in range(self.config.questions)]
         was_training = model.training
         model.eval()
         torch.manual_seed(number)
-        ids, logprobs = sampled(model, [[QUESTION]] * rows, tokens)
+        ids, logprobs = sampled(model, [[QUESTION]] * len(asked) * samples, self.tokens)
         model.train(was_training)
-        scored = []
-        for row, (written, chances) in enumerate(zip(ids.tolist(), logprobs.tolist(), strict=True)):
-            rollout = Rollout(
-                str(row // config.samples),
-                row % config.samples,
-                0,
-                (QUESTION,),
-                tuple(written),
-                tuple(chances),
-                "",
-                "stop",
+        rollouts = [
+            Rollout(
+                problem=asked[row // samples].problem,
+                sample=row % samples,
+                seed=0,
+                prompt_ids=(QUESTION,),
+                completion_ids=tuple(written),
+                sampler_logprobs=tuple(chances),
+                text="",
+                finish_reason="stop",
+                rewards=tuple(StepReward(t, t + 1, value) for t, value in enumerate(self.reward(written)) if value),
             )
-            credits = tuple(StepReward(t, t + 1, value) for t, value in enumerate(reward(written)) if value)
-            scored.append(Rollout(rollout, None, False, credits))
-        return asked, scored
+            for row, (written, chances) in enumerate(zip(ids.tolist(), logprobs.tolist(), strict=True))
+        ]
+        return asked, rollouts
 
-    settings = OnlineSettings(folder / "scratch", MODEL, tokens, float("inf"))
-    return Loop(draw, model, tokenizer(), settings, 0, callbacks or [])
+
+def run_settings(folder: Path, tokens: int) -> OnlineSettings:
+    return OnlineSettings(folder / "scratch", MODEL, tokens, float("inf"))
+
+
+def trainer(
+    folder: Path,
+    method: Method,
+    model: Any,
+    config: PPOConfig | GRPOConfig,
+    tokens: int,
+    batches: Batches,
+    callbacks: list[Any] | None = None,
+) -> OnPolicyTrainer:
+    """The trainer of a policy, whose completions have `tokens` tokens."""
+
+    def save_for_engine(model: Any, folder: Path) -> None:
+        raise AssertionError("there is no engine")
+
+    settings = run_settings(folder, tokens)
+    return OnPolicyTrainer(config, method, batches, save_for_engine, model, tokenizer(), settings, 0, callbacks or [])
 
 
 def chances(model: Any, prefix: tuple[int, ...] = ()) -> torch.Tensor:

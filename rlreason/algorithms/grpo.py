@@ -1,19 +1,38 @@
-"""GRPO."""
+"""GRPO (Shao et al. 2024), and with other advantages Dr. GRPO and RLOO.
+
+The advantage of every token of a solution is its return against the other solutions of its question: minus the group's
+mean, over the group's standard deviation (GRPO); without the deviation, and with a loss that does not favour short
+wrong solutions (Liu et al. 2025, Dr. GRPO); or minus the mean of the others (Ahmadian et al. 2024, RLOO). The loss is
+PPO's clipped surrogate, with the KL to the initial policy beside it, corrected as in DeepSeek-V3.2 for tokens that the
+policy before the step has written: to the last bit what TRL's GRPOTrainer computes. The loop around it, which PPO
+shares, is `OnPolicyTrainer`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rlreason.algorithms.base import Algorithm, Questions, Trained, needs_none
-from rlreason.algorithms.on_policy import for_budget, planned_on_policy, rollouts_at_most
+from rlreason.algorithms.on_policy import for_budget, on_policy, planned_on_policy, rollouts_at_most
+from rlreason.algorithms.ppo_math import deviation, importance_weights, kl_loss_term, masked_mean
 from rlreason.config.base import setting
 from rlreason.config.updates import OnPolicyConfig
 from rlreason.planning.facts import AlgorithmFacts
+from rlreason.training.method import Method
+from rlreason.types import Rollout
 
 if TYPE_CHECKING:
+    import torch
+
     from rlreason.lab.context import Start
     from rlreason.lab.lab import Lab
+    from rlreason.training.common import OnlineSettings
+    from rlreason.training.forward_pass import Outputs
+    from rlreason.training.minibatches import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +48,156 @@ class GRPOConfig(OnPolicyConfig):
 
 def grpo(settings: GRPOConfig, start: Start, questions: Questions, seed: int, lab: Lab) -> Trained:
     """Train on fresh batches of rollouts; the policy is chosen on the validation questions."""
-    from rlreason.training import grpo as trainer
+    return on_policy(settings, start, questions, seed, lab, partial(grpo_method, settings, start.init))
 
-    return trainer.grpo(settings, start, questions, seed, lab)
+
+def group_advantages(returns: torch.Tensor, kind: str) -> torch.Tensor:
+    """The advantage of each solution over the others of its question.
+
+    Args:
+        returns: Shape `(questions, samples)`.
+        kind: "group", "dr_grpo" or "rloo".
+
+    Returns:
+        Shape `(questions, samples)`.
+    """
+    samples = returns.shape[1]
+    advantages = returns - returns.mean(1, keepdim=True)
+    if kind == "group":
+        return advantages / (deviation(returns).unsqueeze(1) + 1e-4)
+    if kind == "rloo":  # r - mean of the others = (r - mean of all) K / (K - 1)
+        return advantages * samples / (samples - 1)
+    return advantages
+
+
+def advantages(rollouts: Sequence[Rollout], batch: Batch, settings: GRPOConfig) -> torch.Tensor:
+    """The advantage of every token, corrected for the sampler's numerics.
+
+    Args:
+        rollouts: A batch, the solutions of each question one after the other.
+        batch: The same as tensors of shape `(batch, time)`, see `Method.advantages`.
+        settings: Of GRPO.
+
+    Returns:
+        Shape `(batch, time)`, or `(batch, 1)` where nothing is corrected.
+    """
+    policy_logprobs, cap = batch["old_logprobs"], settings.importance_cap
+    returns = policy_logprobs.new_tensor([item.total_reward for item in rollouts])
+    found = group_advantages(returns.view(-1, settings.samples), settings.advantage).reshape(-1, 1)
+    if cap is None:
+        return found
+    return found * importance_weights(policy_logprobs, batch["sampler_logprobs"], batch["mask"], cap)
+
+
+def grpo_loss(
+    now: Outputs, batch: Batch, max_completion_tokens: int, settings: GRPOConfig
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Policy loss (+ KL) (- entropy) of a micro-batch.
+
+    The sum over tokens is divided by the tokens of an average minibatch of the batch; for Dr. GRPO by what a minibatch
+    could have at the most.
+
+    Args:
+        now: The forward pass over a micro-batch.
+        batch: The micro-batch, with `advantages` and `tokens_per_minibatch`.
+        max_completion_tokens: Limit of a completion.
+        settings: Of GRPO.
+
+    Returns:
+        The micro-batch's part of the minibatch's loss, and metrics, which are means over the micro-batch's tokens.
+    """
+    mask, old_logprobs, advantages = batch["mask"], batch["old_logprobs"], batch["advantages"]
+    micro_batches = settings.minibatch_size // len(mask)
+    metrics = {"entropy": masked_mean(now.entropies, mask).item()}
+    ratio = (now.logprobs - old_logprobs).exp()
+    kl = None  # stands before the surrogate, so that their gradients add up in TRL's order
+    if settings.kl_coefficient > 0:  # tokens are of the old policy; weighted by the ratio, their mean is the KL of now
+        kl = kl_loss_term(now.logprobs, batch["reference_logprobs"]) * ratio
+        metrics["kl"] = masked_mean(kl, mask).item()
+    kept = ratio.clamp(1 - settings.clip, 1 + settings.clip)
+    per_token = -(ratio * advantages).minimum(kept * advantages)
+    if kl is not None:
+        per_token = per_token + settings.kl_coefficient * kl
+    total = (per_token * mask).sum()
+    if settings.advantage == "dr_grpo":
+        mean = total / (len(mask) * max_completion_tokens)
+        loss = mean / micro_batches
+    else:
+        loss = mean = total / batch["tokens_per_minibatch"]
+    if settings.entropy_coefficient > 0:
+        metrics["policy_loss"] = mean.item()
+        loss = loss - settings.entropy_coefficient * (masked_mean(now.entropies, mask) / micro_batches)
+
+    low = ((ratio < 1 - settings.clip) & (advantages < 0)).float()
+    high = ((ratio > 1 + settings.clip) & (advantages > 0)).float()
+    metrics |= {
+        "clip_ratio/low_mean": masked_mean(low, mask).item(),
+        "clip_ratio/high_mean": masked_mean(high, mask).item(),
+        "clip_ratio/region_mean": masked_mean(low + high, mask).item(),
+    }
+    written = mask.sum(1)
+    if written.any():
+        rows = written > 0
+        metrics["clip_ratio/low_min"] = ((low * mask).sum(1)[rows] / written[rows]).min().item()
+        metrics["clip_ratio/high_max"] = ((high * mask).sum(1)[rows] / written[rows]).max().item()
+    return loss, metrics
+
+
+def grpo_method(settings: GRPOConfig, start: Path, policy: Any, run: OnlineSettings) -> GRPOMethod:
+    """GRPO with its reference model.
+
+    Args:
+        settings: Of GRPO.
+        start: Folder of the initial policy.
+        policy: The policy's language model, which is not needed.
+        run: LoRA, precision, and the limit of a completion.
+    """
+    from rlreason.models.loading import load_for_training
+
+    del policy
+    holds_reference = settings.kl_coefficient > 0 and run.model.lora_rank == 0
+    # In the policy's own precision, as TRL holds it; PPO's is in that of the engine.
+    reference = load_for_training(start, run.model) if holds_reference else None
+    return GRPOMethod(settings, run.max_completion_tokens, reference)
+
+
+class GRPOMethod(Method):
+    """GRPO keeps nothing from batch to batch but the reference model.
+
+    Args:
+        settings: Of GRPO.
+        max_completion_tokens: Limit of a completion.
+        reference: See `Method`.
+    """
+
+    def __init__(self, settings: GRPOConfig, max_completion_tokens: int, reference: Any) -> None:
+        self.settings = settings
+        self.max_completion_tokens = max_completion_tokens
+        self.reference = reference if reference is None else reference.requires_grad_(False).eval()
+
+    def advantages(
+        self,
+        number: int,
+        rollouts: Sequence[Rollout],
+        batch: Batch,
+        values: torch.Tensor | None,
+        reference_logprobs: torch.Tensor | None,
+    ) -> tuple[Batch, dict[str, float]]:
+        """`advantages` of a batch, and the tokens of an average minibatch, see `Method`."""
+        del number, values
+        minibatches = self.settings.batch_size // self.settings.minibatch_size
+        found = {
+            "advantages": advantages(rollouts, batch, self.settings),
+            "tokens_per_minibatch": batch["mask"].sum().clamp(min=1) / minibatches,
+        }
+        if reference_logprobs is not None:
+            found["reference_logprobs"] = reference_logprobs
+        return found, {}
+
+    def loss(self, number: int, epoch: int, now: Outputs, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """`grpo_loss` of a micro-batch, see `Method`."""
+        del number, epoch
+        return grpo_loss(now, batch, self.max_completion_tokens, self.settings)
 
 
 def planned(settings: GRPOConfig) -> AlgorithmFacts:

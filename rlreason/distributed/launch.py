@@ -13,26 +13,19 @@ from rlreason.config.base import require
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import LauncherConfig
 from rlreason.distributed import ranks
-from rlreason.errors import UserError
-from rlreason.planning.batches import batch_arithmetic
+from rlreason.distributed.shares import confine_to_cores
+from rlreason.errors import INTERRUPTED, LEFT_ALONE, USER_ERROR, Failed, UserError
+from rlreason.planning.batches import batch_arithmetic, processes
 
 STARTED_HERE = "RLREASON_STARTED"  # in the environment of processes that `start` started
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
-USER_ERROR = 2
-INTERRUPTED = 130
 SECONDS_TO_MEET = 900  # for all machines to come
-LEFT_ALONE = 3  # exit code of a process that missed another one
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
-
-
-class ProcessDied(Exception):
-    """A process of a run died of something else than a mistake of the user's; the message names it in one line."""
 
 
 def wanted(config: ExperimentConfig) -> bool:
     """Whether this process is to start those that train together, and is not one of them."""
-    several = config.nproc * config.launcher.nodes > 1
-    asked_for = config.task.name == "train" and config.launcher.name == "accelerate" and several
+    asked_for = config.task.name == "train" and config.launcher.name == "accelerate" and processes(config) > 1
     return asked_for and "RANK" not in os.environ
 
 
@@ -44,7 +37,7 @@ def check(config: ExperimentConfig) -> None:
     """
     if config.task.name != "train":  # one process does it
         return
-    count = config.nproc * config.launcher.nodes if "RANK" not in os.environ else ranks.size()
+    count = ranks.size() if "RANK" in os.environ else processes(config)
     require(
         count > 1 or config.sharding.name == "none",
         f"sharding={config.sharding.name} splits the model over processes and there is one; set launcher=accelerate "
@@ -59,17 +52,17 @@ def check(config: ExperimentConfig) -> None:
     batch_arithmetic(config, count)
 
 
-def start(config: LauncherConfig, processes: int, arguments: Sequence[str]) -> None:
+def start(config: LauncherConfig, on_each: int, arguments: Sequence[str]) -> None:
     """Run one job in several processes of this machine, and wait for all of them.
 
     Args:
         config: How many machines there are, and which is this one.
-        processes: On this machine.
-        arguments: The job's arguments, as on the command line.
+        on_each: Processes on each machine.
+        arguments: The job's, as on the command line.
 
     Raises:
         UserError: The job ended with a mistake of the user's, or the machines do not find each other.
-        ProcessDied: A process failed or was killed; the others were ended.
+        Failed: A process failed or was killed; the others were ended.
         KeyboardInterrupt: The user interrupted it.
     """
     import logging
@@ -84,7 +77,7 @@ def start(config: LauncherConfig, processes: int, arguments: Sequence[str]) -> N
     settings = LaunchConfig(
         min_nodes=config.nodes,
         max_nodes=config.nodes,
-        nproc_per_node=processes,
+        nproc_per_node=on_each,
         rdzv_backend="c10d" if alone else "static",
         rdzv_endpoint="localhost:0" if alone else str(config.address),
         rdzv_configs={"rank": config.node_rank, "timeout": SECONDS_TO_MEET},
@@ -97,7 +90,7 @@ def start(config: LauncherConfig, processes: int, arguments: Sequence[str]) -> N
     try:
         elastic_launch(settings, sys.executable)("-m", "rlreason", *arguments, "hydra.mode=RUN")
     except ChildFailedError as error:
-        raise _what_happened(error.failures, processes * config.nodes) from None
+        raise _what_happened(error.failures, on_each * config.nodes) from None
     except SignalException:
         raise KeyboardInterrupt from None
     except (DistNetworkError, TimeoutError) as error:
@@ -111,8 +104,6 @@ def prepare() -> None:
 
     To be called before torch is imported.
     """
-    from rlreason.distributed.shares import confine_to_cores
-
     if os.environ.get(STARTED_HERE):
         import ctypes
 
@@ -153,7 +144,7 @@ def _what_happened(failures: Mapping[int, Any], count: int) -> BaseException:
         how = f"was killed by {signal.Signals(-codes[first]).name} (is there enough memory?)"
     else:
         how = f"failed: {failures[first].message}"
-    return ProcessDied(
+    return Failed(
         f"process {first} of {count} {how}; the others were ended, and the same command continues where it stopped"
     )
 

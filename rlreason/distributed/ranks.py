@@ -1,9 +1,9 @@
-"""Processes that train together: rank 0 conducts the run, the others join it where it needs them.
+"""Processes that train together.
 
-Rank 0 runs an experiment as one process alone would: it samples, grades, evaluates and keeps the journal. A training
-update is a function that every process must be in, so rank 0 calls it by `together`, and the others, which wait in
-`serve`, call it with the same arguments. Who started the processes (`launcher=accelerate`, torchrun, Slurm, Ray) does
-not matter: RANK and WORLD_SIZE in the environment say that they are there.
+Rank 0 samples, evaluates and writes the run folder, as one process alone would; the other ranks take part in training
+only. A training update is a function that every process must be in, so rank 0 calls it by `together`, and the others,
+which wait in `serve`, call it with the same arguments. Who started the processes (`launcher=accelerate`, torchrun,
+Slurm, Ray) does not matter: RANK and WORLD_SIZE in the environment say that they are there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ def size() -> int:
 
 
 def rank() -> int:
-    """The number of this process among them; 0 conducts."""
+    """The number of this process among them, from 0."""
     return int(os.environ.get("RANK", "0")) if size() > 1 else 0
 
 
@@ -91,34 +91,6 @@ def shared(value: Value) -> Value:
     box = [value]
     broadcast_object_list(box, src=0, group=_control)
     return box[0]
-
-
-def led(work: Callable[[Callable[..., None]], Value], joined: Callable[..., None]) -> Value:
-    """Let rank 0 do `work(join)`; whenever it calls `join`, every process calls `joined` with the same arguments.
-
-    Args:
-        work: Called in rank 0 only.
-        joined: Called in every process; its arguments must be picklable.
-
-    Returns:
-        What `work` returned, in every process.
-    """
-    if size() == 1:
-        return work(joined)
-    if rank() == 0:
-
-        def join(*arguments: Any) -> None:
-            shared((True, arguments))
-            joined(*arguments)
-
-        value = work(join)
-        shared((False, value))
-        return value
-    while True:
-        again, received = shared((True, cast(Any, None)))
-        if not again:
-            return cast(Value, received)
-        joined(*received)
 
 
 def wait() -> None:

@@ -23,7 +23,6 @@ from rlreason.types import Problem, Prompt
 def quiet_libraries() -> None:
     """Keep progress bars and notices of the libraries out of ours; their warnings about real trouble stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -6,15 +6,16 @@ So an interrupted algorithm is simply run again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlreason.config.updates import SupervisedConfig
+from rlreason.config.updates import OnPolicyConfig, SupervisedConfig
 from rlreason.errors import UserError
 from rlreason.lab.context import Context
 from rlreason.lab.measuring import Evaluations, log, measured, selection_accuracy
-from rlreason.lab.on_policy import batch_of_rollouts, reference_prefixes, trained_on_policy
+from rlreason.lab.on_policy import Batches, finish_training, finished_training, training
 from rlreason.lab.sampling import rollouts
 from rlreason.lab.scoring import reward_function, step_scores
 from rlreason.lab.stored import stored_rollouts
@@ -25,7 +26,7 @@ from rlreason.orm.model import OutcomeModel
 from rlreason.run.stage import INIT, checkpoint_of_round, sampled, sampling_batch, sampling_round, scores
 from rlreason.training.common import OnlineSettings, Progress, UpdateReport
 from rlreason.training.supervised import Example
-from rlreason.types import Asked, Problem, Rollout
+from rlreason.types import Problem, Rollout
 
 
 @dataclass(frozen=True)
@@ -151,15 +152,21 @@ class Lab:
             raise UserError(f"the tokeniser turns the tag {text!r} into {tokenizer.decode(ids)!r}; choose another tag")
         return tuple(ids)
 
-    def sample_batch(
-        self, number: int, save: Callable[[Path], None], asked: Sequence[Asked], samples: int, temperature: float
-    ) -> list[Rollout]:
-        """Draw and reward a batch of on-policy training, from the policy that `save` writes to a folder."""
-        return batch_of_rollouts(self.context, number, save, asked, samples, temperature)
+    def batches(self, config: OnPolicyConfig, problems: Sequence[Problem], seed: int) -> Batches:
+        """What draws and rewards the batches of on-policy training."""
+        return Batches(self.context, config, problems, seed)
 
-    def train_on_policy(self, work: Callable[[OnlineSettings, Progress], UpdateReport]) -> tuple[str, int]:
-        """Do the work once; why it ended early ("" if it did not), and the batches that it learned from."""
-        return trained_on_policy(self.context, work)
+    def finished_training(self) -> tuple[str, int] | None:
+        """Of finished on-policy training, why it ended early ("" if it did not), and the batches it learned from."""
+        return finished_training(self.context)
+
+    def training(self) -> AbstractContextManager[tuple[OnlineSettings, Progress]]:
+        """What on-policy training gets from the run; the block's time is that of training."""
+        return training(self.context)
+
+    def finish_training(self, report: UpdateReport) -> tuple[str, int]:
+        """Record that on-policy training is finished; what `finished_training` gives from now on."""
+        return finish_training(self.context, report)
 
     def record(self, batch: int, metrics: Mapping[str, float], samples_seen: int) -> None:
         """Log the metrics of a batch."""
@@ -169,7 +176,3 @@ class Lab:
     def checkpoint(self, number: int) -> Path:
         """The folder of the policy of an evaluation on the way."""
         return self.context.run.checkpoint(checkpoint_of_round(number))
-
-    def reference_prefixes(self) -> dict[str, list[tuple[int, ...]]]:
-        """What precedes each line of every training question's reference solution, in tokens; by problem id."""
-        return reference_prefixes(self.context)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from rlreason.algorithms.curriculum import Curriculum
+from rlreason.config.updates import OnPolicyConfig
 from rlreason.data.prompts import solution_text
 from rlreason.engines.shared_memory import folder_in_memory
 from rlreason.engines.start import takes_adapters
@@ -16,66 +18,102 @@ from rlreason.lab.scoring import reward_function
 from rlreason.planning.shape import model_shape
 from rlreason.run.stage import Kind, on_policy_training, sampling_batch
 from rlreason.training.common import OnlineSettings, Progress, UpdateReport
-from rlreason.types import Asked, Rollout
+from rlreason.types import Asked, Problem, Rollout
 
 ADAPTER_SHARE = 0.5  # of the weights below them; more than adapters of any sensible rank have
 
 
-def batch_of_rollouts(
-    context: Context,
-    number: int,
-    save: Callable[[Path], None],
-    asked: Sequence[Asked],
-    samples: int,
-    temperature: float,
-) -> list[Rollout]:
-    """Draw and reward a batch from the policy that `save` writes to a folder; one that is stored is read again."""
-    stage, run = sampling_batch(number), context.run
-    with folder_in_memory(_sync_bytes(context), run.folder / "training" / "sync") as folder:
-        policy = folder / stage.name
-        if stage.name not in run.journal:
-            with run.timed("sync"):
-                save(policy)
-        found = rollouts(
-            context,
-            stage,
-            policy,
-            [item.problem for item in asked],
-            samples,
-            temperature,
-            reward_function(context),
-            given={item.problem.id: item.given_ids for item in asked},
-        )
-    context.engine.release()
-    return found
+class Batches:
+    """Draws the batches of on-policy training: a curriculum chooses, the policy of the moment samples, a reward scores.
 
+    A batch that is stored is read again. The curriculum of a resumed run is told the stored batches first, so that it
+    knows what it knew.
 
-def trained_on_policy(context: Context, work: Callable[[OnlineSettings, Progress], UpdateReport]) -> tuple[str, int]:
-    """Do `work` once; why it ended early ("" if it did not), and the batches that it learned from."""
-    stage, run, config = on_policy_training(), context.run, context.config
+    Args:
+        context: Of the run.
+        config: Of PPO or GRPO.
+        problems: What may be asked.
+        seed: Of the curriculum.
+    """
 
-    def make() -> tuple[tuple[str, int], dict[str, Any]]:
-        with context.display.bar("training on fresh rollouts") as bar, run.timed("train"):
-            settings = OnlineSettings(
-                run.folder / "training" / stage.name,
-                config.model,
-                config.data.max_completion_tokens,
-                config.checkpoint_seconds,
-                takes_adapters(config.engine),
-                config.sharding,
+    def __init__(self, context: Context, config: OnPolicyConfig, problems: Sequence[Problem], seed: int) -> None:
+        self.context = context
+        self.config = config
+        prefixes = reference_prefixes(context) if config.backtracking else {}
+        self.curriculum = Curriculum(config, problems, prefixes, seed)
+        self.remembers = config.backtracking or config.replay == "prioritized"
+        self.learned = 0
+
+    @contextmanager
+    def policy_folder(self, number: int) -> Iterator[Path | None]:
+        """A folder for the policy that samples a batch, until the block ends; None where the batch is stored."""
+        stage, run = sampling_batch(number), self.context.run
+        if stage.name in run.journal:
+            yield None
+            return
+        with folder_in_memory(sync_bytes(self.context), run.folder / "training" / "sync") as folder, run.timed("sync"):
+            yield folder / stage.name
+
+    def draw(self, number: int, policy: Path | None) -> tuple[list[Asked], list[Rollout]]:
+        """The questions of a batch and their rewarded rollouts, in the order of the questions, then of the samples.
+
+        Args:
+            number: Of the batch, from 1.
+            policy: What `policy_folder` gave, with the policy in it.
+        """
+        context, config = self.context, self.config
+        for batch in range(self.learned + 1 if self.remembers else number, number + 1):
+            asked = self.curriculum.choose(batch)
+            found = rollouts(
+                context,
+                sampling_batch(batch),
+                policy or context.start.init,  # nobody samples a batch that is stored
+                [item.problem for item in asked],
+                config.samples,
+                config.temperature,
+                reward_function(context),
+                given={item.problem.id: item.given_ids for item in asked},
             )
-            report = work(settings, lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"))
-        batches = sum(record["kind"] == Kind.ROLLOUTS for record in run.journal.values())
-        facts = {"steps": report.steps, "loss": report.loss, "ending": report.ending, "batches": batches}
-        return (report.ending, batches), {"tokens": {"train": report.tokens}, **facts}
+            self.curriculum.learn(batch, asked, found)
+        self.learned = number
+        context.engine.release()
+        return asked, found
 
-    def read() -> tuple[str, int]:
-        record = run.journal[stage.name]
-        return record["ending"], record["batches"]
 
-    found = run.once(stage, make, read)
+def finished_training(context: Context) -> tuple[str, int] | None:
+    """Why finished training ended early ("" if it did not), and its batches; None where it is not finished."""
+    run = context.run
+    record = run.journal.get(on_policy_training().name)
+    if record is None:
+        return None
+    shutil.rmtree(run.folder / "training", ignore_errors=True)  # what it could have been resumed from
+    return record["ending"], record["batches"]
+
+
+@contextmanager
+def training(context: Context) -> Iterator[tuple[OnlineSettings, Progress]]:
+    """What training gets from the run; the block's time is that of training, and its progress is shown."""
+    run, config = context.run, context.config
+    settings = OnlineSettings(
+        run.folder / "training" / on_policy_training().name,
+        config.model,
+        config.data.max_completion_tokens,
+        config.checkpoint_seconds,
+        takes_adapters(config.engine),
+        config.sharding,
+    )
+    with context.display.bar("training on fresh rollouts") as bar, run.timed("train"):
+        yield settings, lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}")
+
+
+def finish_training(context: Context, report: UpdateReport) -> tuple[str, int]:
+    """Record that training is finished; what `finished_training` gives from now on."""
+    run = context.run
+    batches = sum(record["kind"] == Kind.ROLLOUTS for record in run.journal.values())
+    facts = {"steps": report.steps, "loss": report.loss, "ending": report.ending, "batches": batches}
+    run.commit(on_policy_training(), tokens={"train": report.tokens}, **facts)
     shutil.rmtree(run.folder / "training", ignore_errors=True)
-    return found
+    return report.ending, batches
 
 
 def reference_prefixes(context: Context) -> dict[str, list[tuple[int, ...]]]:
@@ -89,7 +127,7 @@ def reference_prefixes(context: Context) -> dict[str, list[tuple[int, ...]]]:
     return prefixes
 
 
-def _sync_bytes(context: Context) -> float | None:
+def sync_bytes(context: Context) -> float | None:
     """Bytes of the weights on their way to the engine, in 4-byte floats; None where memory is no way."""
     config = context.config
     shape = model_shape(config.model)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlreason.config.base import require
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.distributed.shares import micro_batch
+from rlreason.errors import UserError
 from rlreason.planning.facts import Update
 from rlreason.planning.updates import updates
 
@@ -30,13 +30,15 @@ class BatchArithmetic:
     micro_batch: int
     processes: int
     accumulation: int
-    rollouts: int = 0
-    steps_per_rollouts: int = 0
+    rollouts: int
+    steps_per_rollouts: int
 
     def words(self) -> str:
         """The arithmetic in one line."""
-        parts = f"{self.batch} = {self.processes} x {self.micro_batch} x {self.accumulation}"
-        line = f"{parts} (optimizer step = processes x micro batch x accumulation)"
+        line = (
+            f"{self.batch} = {self.processes} x {self.micro_batch} x {self.accumulation} "
+            "(optimizer step = processes x micro batch x accumulation)"
+        )
         if self.rollouts:
             line = f"{self.rollouts} rollouts a batch in {self.steps_per_rollouts} optimizer steps; {line}"
         return line
@@ -57,21 +59,21 @@ def batch_arithmetic(config: ExperimentConfig, count: int | None = None) -> list
     Raises:
         UserError: The processes do not divide a batch; the message names the nearest values that do.
     """
-    return [_divided(update, processes(config) if count is None else count) for update in updates(config)]
+    return [divided(update, count or processes(config)) for update in updates(config)]
 
 
-def _divided(update: Update, count: int) -> BatchArithmetic:
-    section, batch = update.section, update.batch
-    name = f"{section}.{update.batch_key}"
-    below, above = batch // count * count, (batch // count + 1) * count
-    sizes = " or ".join(str(size) for size in (below, above) if size > 0)
-    numbers = [number for number in range(1, batch + 1) if batch % number == 0]
-    near = sorted(sorted(numbers, key=lambda number: abs(number - count))[:2])
-    require(
-        batch % count == 0,
-        f"{count} processes do not divide {name}={batch}; use {name}={sizes}, or {' or '.join(map(str, near))} "
-        "processes",
-    )
+def divided(update: Update, count: int) -> BatchArithmetic:
+    """The arithmetic of one kind of update in `count` processes; raises as `batch_arithmetic` does."""
+    batch, rollouts = update.batch, update.rollouts
+    if batch % count:
+        name = f"{update.section}.{update.batch_key}"
+        below = batch - batch % count
+        sizes = " or ".join(str(size) for size in (below, below + count) if size > 0)
+        divisors = [number for number in range(1, batch + 1) if batch % number == 0]
+        near = sorted(sorted(divisors, key=lambda number: abs(number - count))[:2])
+        raise UserError(
+            f"{count} processes do not divide {name}={batch}; use {name}={sizes}, or {' or '.join(map(str, near))} "
+            "processes"
+        )
     micro = micro_batch(batch, update.settings.micro_batch_size, count)
-    rollouts = update.rollouts
-    return BatchArithmetic(section, batch, micro, count, batch // (micro * count), rollouts, rollouts // batch)
+    return BatchArithmetic(update.section, batch, micro, count, batch // (micro * count), rollouts, rollouts // batch)

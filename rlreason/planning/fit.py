@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -11,7 +11,7 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.distributed.shares import check_heads
 from rlreason.errors import UserError
 from rlreason.planning.batches import batch_arithmetic, processes
-from rlreason.planning.hardware import GIB, Hardware, hardware, this_machine
+from rlreason.planning.hardware import GIB, Hardware, this_machine
 from rlreason.planning.memory import Kinds
 from rlreason.planning.phases import Phase, phases
 from rlreason.planning.shape import ModelShape, model_shape
@@ -148,90 +148,70 @@ def nearest_change(config: ExperimentConfig, shape: ModelShape, machine: Hardwar
 
     Tried are one change, then two, three and four together, those first that cost least.
     """
-    steps = list(_changes(config, shape, machine))
+    single = list(_changes(config, machine))
     for count in range(1, 5):
-        for chosen in combinations(steps, count):
-            keys = [name.split("=")[0] for name, _ in chosen]
-            if len(set(keys)) < count:
+        for chosen in combinations(single, count):
+            settings = {key: value for _, change in chosen for key, value in change.items()}
+            if len(settings) < sum(len(change) for _, change in chosen):
                 continue
-            changed = config
             try:
-                for _, change in chosen:
-                    changed = change(changed)
+                changed = _changed(config, settings)
                 batch_arithmetic(changed)
                 check_splits(changed, shape)
             except UserError:
                 continue
             if not shortages(changed, shape, machine):
-                return " ".join(name for name, _ in chosen)
+                return " ".join(words for words, _ in chosen)
     return None
 
 
-def _changes(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> Iterator[tuple[str, Any]]:
-    """Single changes: how they are written on the command line, and what they do to a configuration."""
+def _changes(config: ExperimentConfig, machine: Hardware) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Single changes: in the words of the command line, and the settings that they change."""
+    engine, model = config.engine, config.model
     per_node = max(1, machine.gpus // config.launcher.nodes)
-    if config.model.gradient_checkpointing is False:
-        yield "model.gradient_checkpointing=true", lambda now: _model(now, gradient_checkpointing=True)
+    if not model.gradient_checkpointing:
+        yield "model.gradient_checkpointing=true", {"model.gradient_checkpointing": True}
     own = [update.settings.micro_batch_size for update in updates(config) if update.section == "algo"]
-    micro = own[0] if own else config.model.micro_batch_size
+    micro = own[0] if own else model.micro_batch_size
     for size in sorted({max(1, micro // 4), 1} - {micro}, reverse=True):
-        key = "model" if micro == config.model.micro_batch_size else "algo"
-        yield f"{key}.micro_batch_size={size}", lambda now, size=size: _micro_batch(now, size)
+        section = "model" if micro == model.micro_batch_size else "algo"
+        yield f"{section}.micro_batch_size={size}", {"model.micro_batch_size": size}
     for share in (0.7, 0.9, 0.3):
-        if machine.gpus and share != config.engine.memory_share:
-            yield f"engine.memory_share={share}", lambda now, share=share: _engine(now, memory_share=share)
+        if machine.gpus and share != engine.memory_share:
+            yield f"engine.memory_share={share}", {"engine.memory_share": share}
     for split in (2, 4, 8):
-        if config.engine.tensor_parallel_size < split <= machine.gpus:
-            yield (
-                f"engine.tensor_parallel_size={split}",
-                lambda now, split=split: _engine(now, tensor_parallel_size=split),
-            )
-    if not machine.gpus and config.engine.max_sequences > 16:
-        yield "engine.max_sequences=16", lambda now: _engine(now, max_sequences=16)
+        if engine.tensor_parallel_size < split <= machine.gpus:
+            yield f"engine.tensor_parallel_size={split}", {"engine.tensor_parallel_size": split}
+    if not machine.gpus and engine.max_sequences > 16:
+        yield "engine.max_sequences=16", {"engine.max_sequences": 16}
     if per_node > 1 and config.sharding.name == "none":
         for count in sorted({config.nproc, per_node} - {1}):
             words = f"sharding=fsdp2{'' if count == config.nproc else f' launcher=accelerate nproc={count}'}"
-            yield words, lambda now, count=count: _sharded(now, count)
+            yield words, {"sharding.name": "fsdp2", "nproc": count}
     elif per_node > config.nproc:
-        yield f"nproc={per_node}", lambda now: replace(now, nproc=per_node)
+        yield f"nproc={per_node}", {"nproc": per_node}
     if config.sharding.name != "none" and not config.sharding.cpu_offload:
-        yield "sharding.cpu_offload=true", lambda now: replace(now, sharding=replace(now.sharding, cpu_offload=True))
-    if config.model.lora_rank == 0:
-        yield f"model.lora_rank={SUGGESTED_RANK}", lambda now: _model(now, lora_rank=SUGGESTED_RANK)
-    if config.model.dtype == "float32":
-        yield "model.dtype=auto", lambda now: _model(now, dtype="auto")
+        yield "sharding.cpu_offload=true", {"sharding.cpu_offload": True}
+    if model.lora_rank == 0:
+        yield f"model.lora_rank={SUGGESTED_RANK}", {"model.lora_rank": SUGGESTED_RANK}
+    if model.dtype == "float32":
+        yield "model.dtype=auto", {"model.dtype": "auto"}
 
 
-def _model(config: ExperimentConfig, **changes: Any) -> ExperimentConfig:
-    return replace(config, model=replace(config.model, **changes))
-
-
-def _engine(config: ExperimentConfig, **changes: Any) -> ExperimentConfig:
-    return replace(config, engine=replace(config.engine, **changes))
-
-
-def _sharded(config: ExperimentConfig, count: int) -> ExperimentConfig:
-    return replace(config, nproc=count, sharding=replace(config.sharding, name="fsdp2"))
-
-
-def _micro_batch(config: ExperimentConfig, size: int) -> ExperimentConfig:
-    changed: dict[str, Any] = {"model": replace(config.model, micro_batch_size=size)}
-    for update in updates(config):
-        smaller = min(size, update.settings.micro_batch_size)
-        changed[update.section] = replace(update.settings, micro_batch_size=smaller)
-    return replace(config, **changed)
-
-
-def planned_machine(config: ExperimentConfig) -> Hardware:
-    """The hardware that is planned for.
-
-    Raises:
-        UserError: GPUs are stated without their memory.
-    """
-    machine = hardware(config)
-    if machine.gpus and machine.gpu_memory is None:
-        raise UserError("gpu_memory is not known: say it in GiB, e.g. gpus=8 gpu_memory=80, or gpu_name=h100")
-    return machine
+def _changed(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentConfig:
+    """The experiment with other settings; a micro-batch of the model is the largest of every update too."""
+    for key, value in settings.items():
+        section, _, field = key.rpartition(".")
+        config = replace(
+            config, **{section: replace(getattr(config, section), **{field: value})} if section else {field: value}
+        )
+        if field == "micro_batch_size":
+            smaller = {
+                update.section: replace(update.settings, micro_batch_size=min(value, update.settings.micro_batch_size))
+                for update in updates(config)
+            }
+            config = replace(config, **smaller)
+    return config
 
 
 def _gib(amount: float) -> str:

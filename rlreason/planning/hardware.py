@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.distributed.shares import cores
 from rlreason.planning.gpus import gpu_kind
 
 GIB = 2**30
@@ -48,33 +49,30 @@ class Hardware:
 
 def hardware(config: ExperimentConfig) -> Hardware:
     """The hardware that the configuration states, and this machine's for what it does not."""
-    if config.gpus is None and config.gpu_memory is None and config.gpu_name is None:
-        return this_machine()
-    if config.gpus == 0:
-        here = this_machine()
-        return Hardware(0, 0.0, "", here.memory, here.cores, here.fast_bfloat16 or here.gpus > 0)
     here = this_machine()
+    if config.gpus is None and config.gpu_memory is None and config.gpu_name is None:
+        return here
+    if config.gpus == 0:
+        return replace(here, gpus=0, gpu_memory=0.0, gpu_name="", fast_bfloat16=here.fast_bfloat16 or here.gpus > 0)
     name = config.gpu_name or ("" if config.gpu_memory else here.gpu_name)
     kind = gpu_kind(name)
+    memory = here.gpu_memory or None
     if config.gpu_memory is not None:
-        memory: float | None = config.gpu_memory * GIB
-    elif kind is not None and (config.gpu_name or not here.gpu_memory):
+        memory = config.gpu_memory * GIB
+    elif kind is not None and (config.gpu_name or memory is None):
         memory = kind.memory * GIB
-    else:
-        memory = here.gpu_memory or None
     return Hardware(config.gpus or max(1, here.gpus), memory, name, None, here.cores, _fast(name))
 
 
 def this_machine() -> Hardware:
     """The GPUs that this process may use, or its CPU."""
-    names, memories = _visible_gpus()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memory = main_memory()
-    if names:
-        known = [amount for amount in memories if amount is not None]
-        smallest = min(known) if len(known) == len(names) else None
-        return Hardware(len(names), smallest, names[0], memory, cores, all(map(_fast, names)))
-    return Hardware(0, 0.0, "", memory, cores, _cpu_has_bfloat16())
+    found = _visible_gpus()
+    count, memory = len(cores()) or os.cpu_count() or 1, main_memory()
+    if not found:
+        return Hardware(0, 0.0, "", memory, count, _cpu_has_bfloat16())
+    names, memories = zip(*found, strict=True)
+    smallest = None if None in memories else min(memories)
+    return Hardware(len(names), smallest, names[0], memory, count, all(map(_fast, names)))
 
 
 def main_memory() -> float:
@@ -87,26 +85,23 @@ def main_memory() -> float:
     return float(min(total, int(text)) if text.isdigit() else total)
 
 
-def _visible_gpus() -> tuple[list[str], list[float | None]]:
+def _visible_gpus() -> list[tuple[str, float | None]]:
+    """Name of each GPU, and its memory in bytes where that is stated."""
     query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
     try:
         listed = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
-        return [], []
+        return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     wanted = None if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
-    names: list[str] = []
-    memories: list[float | None] = []
+    found: list[tuple[str, float | None]] = []
     for line in listed.splitlines():
         index, identity, name, memory = (part.strip() for part in line.split(",", 3))
         if wanted is None or index in wanted or any(identity.startswith(name) for name in wanted):
-            names.append(name)
-            memories.append(float(memory) * 2**20 if memory.isdigit() else None)  # "[N/A]" where it is the CPU's
-    for name in wanted or ():
-        if name.startswith("MIG-"):  # a part of a GPU, which is not listed
-            names.append("MIG")
-            memories.append(None)
-    return names, memories
+            # "[N/A]" where the memory is the CPU's.
+            found.append((name, float(memory) * 2**20 if memory.isdigit() else None))
+    # A part of a GPU is not listed.
+    return found + [("MIG", None) for name in wanted or () if name.startswith("MIG-")]
 
 
 def _fast(name: str) -> bool:

@@ -27,9 +27,9 @@ def planned_and_measured(
     """Memory, seconds and tokens by kind of work, each as planned and as measured.
 
     Args:
-        config: The run's experiment.
-        seconds: Measured, by kind.
-        tokens: Measured, by kind.
+        config: The run's.
+        seconds: Measured, by kind of work.
+        tokens: Measured, by kind of work.
         peaks: Measured peak memory in bytes, by kind and place (host, device).
         cached: Stages that were taken from a cache: sft, orm.
 
@@ -43,24 +43,19 @@ def planned_and_measured(
     machine = this_machine()
     left_out = {phase for stage in cached for phase in CACHED.get(stage, ())}
     expected = [item for item in times(config, shape, machine, workload(config)) if item.work.phase not in left_out]
-    place = "device" if machine.gpus else "host"
-    memory: dict[str, list[float | None]] = {kind: [] for kind in KINDS}
-    for phase in phases(config, shape, machine):
-        amount = phase.device_bytes if machine.gpus else phase.host_bytes
-        if phase.name != "ORM scoring":
-            for kind in ("sample", "evaluate") if phase.name == "sampling" else ("train",):
-                memory[kind].append(amount if phase.whole else None)
+    held = [phase for phase in phases(config, shape, machine) if phase.name != "ORM scoring"]
     found = {}
     for kind in KINDS:
         if not tokens.get(kind):
             continue
         own = [item for item in expected if item.work.kind == kind]
-        most = max((amount for amount in memory[kind] if amount is not None), default=None)
         hours, planned = total(item.hours for item in own), total(item.work.tokens for item in own)
-        measured = peaks.get(kind, {}).get(place)
+        memory = [phase for phase in held if (phase.name == "sampling") == (kind != "train")]
+        most = max((phase.device_bytes if machine.gpus else phase.host_bytes for phase in memory), default=None)
+        measured = peaks.get(kind, {}).get("device" if machine.gpus else "host")
         found[kind] = {
             "memory_gib": [
-                _rounded(most / GIB) if most is not None and None not in memory[kind] else None,
+                _rounded(most / GIB) if most is not None and all(phase.whole for phase in memory) else None,
                 _rounded(measured / GIB) if measured else None,
             ],
             "seconds": [None if hours is None else _rounded(3600 * hours), _rounded(seconds.get(kind, 0.0))],

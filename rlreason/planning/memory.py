@@ -9,7 +9,6 @@ Adam holds two moments of 4 bytes. Splitting follows ZeRO (Rajbhandari et al. 20
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rlreason.planning.shape import ModelShape
@@ -37,12 +36,12 @@ class TrainingStep:
         length: Tokens of each, prompt and completion.
         completion: Of those, tokens of the completion.
         accumulation: Forward passes of an optimizer step.
-        rank: Of LoRA adapters; 0 trains all weights.
+        rank: Rank of LoRA adapters; 0 trains all weights.
         checkpointing: Whether activations are computed again in the backward pass.
         loss: chunked (supervised), on-policy, outcome, or value (a critic's head).
         mixed: Whether bfloat16 is fast here, so that autocast is on.
         cuda: Whether it runs on a GPU.
-        processes: That train together.
+        processes: Processes that train together.
         sharding: none or fsdp2.
         offload: Whether what is split lies in main memory.
     """
@@ -72,14 +71,9 @@ class TrainingStep:
 
 
 def states(shape: ModelShape, step: TrainingStep) -> Kinds:
-    """Weights, gradients and optimizer states of one process, wherever they lie.
+    """Bytes of weights, gradients and optimizer states of one process, wherever they lie.
 
-    Args:
-        shape: The model's shape.
-        step: The training step.
-
-    Returns:
-        Bytes by kind. With DDP the buckets that gradients are sent in count as gradients.
+    With DDP the buckets that gradients are sent in count as gradients.
     """
     trained = shape.adapters(step.rank) if step.rank else shape.parameters
     frozen = (2 if step.mixed else 4) * shape.parameters if step.rank else 0
@@ -110,27 +104,14 @@ def layer_activations(shape: ModelShape, step: TrainingStep) -> float:
 
 
 def training_peak(shape: ModelShape, step: TrainingStep) -> Kinds:
-    """Memory of the heaviest moment of a training step on the device of one process.
-
-    Args:
-        shape: The model's shape.
-        step: The training step.
-
-    Returns:
-        Bytes by kind, see `KINDS`.
-    """
-    return max(moments(shape, step).values(), key=lambda kinds: sum(kinds.values()))
-
-
-def moments(shape: ModelShape, step: TrainingStep) -> Mapping[str, Kinds]:
-    """What is alive at the moments of a step that can be its peak; bytes by kind, by moment."""
+    """What is alive on the device of one process at the heaviest moment of a training step; bytes by `KINDS`."""
     held = states(shape, step)
     if step.offload:
         held = dict.fromkeys(held, 0.0)
     gradients = held["gradients"]
     earlier = gradients if step.accumulation > 1 else 0.0
     layer = layer_activations(shape, step) * step.tokens
-    residual = (2 if step.half or (step.mixed and step.rank) else 4) * shape.hidden_size * step.tokens
+    residual = (2 if step.half else 4) * shape.hidden_size * step.tokens
     saved = shape.layers * (residual if step.checkpointing else layer)
     tail = last_norm(shape, step) * step.tokens
     copies, one_copy = weight_copies(shape, step)
@@ -144,23 +125,16 @@ def moments(shape: ModelShape, step: TrainingStep) -> Mapping[str, Kinds]:
         forward = 0.0  # autocast ends before the output layer, and its copies with it
     table = 4.0 * shape.embedding * again  # the gradient of the embedding is dense, and added to what is there
 
-    def moment(gradients: float, copies: float, activations: float, logits: float) -> Kinds:
-        return {
-            "weights": held["weights"],
-            "gradients": gradients,
-            "optimizer": held["optimizer"],
-            "bfloat16 copies": copies,
-            "activations": activations,
-            "logits": logits,
-        }
-
-    return {
-        "output layer, forward": moment(earlier, copies, saved + tail, forward),
-        "output layer, backward": moment(earlier, recopied if not step.checkpointing else 0.0, saved + tail, backward),
-        "last layer, backward": moment(earlier, recopied, saved + recomputed + flowing + of_weights * largest, head),
-        "first layer, backward": moment(gradients, one_copy, layer, table),
-        "optimizer": moment(gradients, 0.0, 0.0, 0.0),
-    }
+    moments = (  # gradients, bfloat16 copies, activations, logits
+        (earlier, copies, saved + tail, forward),  # forward pass of the output layer
+        (earlier, 0.0 if step.checkpointing else copies, saved + tail, backward),  # its backward pass
+        (earlier, recopied, saved + recomputed + flowing + of_weights * largest, head),  # that of the last layer
+        (gradients, one_copy, layer, table),  # that of the first layer
+        (gradients, 0.0, 0.0, 0.0),  # the optimizer
+    )
+    gradients, copies, activations, output = max(moments, key=sum)
+    amounts = (held["weights"], gradients, held["optimizer"], copies, activations, output)
+    return dict(zip(KINDS, amounts, strict=True))
 
 
 def weight_copies(shape: ModelShape, step: TrainingStep) -> tuple[float, float]:
@@ -180,17 +154,17 @@ def weight_copies(shape: ModelShape, step: TrainingStep) -> tuple[float, float]:
 
 def last_norm(shape: ModelShape, step: TrainingStep) -> float:
     """Bytes from the last norm to the output layer, and of the gradient on the way back, for each token."""
-    if step.half or (step.mixed and step.rank):
+    if step.half:
         return (10 if step.rank else 12) * shape.hidden_size
     return (18 if step.mixed else 16) * shape.hidden_size
 
 
 def logits(shape: ModelShape, step: TrainingStep) -> tuple[float, float, float]:
     """Bytes around the output layer: forward, backward, and of its weights' gradient alone."""
-    vocabulary = shape.vocabulary_size
-    head = 0.0 if step.rank or step.loss == "value" else 4.0 * shape.embedding
     if step.loss == "value":
         return 0.0, 0.0, 0.0
+    vocabulary = shape.vocabulary_size
+    head = 0.0 if step.rank else 4.0 * shape.embedding
     if step.loss == "on-policy":
         whole = float(ON_POLICY_LOGITS * step.sequences * step.completion * vocabulary)
         return whole, whole + head, head
@@ -208,6 +182,6 @@ def logits(shape: ModelShape, step: TrainingStep) -> tuple[float, float, float]:
     return tile + copy + CHUNK_FORWARD * folded, tile + copy + CHUNK_BACKWARD * folded + head, head
 
 
-def generation_bytes(shape: ModelShape, size: int, tied_apart: bool = True) -> float:
+def generation_bytes(shape: ModelShape, size: int) -> float:
     """Bytes of the weights of an engine at `size` bytes a number; vLLM gets a tied output layer of its own."""
-    return size * (shape.parameters + shape.embedding * (shape.tied and tied_apart))
+    return float(size * (shape.parameters + shape.embedding * shape.tied))

@@ -9,18 +9,15 @@ from dataclasses import dataclass, replace
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import needs_outcome_model
-from rlreason.distributed.shares import micro_batch
-from rlreason.planning.algorithms import algorithm_facts
-from rlreason.planning.batches import processes
+from rlreason.orm.model import TOKENS_PER_BATCH
+from rlreason.planning.batches import divided, processes
 from rlreason.planning.facts import Sizes, Update
 from rlreason.planning.hardware import GIB, Hardware
 from rlreason.planning.lengths import known_sizes
 from rlreason.planning.memory import Kinds, TrainingStep, generation_bytes, states, training_peak
 from rlreason.planning.shape import ModelShape
-from rlreason.planning.updates import updates
+from rlreason.planning.updates import algorithm_facts, updates
 
-# rlreason.orm.model: padded tokens that are scored at a time.
-SCORED_TOKENS = 16_384
 # Resident memory of a process that has imported torch, transformers, trl and vLLM and holds no model (docs/log.md).
 LIBRARIES = 0.88 * GIB
 
@@ -30,7 +27,7 @@ class Phase:
     """What one phase holds at its heaviest moment.
 
     Args:
-        name: The phase's name.
+        name: Its name.
         device: Bytes by kind on the fullest GPU; empty without GPUs.
         host: Bytes by kind in main memory of a node.
         engine_limit: Bytes of a GPU that the engine may take; None in phases without it.
@@ -62,7 +59,7 @@ def phases(config: ExperimentConfig, shape: ModelShape | None, machine: Hardware
     Args:
         config: The experiment. Where its algorithm is not known, nothing is known of its training; where its data are
             not known, all but activations and logits.
-        shape: Of its language model; None: nothing is known of any phase.
+        shape: Its language model's; None: nothing is known of any phase.
         machine: Where it runs.
     """
     training = [] if config.task.name == "evaluate" else updates(config)
@@ -78,8 +75,7 @@ def phases(config: ExperimentConfig, shape: ModelShape | None, machine: Hardware
         models = training_steps(config, machine, update, sizes)
         for role, step in models.items():
             peak = training_peak(shape, step)
-            for kind, amount in ({role: sum(peak.values())} if role else peak).items():
-                kinds[kind] = kinds.get(kind, 0.0) + amount
+            kinds |= {role: sum(peak.values())} if role else peak
         if update.rollouts:
             reference = reference_model(config, shape, update)
             resident = {**trained_models(shape, models), **reference}
@@ -106,20 +102,19 @@ def training_steps(
         update: Which.
         sizes: Of its data; None: a step that reads no tokens, which is the part of its memory that is known.
     """
-    count = processes(config)
-    sequences = micro_batch(update.batch, update.settings.micro_batch_size, count)
+    batch = divided(update, processes(config))
     completion = 0 if sizes is None else update.completion(sizes)
     step = TrainingStep(
-        sequences=sequences,
+        sequences=batch.micro_batch,
         length=0 if sizes is None else sizes.longest_prompt + completion,
         completion=completion,
-        accumulation=max(1, update.batch // (sequences * count)),
+        accumulation=batch.accumulation,
         rank=config.model.lora_rank,
         checkpointing=config.model.gradient_checkpointing,
         loss=update.loss,
         mixed=machine.fast_bfloat16,
         cuda=machine.gpus > 0,
-        processes=count,
+        processes=batch.processes,
         sharding=config.sharding.name,
         offload=config.sharding.cpu_offload,
     )
@@ -132,13 +127,10 @@ def trained_models(shape: ModelShape, models: Mapping[str, TrainingStep]) -> Kin
     """What on-policy training keeps on its device while the engine samples: weights and optimizer of all models."""
     found: Kinds = {}
     for role, step in models.items():
-        held = states(shape, step)
-        if step.offload:
-            continue
-        if role:
-            found[role] = held["weights"] + held["optimizer"]
-        else:
-            found |= {"weights": held["weights"], "optimizer": held["optimizer"]}
+        if not step.offload:
+            held = states(shape, step)
+            del held["gradients"]
+            found |= {role: sum(held.values())} if role else held
     return found
 
 
@@ -157,7 +149,7 @@ def engine_bytes(config: ExperimentConfig) -> int:
 
 def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, resident: Kinds) -> Phase:
     """The engine at work; `resident` is what training keeps beside it."""
-    size, engine = engine_bytes(config), config.engine
+    size, engine, libraries = engine_bytes(config), config.engine, {"libraries": LIBRARIES}
     weights = generation_bytes(shape, size) / engine.tensor_parallel_size
     each = shape.cache_bytes(size) / engine.tensor_parallel_size
     context = longest_context(config)
@@ -165,15 +157,15 @@ def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, res
     if machine.gpus == 0:
         cache = wanted if engine.name == "transformers" else cpu_cache(config, shape, machine)
         host = {**resident, "engine": weights * engine.replicas, "KV cache": cache * engine.replicas}
-        return Phase("sampling", {}, {"libraries": LIBRARIES, **host}, None, cache / shape.cache_bytes(4))
+        return Phase("sampling", {}, libraries | host, None, cache / shape.cache_bytes(4))
     device = {**(resident if engine.devices is None else {}), "engine": weights}
     if engine.name == "transformers":
-        return Phase("sampling", {**device, "KV cache": wanted}, {"libraries": LIBRARIES}, None, wanted / each)
+        return Phase("sampling", {**device, "KV cache": wanted}, libraries, None, wanted / each)
     if machine.gpu_memory is None:
-        return Phase("sampling", device, {"libraries": LIBRARIES}, whole=False)
+        return Phase("sampling", device, libraries, whole=False)
     limit = engine.memory_share * machine.gpu_memory
     cache = max(limit - weights, each * context)
-    return Phase("sampling", {**device, "KV cache": cache}, {"libraries": LIBRARIES}, limit, cache / each)
+    return Phase("sampling", {**device, "KV cache": cache}, libraries, limit, cache / each)
 
 
 def cpu_cache(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> float:
@@ -187,7 +179,7 @@ def cpu_cache(config: ExperimentConfig, shape: ModelShape, machine: Hardware) ->
 def scoring(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> Kinds:
     """The outcome reward model while it scores: float32 weights, all hidden states, and logits where it reads them."""
     context = config.data.max_prompt_tokens + config.data.max_completion_tokens  # judged without tags
-    tokens = max(SCORED_TOKENS // context, 1) * context
+    tokens = max(TOKENS_PER_BATCH // context, 1) * context
     hidden = shape.layers * shape.hidden_size * 4
     vocabulary = ((2 if machine.fast_bfloat16 else 4) + 8) * shape.vocabulary_size * config.orm.likelihood
     return {
@@ -208,18 +200,14 @@ def _placed(
 ) -> Phase:
     """A phase's memory on a GPU and in main memory, with what waits there meanwhile."""
     engine = generation_bytes(shape, engine_bytes(config)) * config.engine.replicas
+    host = {"libraries": LIBRARIES * config.nproc}
     if machine.gpus == 0:
-        host = {kind: amount * config.nproc for kind, amount in kinds.items()}
-        host = {"libraries": LIBRARIES * config.nproc, **host}
+        host |= {kind: amount * config.nproc for kind, amount in kinds.items()}
         if config.engine.name != "transformers":
             host |= {"engine": engine, "KV cache": cpu_cache(config, shape, machine) * config.engine.replicas}
         return Phase(name, {}, host, whole=whole)
-    loading = sum(4.0 if step.rank == 0 else 2.0 for step in steps) * shape.parameters * config.nproc
-    host = {
-        "libraries": LIBRARIES * config.nproc,
-        "loading": loading,
-        "engine": 0.0 if config.engine.devices else engine,
-    }
+    host["loading"] = sum(4.0 if step.rank == 0 else 2.0 for step in steps) * shape.parameters * config.nproc
+    host["engine"] = 0.0 if config.engine.devices else engine
     if config.sharding.cpu_offload:
         host["offloaded"] = sum(sum(states(shape, step).values()) for step in steps) * config.nproc
     return Phase(name, kinds, host, whole=whole)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlreason.config.base import require
 from rlreason.config.experiment import ExperimentConfig
-from rlreason.planning.algorithms import algorithm_facts
 from rlreason.planning.batches import BatchArithmetic, batch_arithmetic, processes
 from rlreason.planning.facts import Work, total
-from rlreason.planning.fit import Shortage, check_devices, check_splits, nearest_change, planned_machine, shortages
+from rlreason.planning.fit import Shortage, check_devices, check_splits, nearest_change, shortages
 from rlreason.planning.gpus import gpu_kind
-from rlreason.planning.hardware import Hardware
+from rlreason.planning.hardware import Hardware, hardware
 from rlreason.planning.lengths import known_sizes
 from rlreason.planning.phases import Phase, phases, sampling
 from rlreason.planning.rates import (
@@ -25,6 +25,7 @@ from rlreason.planning.rates import (
 )
 from rlreason.planning.shape import ModelShape, model_shape
 from rlreason.planning.storage import storage
+from rlreason.planning.updates import algorithm_facts
 from rlreason.planning.workload import workload
 
 UNKNOWN = "unknown, see below"
@@ -44,9 +45,9 @@ class Plan:
     """What an experiment will take.
 
     Args:
-        shape: Of its model; None where that is not known.
-        machine: That it is planned for.
-        batches: The arithmetic of its batches.
+        shape: The model's; None where that is not known.
+        machine: The one that is planned for.
+        batches: How each batch is spread over processes.
         phases: Memory.
         disk: Bytes by purpose; None where that is not known.
         times: Work and hours.
@@ -71,18 +72,18 @@ class Plan:
         return total(time.hours for time in self.times)
 
 
-def make_plan(config: ExperimentConfig, machine: Hardware | None = None) -> Plan:
-    """The plan of an experiment.
-
-    Args:
-        config: The experiment.
-        machine: Where it runs; None: as the configuration states.
+def make_plan(config: ExperimentConfig) -> Plan:
+    """The plan of an experiment on the machine that its configuration states.
 
     Raises:
-        UserError: Processes do not divide a batch, heads cannot be split, or there are too few GPUs.
+        UserError: The memory of the GPUs is not known, there are too few of them, processes do not divide a batch, or
+            heads cannot be split.
     """
-    shape = model_shape(config.model)
-    machine = machine or planned_machine(config)
+    shape, machine = model_shape(config.model), hardware(config)
+    require(
+        not machine.gpus or machine.gpu_memory is not None,
+        "gpu_memory is not known: say it in GiB, e.g. gpus=8 gpu_memory=80, or gpu_name=h100",
+    )
     if shape is not None:
         check_splits(config, shape)
     check_devices(config, machine)

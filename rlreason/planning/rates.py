@@ -1,17 +1,13 @@
-"""Tokens per second: from the user's finished runs, else from measurements of ours, else from published peaks.
-
-A rate is for one GPU, or one core of a CPU. What was measured on a model of another size is scaled by the number of
-parameters. Where nothing like it was measured, published peak figures are taken times an assumed share, and said to be
-an assumption.
-"""
+"""Tokens per second: from the user's finished runs, else from measurements of ours, else from published peaks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from rlreason.config.sections import ModelConfig
 from rlreason.errors import UserError
@@ -24,7 +20,6 @@ from rlreason.planning.shape import ModelShape, model_shape
 ASSUMED_TRAINING = 0.35
 ASSUMED_PREFILL = 0.4
 ASSUMED_DECODING = 0.5
-
 
 # (kind, parameters, tokens per second and core, what): with `make bench` on a Zen 5 server core (docs/log.md).
 MEASURED = (
@@ -48,11 +43,9 @@ class Rate:
 class FinishedRun:
     """What a finished run says about speed: tokens per second and GPU (or core) by kind."""
 
-    name: str
     model: str
     parameters: float
     gpu_name: str
-    machine: str
     rates: dict[str, float]
 
 
@@ -71,41 +64,32 @@ def finished_runs(runs_dir: Path) -> Iterator[FinishedRun]:
                 if tokens > 0 and result["seconds"].get(kind, 0) > 0
             }
             if shape is not None and rates:
-                gpus = hardware["gpus"]
-                yield FinishedRun(
-                    result["name"], model["path"], shape.parameters, gpus[0] if gpus else "", hardware["machine"], rates
-                )
+                yield FinishedRun(model["path"], shape.parameters, next(iter(hardware["gpus"]), ""), rates)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             continue  # of another version, or half copied: one figure fewer
 
 
-def _devices(config: dict[str, object], hardware: dict[str, object]) -> dict[str, int]:
+def _devices(config: Mapping[str, Any], hardware: Mapping[str, Any]) -> dict[str, int]:
     """GPUs (or cores) that each kind of work had."""
     if not hardware["gpus"]:
-        cores = int(hardware["cpus"])  # type: ignore[call-overload]
-        return {"sample": cores, "train": cores, "evaluate": cores}
-    engine: dict[str, int] = config["engine"]  # type: ignore[assignment]
-    sampling = engine["tensor_parallel_size"] * engine.get("replicas", 1)
-    launcher: dict[str, int] = config.get("launcher", {})  # type: ignore[assignment]
-    training = int(config.get("nproc", 1)) * launcher.get("nodes", 1)  # type: ignore[call-overload]
+        return dict.fromkeys(("sample", "train", "evaluate"), int(hardware["cpus"]))
+    sampling = config["engine"]["tensor_parallel_size"] * config["engine"].get("replicas", 1)
+    training = config.get("nproc", 1) * config.get("launcher", {}).get("nodes", 1)
     return {"sample": sampling, "train": training, "evaluate": sampling}
 
 
 def rate(
     kind: str, path: str, shape: ModelShape, machine: Hardware, runs: list[FinishedRun], assumed: Rate | None
 ) -> Rate | None:
-    """The rate of one kind of work on one GPU or core.
+    """The rate of one kind of work on one GPU or core; None where nothing is known.
 
     Args:
         kind: sample, train or evaluate.
-        path: The model's path, to find its own runs.
-        shape: The model's shape.
+        path: The model's, to find its own runs.
+        shape: The model's.
         machine: Where it will run.
         runs: The user's finished runs.
-        assumed: What to say where nothing was measured.
-
-    Returns:
-        The rate, or None where nothing is known.
+        assumed: What to say of a GPU where nothing was measured.
     """
     there = [run for run in runs if kind in run.rates and bool(run.gpu_name) == bool(machine.gpus)]
     if machine.gpus:
@@ -143,8 +127,8 @@ def assumed_sampling(shape: ModelShape, kind: GPUKind, sequences: int, context: 
     """Decoding reads the weights once a step and every sequence's keys and values, all from memory.
 
     Args:
-        shape: The shape of a model in bfloat16.
-        kind: The kind of GPU.
+        shape: Of the model, in bfloat16.
+        kind: Of the GPU.
         sequences: Decoded at once.
         context: Mean tokens that each has behind it.
     """

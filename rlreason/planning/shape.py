@@ -61,12 +61,8 @@ class ModelShape:
     def layer_maps(self) -> tuple[tuple[int, int], ...]:
         """Inputs and outputs of the linear maps of one layer."""
         hidden, inner = self.hidden_size, self.intermediate_size
-        attention = (
-            (hidden, self.query_width),
-            (hidden, self.key_width),
-            (hidden, self.key_width),
-            (self.query_width, hidden),
-        )
+        queries, keys = self.query_width, self.key_width
+        attention = ((hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden))
         return (*attention, (hidden, inner), (hidden, inner), (inner, hidden))
 
     @property
@@ -98,16 +94,10 @@ class ModelShape:
 
 
 def model_shape(config: ModelConfig) -> ModelShape | None:
-    """The shape of a model, without reading weights or the network.
+    """The shape of a model, without reading weights or the network; None where nothing is known.
 
     A local folder's (or embedded model's) own `config.json` and weights are believed first, then `model.shape`, then
     `model.parameters`. Files that cannot be read say nothing here; a run refuses them when it reads them.
-
-    Args:
-        config: Says where the model is.
-
-    Returns:
-        The shape, or None when nothing is known.
     """
     folder = local_folder(config)
     counted = _counted(sorted(folder.glob("model*.safetensors")))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import trains_outcome_model
 from rlreason.config.sections import SFTInitConfig
-from rlreason.planning.algorithms import algorithm_facts
 from rlreason.planning.facts import Work, total
 from rlreason.planning.shape import ModelShape, local_folder
+from rlreason.planning.updates import algorithm_facts
 
 # Zstandard Parquet with token ids, log-probs and text: 5.5 to 6.2 bytes in three finished runs (docs/log.md).
 BYTES_PER_SAMPLED_TOKEN = 6

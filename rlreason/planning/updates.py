@@ -1,12 +1,18 @@
-"""Everything that an experiment trains: the start, the outcome reward model, the policy."""
+"""Everything that an experiment trains: the start, the outcome reward model, the policy, as the rows tell."""
 
 from __future__ import annotations
 
+from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import trains_outcome_model
 from rlreason.config.sections import SFTInitConfig
-from rlreason.planning.algorithms import algorithm_facts
-from rlreason.planning.facts import Update
+from rlreason.planning.facts import AlgorithmFacts, Update
+
+
+def algorithm_facts(config: ExperimentConfig) -> AlgorithmFacts | None:
+    """What the algorithm draws, learns and keeps; None where its row does not tell."""
+    plan = ALGORITHMS[config.algo.name].plan
+    return None if plan is None else plan(config.algo)
 
 
 def updates(config: ExperimentConfig) -> list[Update]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.orm.calibration import VALIDATION_SAMPLES
-from rlreason.planning.algorithms import algorithm_facts
 from rlreason.planning.facts import AlgorithmFacts, Sizes, Update, Work, drawn, learned
 from rlreason.planning.lengths import known_sizes
-from rlreason.planning.updates import initial_update, outcome_update
+from rlreason.planning.updates import algorithm_facts, initial_update, outcome_update
 
 ANY_SIZES = Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1)
 
@@ -41,14 +40,8 @@ def outcome_work(config: ExperimentConfig, update: Update, sizes: Sizes) -> list
     """What the outcome reward model draws and learns from."""
     orm = config.orm
     sequences = sizes.training * orm.samples
-    found = [
-        drawn(
-            "ORM sampling",
-            sequences + sizes.validation * VALIDATION_SAMPLES,
-            sizes,
-            sizes.training + sizes.validation,
-        )
-    ]
+    solutions = sequences + sizes.validation * VALIDATION_SAMPLES
+    found = [drawn("ORM sampling", solutions, sizes, sizes.training + sizes.validation)]
     if orm.label == "rollout":
         prefixes = round(sequences * sizes.steps)
         found.append(drawn("ORM continuations", prefixes * orm.continuations, sizes, prefixes, True))

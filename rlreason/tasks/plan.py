@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.planning.facts import total
-from rlreason.planning.fit import Shortage
 from rlreason.planning.hardware import GIB
 from rlreason.planning.memory import KINDS
 from rlreason.planning.phases import Phase
@@ -18,15 +16,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-HOST_KINDS = ("libraries", "loading", "offloaded", "critic", "reference model", "engine", "KV cache")
+ORDER = ("libraries", *KINDS, "loading", "offloaded", "critic", "reference model", "engine", "KV cache")
 
 
 def plan(config: ExperimentConfig, console: Console) -> None:
     """Show the plan of an experiment.
-
-    Args:
-        config: The typed configuration.
-        console: Where to print.
 
     Raises:
         UserError: The experiment cannot be planned; the message says why.
@@ -43,7 +37,7 @@ def plan(config: ExperimentConfig, console: Console) -> None:
     for batch in made.batches:
         line(f"{batch.section}: {batch.words()}")
     for where in ("device", "host") if made.machine.gpus else ("host",):
-        console.print(memory_table(made.phases, where, made))
+        console.print(memory_table(where, made))
     for text in engine_lines(config, made):
         line(text)
     console.print(disk_table(made))
@@ -52,18 +46,14 @@ def plan(config: ExperimentConfig, console: Console) -> None:
         line(text)
 
 
-def memory_table(phases: Sequence[Phase], where: str, made: Plan) -> Table:
+def memory_table(where: str, made: Plan) -> Table:
     """Peak memory by phase and kind, in GiB: of the fullest GPU, or of a node's main memory."""
+    phases = made.phases
     there = made.machine.gpu_memory if where == "device" else made.machine.memory
     size = f" of {there / GIB:.0f}" if there else ""
     title = f"peak memory of the fullest GPU, GiB{size}" if where == "device" else f"main memory of a node, GiB{size}"
-    kinds = [
-        kind
-        for kind in dict.fromkeys((*HOST_KINDS[:1], *KINDS, *HOST_KINDS))
-        if any(kind in getattr(item, where) for item in phases)
-    ]
     table = new_table(title, "kind", *(phase.name for phase in phases))
-    for kind in kinds:
+    for kind in ORDER:
         amounts = [getattr(phase, where).get(kind, 0.0) for phase in phases]
         if any(amount >= GIB / 2000 for amount in amounts):
             table.add_row(kind, *(gib(amount) if amount else "" for amount in amounts))
@@ -147,7 +137,7 @@ def closing_lines(config: ExperimentConfig, made: Plan) -> list[str]:
                 text += f", {used * config.gpu_hour_price:,.2f} at {config.gpu_hour_price:g} a GPU-hour"
         found.append(text + "; without the engine's starts, grading and saving")
     found += made.unknown
-    found += [does_not_fit(shortage) for shortage in made.short]
+    found += [f"does not fit: {short.words()}, and there are {gib(short.there)}" for short in made.short]
     if made.change:
         found.append(f"nearest change that fits{' as far as is known' * bool(made.unknown)}: {made.change}")
     elif made.short:
@@ -159,11 +149,6 @@ def closing_lines(config: ExperimentConfig, made: Plan) -> list[str]:
     else:
         found.append("everything fits")
     return found
-
-
-def does_not_fit(shortage: Shortage) -> str:
-    """What lacks how much."""
-    return f"does not fit: {shortage.words()}, and there are {gib(shortage.there)}"
 
 
 def new_table(title: str, *headings: str) -> Table:

@@ -1,278 +1,387 @@
-"""What PPO and GRPO share: TRL's GRPOTrainer on this project's engine, rewards, forward pass and resuming.
+"""The loop that PPO and GRPO share: draw a batch, reward, log-probs, advantages; then minibatches, loss and step.
 
-TRL keeps generation, reference model, loss, LoRA, optimizer and checkpoints. Replaced here: where rollouts come from
-(`rollout_func`), the forward pass over completions (only what is needed is computed), the order of minibatches (a new
-one each epoch), and what a resumable checkpoint holds. The hooks are private in part, so TRL is pinned, and
-tests/test_hooks.py fails when they move.
+TRL's GRPOTrainer, and transformers' Trainer below it, keep optimizer, schedule, LoRA, accelerate, checkpoints and the
+log. The loop is in `get_batch_samples`, which they call before each optimizer step. What differs between PPO and GRPO
+is a `Method`. The hooks are private in part, so TRL is pinned, and tests/test_hooks.py fails when they
+move.
+
+Of several processes every one holds the whole batch and takes its share of each minibatch, so that what is computed
+over a batch, or over a minibatch, is what one process would compute. Rank 0 samples, evaluates and writes the run
+folder; the other ranks take part in training only. Weights that are split over the processes have their gradients
+summed by FSDP2; those of all others are averaged here, before each optimizer step. DDP is left out: its reducer waits
+for a forward pass through its own wrapper, and the forward pass here reads the language model's parts.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from datasets import Dataset
+from torch.distributed.tensor import DTensor
 from trl import GRPOConfig as TRLConfig
+from trl import GRPOTrainer
 
-from rlreason.algorithms.on_policy import Loop
 from rlreason.config.updates import OnPolicyConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.shares import micro_batch
-from rlreason.models.sharding import apply_sharding, as_forward_pass
-from rlreason.training.common import accumulation, common_arguments, lora
-from rlreason.training.divided_trainer import Diverged, DividedTrainer
-from rlreason.training.minibatches import arranged, columns
-from rlreason.training.ppo_math import importance_weights, masked_mean
-from rlreason.training.shared_prompts import can_share, neighbours, packed
-from rlreason.types import Rollout
+from rlreason.models.sharding import apply_sharding, assert_sharded, split
+from rlreason.training.common import OnlineSettings, accumulation, common_arguments, lora
+from rlreason.training.forward_pass import Outputs, Values, forward_pass, in_micro_batches
+from rlreason.training.method import Method
+from rlreason.training.minibatches import Batch, arranged, collated, columns, described
+from rlreason.types import Asked, Rollout
 
 WINDOW = 10  # batches over which a collapse is judged
 
 
-class Outputs(NamedTuple):
-    """What one forward pass says about completions.
+class Diverged(Exception):
+    """Training cannot go on; the message says why."""
+
+
+class Batches(Protocol):
+    """Where rollouts come from, in rank 0."""
+
+    def policy_folder(self, number: int) -> AbstractContextManager[Path | None]:
+        """A folder to save the policy to that samples a batch; None where it need not be saved.
+
+        The folder is there until the block ends.
+        """
+
+    def draw(self, number: int, policy: Path | None) -> tuple[list[Asked], list[Rollout]]:
+        """The questions of a batch and their rewarded rollouts, in the order of the questions, then of the samples."""
+
+
+class BatchesOfRankZero:
+    """What the other ranks have instead: nothing of their own, so that they receive what rank 0 has drawn."""
+
+    def policy_folder(self, number: int) -> AbstractContextManager[None]:
+        """No folder."""
+        del number
+        return nullcontext()
+
+    def draw(self, number: int, policy: Path | None) -> tuple[list[Asked], list[Rollout]]:
+        """No rollouts."""
+        del number, policy
+        return [], []
+
+
+class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
+    """GRPOTrainer whose rollouts, advantages and loss come from outside.
 
     Args:
-        logprobs: Log-probability of each token, in nats; shape `(batch, time)`.
-        entropies: Entropy of each token's distribution, in nats; shape `(batch, time)`.
-        values: The critic's value of every state, the one after the last token included; shape `(batch, time + 1)`.
-            None without a critic.
+        config: Of PPO or GRPO.
+        method: Its advantages and loss.
+        batches: Where rollouts come from.
+        save_for_engine: Saves the policy to a folder from which it is sampled; every process calls it.
+        model: The policy, at its start.
+        tokenizer: Its tokeniser.
+        settings: Of the run.
+        seed: Of minibatches and adapters.
+        callbacks: Of transformers' Trainer.
     """
 
-    logprobs: torch.Tensor
-    entropies: torch.Tensor
-    values: torch.Tensor | None
-
-
-class OnPolicyTrainer(DividedTrainer):
-    """GRPOTrainer with rollouts from outside.
-
-    Args:
-        settings: Of PPO or GRPO.
-        loop: The policy, and where its rollouts come from.
-        arguments: TRL's configuration.
-    """
-
-    reference: Any = None  # the initial policy, where one is held apart
-
-    def __init__(self, settings: Any, loop: Loop, arguments: TRLConfig) -> None:
-        self.settings = settings
-        self.sharding = loop.settings.sharding
-        self.draw = loop.draw
-        self.micro_batch_size = micro_batch(settings.minibatch_size, settings.micro_batch_size, ranks.size())
-        self.micro_batches_per_epoch = settings.batch_size // (self.micro_batch_size * ranks.size())
-        self.steps_per_batch = settings.epochs * settings.batch_size // settings.minibatch_size
-        self.scored: list[Rollout] = []
-        self.old_values: torch.Tensor | None = None
+    def __init__(
+        self,
+        config: OnPolicyConfig,
+        method: Method,
+        batches: Batches,
+        save_for_engine: Callable[[Any, Path], None],
+        model: Any,
+        tokenizer: Any,
+        settings: OnlineSettings,
+        seed: int,
+        callbacks: list[Any],
+    ) -> None:
+        self.config = config
+        self.method = method
+        self.batches = batches
+        self.save_for_engine = save_for_engine
+        self.sharding = settings.sharding
+        self.micro_batch_size = micro_batch(config.minibatch_size, config.micro_batch_size, ranks.size())
+        self.steps_per_epoch = config.batch_size // config.minibatch_size
+        self.steps_per_batch = config.epochs * self.steps_per_epoch
+        self.batch: Batch = {}
+        self.micro_batches: list[Batch] = []
+        self.epochs_ended = False
+        self.metrics: defaultdict[str, list[float]] = defaultdict(list)
         self.batch_tokens = 0
         self.logged_at = time.perf_counter()
         super().__init__(
-            reward_funcs=total_return,
-            train_dataset=Dataset.from_dict({"prompt": [""] * settings.questions}),  # `draw` decides what is asked
-            rollout_func=_roll_out,
-            model=loop.model,
-            args=arguments,
-            processing_class=loop.tokenizer,
-            callbacks=loop.callbacks,
-            peft_config=lora(loop.settings.model, "CAUSAL_LM"),
+            reward_funcs=rewarded_already,
+            train_dataset=Dataset.from_dict({"prompt": [""] * config.questions}),  # `batches` decides what is asked
+            model=model,
+            args=trainer_config(config, settings, seed),
+            processing_class=tokenizer,
+            callbacks=callbacks,
+            peft_config=lora(settings.model, "CAUSAL_LM"),
         )
+        for module in method.modules():
+            self.place(module)
+        method.prepare(*self.get_optimizer_cls_and_kwargs(self.args))
 
     @property
     def batch_number(self) -> int:
         """The batch of rollouts that is being learned from, counted from 1."""
         return int(self.state.global_step // self.steps_per_batch) + 1
 
-    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        position = self._step % (self.micro_batches_per_epoch * self.settings.epochs)
-        if position == 0:
-            self._batch = self._generate_and_score_completions(generation_batch)
-        if position % self.micro_batches_per_epoch == 0:
-            config = self.settings
-            seed = self.args.seed + self.state.global_step  # a resumed run has the same order
-            micro_batches = arranged(self._batch, config.minibatch_size, self.micro_batch_size, config.batch_size, seed)
-            self._micro_batches = micro_batches[ranks.rank() :: ranks.size()]
-        inputs: dict[str, Any] = self._micro_batches[position % self.micro_batches_per_epoch]
-        return inputs
+    @property
+    def epoch_of_batch(self) -> int:
+        """Which pass over the batch this is, from 0."""
+        return int(self.state.global_step // self.steps_per_epoch) % self.config.epochs
 
-    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """A batch with log-probs of this trainer, and weights that correct for what the sampler made of them.
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Batch], None]:
+        """The micro-batches of the next optimizer step: the loop of PPO and GRPO up to their losses.
 
-        Each process computes the log-probs of its share; all then hold the whole batch, so that whatever is reckoned
-        over a batch, or over a minibatch, is what one process would reckon.
+        Raises:
+            Diverged: The policy has collapsed, no completion came to its end, or the sampler does not hold this policy.
         """
-        if collapsed([entry["reward"] for entry in self.state.log_history if "reward" in entry]):
-            raise Diverged(
-                f"the policy has collapsed: mean return of the last {WINDOW} batches is below a fifth of the best"
-            )
-        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        if "old_per_token_logps" not in batch:
-            with torch.no_grad():
-                batch["old_per_token_logps"], _, _ = self._get_per_token_logps_and_entropies(
-                    self.model, *columns(batch)
-                )
-        batch = self.gathered(batch, len(inputs))
-        mask = batch["completion_mask"] * batch.get("tool_mask", 1)
-        self.batch_tokens = int(batch["prompt_mask"].sum() + batch["completion_mask"].sum())
-        old, sampled = batch["old_per_token_logps"], batch["sampling_per_token_logps"]
-        gap = torch.nan_to_num((old - sampled).abs() * mask, nan=0.0)
-        mean_gap = masked_mean(gap, mask).item()
-        self.measure(sampler_gap=mean_gap, sampler_gap_max=gap.max().item())
-        if not mean_gap <= self.settings.gap_limit:
-            raise Diverged(
-                f"sampler and trainer disagree by {mean_gap:.3f} nats a token, more than algo.gap_limit="
-                f"{self.settings.gap_limit}: the engine does not hold the policy's weights, or computes too coarsely"
-            )
-        cap = self.settings.importance_cap
-        batch["weights"] = torch.ones_like(old) if cap is None else importance_weights(old, sampled, mask, cap)
-        return batch
+        super().get_batch_samples(epoch_iterator, num_batches, device)  # placeholders, which count epochs
+        config, step, number = self.config, self.state.global_step, self.batch_number
+        if step % self.steps_per_batch == 0:
+            refuse_collapse([entry["reward"] for entry in self.state.log_history if "reward" in entry])
+            self.model_wrapped.train()
+            with self.batches.policy_folder(number) as own_folder:
+                folder = ranks.shared(own_folder)
+                if folder is not None:
+                    self.save_for_engine(self.accelerator.unwrap_model(self.model), folder)
+                asked, rollouts = ranks.shared(self.batches.draw(number, folder))
+            self.batch = self.with_advantages(number, asked, rollouts)
+            self.epochs_ended = False
+        if step % self.steps_per_epoch == 0:
+            seed = self.args.seed + step  # a resumed run has the same order
+            micro_batches = arranged(self.batch, config.minibatch_size, self.micro_batch_size, seed)
+            self.micro_batches = micro_batches[ranks.rank() :: ranks.size()]
+        first = step % self.steps_per_epoch * num_batches
+        return self.micro_batches[first : first + num_batches], None
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        logits_to_keep: int,
-        **_: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor, None]:
-        """TRL's own question; the values of the states are kept beside the answer."""
-        outputs = self.in_chunks(model, input_ids, attention_mask, logits_to_keep)
-        self.old_values = outputs.values
-        return outputs.logprobs, outputs.entropies, None
-
-    def in_chunks(self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, time: int) -> Outputs:
-        """`outputs` of any number of rows, in micro-batches of similar length."""
-        prompts = (input_ids * attention_mask)[:, :-time]
-        order = neighbours(prompts, attention_mask[:, -time:].sum(1))
-        parts = [
-            self.outputs(model, input_ids[rows], attention_mask[rows], time)
-            for rows in order.split(self.micro_batch_size)
-        ]
-        back = order.argsort()
-        return Outputs(*(None if part[0] is None else torch.cat(part)[back] for part in zip(*parts, strict=True)))
-
-    def outputs(self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, time: int) -> Outputs:
-        """Log-probs, entropies and values of the last `time` columns.
-
-        No padded prompt is computed, a prompt that is longer than its completions only once for all of them, and the
-        output layer reads completion tokens only.
+    def with_advantages(self, number: int, asked: Sequence[Asked], rollouts: Sequence[Rollout]) -> Batch:
+        """A batch of rewarded rollouts with what its loss needs; in every process.
 
         Args:
-            model: The policy or the reference model.
-            input_ids: Prompts padded on the left, completions on the right; shape `(batch, columns)`.
-            attention_mask: Shape `(batch, columns)`.
-            time: Columns of completions.
+            number: Of the batch, from 1.
+            asked: Its questions.
+            rollouts: In the order of the questions, then of the samples.
+
+        Returns:
+            Tensors: those of `collated`, `old_logprobs` of shape `(batch, time)`, and those that the method adds.
+
+        Raises:
+            Diverged: No completion came to its end, or the sampler does not hold this policy.
         """
-        module = self.accelerator.unwrap_model(model)
-        language_model = module.get_base_model() if hasattr(module, "peft_config") else module
-        share = can_share(language_model, attention_mask, time)
-        rows = packed(input_ids, attention_mask, time, share)
-        written = attention_mask[:, -time:].bool()
+        if all(item.finish_reason == "length" for item in rollouts):
+            raise Diverged("no completion of a batch came to its end before data.max_completion_tokens")
+        given = {item.problem.id: len(item.given_ids) for item in asked}
+        tokenizer = self.processing_class
+        batch = collated(rollouts, given, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+        self.count_tokens(batch)
+        self.measure(described(rollouts, batch, self.config.samples))
 
-        def states_and_logits() -> tuple[torch.Tensor, torch.Tensor]:
-            with self.accelerator.autocast():
-                hidden = language_model.base_model(
-                    input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
-                ).last_hidden_state
-            states = hidden[rows.group, rows.states]
-            head = language_model.get_output_embeddings()
-            return states, head(states[:, :-1][written].to(head.weight.dtype))
+        old = self.divided(self.model, batch, partial(self.method.values, number))
+        self.measure(sampler_gap(old.logprobs, batch, self.config.gap_limit))
+        batch["old_logprobs"] = old.logprobs
+        further, metrics = self.method.advantages(number, rollouts, batch, old.values, self.reference_logprobs(batch))
+        self.measure(metrics)
+        return {**batch, **further}
 
-        states, logits = as_forward_pass(module, states_and_logits)
-        logprobs = (logits.float() / self.temperature).log_softmax(-1)
-        chosen = logprobs.gather(-1, input_ids[:, -time:][written].unsqueeze(-1)).squeeze(-1)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.settings.entropy_coefficient > 0):
-            entropies = -(logprobs.exp() * logprobs).sum(-1)
-        empty = states.new_zeros(written.shape, dtype=torch.float32)
-        return Outputs(
-            empty.masked_scatter(written, chosen),
-            empty.masked_scatter(written, entropies),
-            None if model is self.reference else self.values(states, input_ids, attention_mask),
-        )
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """The loss of a micro-batch, which must be a number in every process."""
+        number = self.batch_number
+        values = partial(self.method.values, number)
+        learns_entropy = self.config.entropy_coefficient > 0
+        arguments = (*columns(inputs), self.config.temperature, values, learns_entropy)
+        now = forward_pass(self.accelerator, model, *arguments)
+        loss, metrics = self.method.loss(number, self.epoch_of_batch, now, inputs)
+        if ranks.total(float(not torch.isfinite(loss))):
+            raise Diverged("the loss is not finite")
+        self.measure(metrics)
+        return loss * ranks.size()  # gradients are averaged over processes, of which each has a part of the minibatch
 
-    def values(
-        self, states: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> torch.Tensor | None:
-        """The critic's values; none here."""
-        return None
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """A micro-batch; after the last of an optimizer step, all processes have the same gradients.
+
+        Nothing once the method has learned enough from a batch.
+        """
+        if self.epochs_ended:
+            return torch.zeros((), device=self.accelerator.device)
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
+            self.average_gradients()
+            self.epochs_ended = self.method.step(self.lr_scheduler.get_last_lr()[0] / self.args.learning_rate)
+            if self.epochs_ended:
+                self.measure({"epochs_ended_early": 1.0})
+        return loss
+
+    def divided(self, model: Any, batch: Batch, values: Values | None = None) -> Outputs:
+        """What a model says about a whole batch, of which each process computes its share; without gradients."""
+        ids, mask, time = columns(batch)
+        share = len(ids) // ranks.size()
+        mine = slice(ranks.rank() * share, (ranks.rank() + 1) * share)
+        arguments = (ids[mine], mask[mine], time, self.config.temperature, values)
+        with torch.no_grad():
+            outputs = in_micro_batches(self.micro_batch_size, self.accelerator, model, *arguments)
+        if ranks.size() == 1:
+            return outputs
+        return Outputs(*(None if part is None else self.accelerator.gather(part.contiguous()) for part in outputs))
+
+    def reference_logprobs(self, batch: Batch) -> torch.Tensor | None:
+        """Log-probs of the initial policy, shape `(batch, time)`; None where there is no KL penalty."""
+        if self.config.kl_coefficient == 0:
+            return None
+        if self.method.reference is not None:
+            return self.divided(self.method.reference, batch).logprobs
+        with self.accelerator.unwrap_model(self.model).disable_adapter():
+            return self.divided(self.model, batch).logprobs
+
+    def place(self, module: torch.nn.Module) -> None:
+        """Bring a further model to where this process computes, split as the policy is if it has layers."""
+        if self.sharding.name != "none" and hasattr(module, "_no_split_modules"):
+            assert_sharded(split(self.accelerator, module), self.sharding)
+        else:
+            module.to(self.accelerator.device)
+
+    def average_gradients(self) -> None:
+        """Give all processes the same gradients of policy and critic."""
+        if ranks.size() == 1:
+            return
+        policy = [weights for weights in self.model.parameters() if weights.requires_grad]
+        whole = [weight for weight in [*policy, *self.method.weights()] if not isinstance(weight, DTensor)]
+        for weight in whole:
+            if weight.grad is None:  # no completion of this process needed it
+                weight.grad = torch.zeros_like(weight)
+        ranks.average([weight.grad for weight in whole])
+
+    def count_tokens(self, batch: Batch) -> None:
+        """Count what a batch has: tokens to read, and those of prompts and policy, which the state keeps."""
+        prompts = batch["prompt_mask"].sum()
+        self.batch_tokens = int(prompts + batch["completion_mask"].sum())
+        self.state.num_input_tokens_seen += int(prompts + batch["mask"].sum())
+        self.measure({"num_tokens": float(self.state.num_input_tokens_seen)})
+
+    def measure(self, metrics: dict[str, float]) -> None:
+        """Add to the metrics of this batch; their means are logged."""
+        for name, value in metrics.items():
+            self.metrics[name].append(value)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's log of a batch, and the tokens (prompts and completions) that were sampled and learned per second."""
+        """The log of a batch: metrics, and the tokens (prompts and completions) that were sampled and learned a second.
+
+        Metrics are means over the processes; only rank 0 shows them.
+        """
         if "loss" in logs:
-            self.average_metrics()
+            numbers = {name: [x for x in values if not math.isnan(x)] for name, values in self.metrics.items()}
+            means = {name: sum(values) / len(values) for name, values in numbers.items() if values}
+            logs.update(averaged(means, self.accelerator.device))
+            self.metrics.clear()
             now = time.perf_counter()
             logs["tokens_per_second"] = self.batch_tokens / (now - self.logged_at)
             self.logged_at = now
         super().log(logs, start_time)
 
-    def measure(self, **metrics: float) -> None:
-        """Add to the metrics of this batch; their means are logged."""
-        for name, value in metrics.items():
-            self._metrics["train"][name].append(value)
+    def _prepare_inputs(self, inputs: Batch) -> Batch:
+        """Micro-batches are where they belong already; TRL's own would generate here."""
+        return inputs
+
+    def _prepare_for_training(self, *arguments: Any) -> Any:
+        """The preparation of models, without DDP; `average_gradients` does instead.
+
+        Raises:
+            RuntimeError: The policy is not split as it was asked for.
+        """
+        if ranks.size() == 1 or self.sharding.name != "none":
+            prepared = super()._prepare_for_training(*arguments)
+            assert_sharded(self.model_wrapped, self.sharding)
+            return prepared
+        self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
+        try:
+            return super()._prepare_for_training(*arguments)
+        finally:
+            del self.accelerator.prepare_model
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.method.save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.method.load(Path(resume_from_checkpoint))
 
 
-def collapsed(returns: Sequence[float]) -> bool:
-    """Whether the mean return of the last ten batches is less than a fifth of the best mean of any ten.
-
-    Args:
-        returns: Mean return of every batch so far.
-    """
-    means = [sum(returns[end - WINDOW : end]) / WINDOW for end in range(WINDOW, len(returns) + 1)]
-    return bool(means) and means[-1] < max(means) / 5
-
-
-def trainer_config(config: OnPolicyConfig, loop: Loop, **more: Any) -> TRLConfig:
-    """TRL's configuration for ours."""
+def trainer_config(config: OnPolicyConfig, settings: OnlineSettings, seed: int) -> TRLConfig:
+    """TRL's configuration for ours, without what concerns its own generation and loss."""
     passes = accumulation(config.minibatch_size, config.micro_batch_size)
-    settings = loop.settings
+    steps_per_epoch = config.batch_size // config.minibatch_size
     arguments = TRLConfig(
-        **common_arguments(
-            config, config.minibatch_size, settings.model, settings.scratch, loop.seed, settings.sharding
-        ),
+        **common_arguments(config, config.minibatch_size, settings.model, settings.scratch, seed, settings.sharding),
         max_completion_length=settings.max_completion_tokens,
-        max_steps=config.batches * config.epochs * config.batch_size // config.minibatch_size,
+        max_steps=config.batches * config.epochs * steps_per_epoch,
         gradient_accumulation_steps=passes,
-        steps_per_generation=config.batch_size // config.minibatch_size * passes,
+        steps_per_generation=steps_per_epoch * passes,
         num_iterations=config.epochs,
         num_generations=config.samples,
         temperature=config.temperature,
-        epsilon=config.clip,
-        entropy_coef=config.entropy_coefficient,
-        logging_steps=config.epochs * config.batch_size // config.minibatch_size,
+        beta=0.0,
+        logging_steps=config.epochs * steps_per_epoch,
         shuffle_dataset=False,
         ignore_data_skip=True,
         use_vllm=False,
-        **more,
     )
     return apply_sharding(arguments, settings.sharding)
 
 
-def total_return(total_reward: Sequence[float], **_: Any) -> Sequence[float]:
-    """TRL's reward function: the returns that came with the rollouts."""
-    return total_reward
+def rewarded_already(**_: Any) -> list[float]:
+    """TRL asks for a reward function; rollouts come with their rewards, and it is never called."""
+    raise AssertionError("TRL has computed rewards")
 
 
-def _roll_out(prompts: Sequence[str], trainer: OnPolicyTrainer) -> dict[str, list[Any]]:
-    """TRL's rollout function: this process's share of the next batch, in the order of its questions."""
-    asked, trainer.scored = trainer.draw(trainer.batch_number, trainer.accelerator.unwrap_model(trainer.model))
-    given = {item.problem.id: len(item.given_ids) for item in asked}
-    end = trainer.processing_class.eos_token_id
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("prompt_ids", "completion_ids", "logprobs", "env_mask", "total_reward")
-    }
-    first = ranks.rank() * len(prompts)
-    for item in trainer.scored[first : first + len(prompts)]:
-        ids = list(item.completion_ids) or [end]
-        columns["prompt_ids"].append(list(item.prompt_ids))
-        columns["completion_ids"].append(ids)
-        columns["logprobs"].append(list(item.sampler_logprobs) or [math.nan])
-        from_policy = len(item.completion_ids) > 0
-        columns["env_mask"].append(
-            [int(from_policy and position >= given[item.problem.id]) for position in range(len(ids))]
+def sampler_gap(logprobs: torch.Tensor, batch: Batch, limit: float) -> dict[str, float]:
+    """Mean and largest difference of a batch's log-probs between trainer and sampler, in nats a token.
+
+    Raises:
+        Diverged: The mean is above `limit`.
+    """
+    mask = batch["mask"]
+    gap = torch.nan_to_num((logprobs - batch["sampler_logprobs"]).abs() * mask, nan=0.0)
+    mean = (gap.sum() / mask.sum().clamp(min=1)).item()
+    if not mean <= limit:
+        raise Diverged(
+            f"sampler and trainer disagree by {mean:.3f} nats a token, more than algo.gap_limit={limit}: the engine "
+            "does not hold the policy's weights, or computes too coarsely"
         )
-        columns["total_reward"].append(item.total_reward)
-    if all(item.finish_reason == "length" for item in trainer.scored):
-        raise Diverged("no completion of a batch came to its end before data.max_completion_tokens")
-    return columns
+    return {"sampler_gap": mean, "sampler_gap_max": gap.max().item()}
+
+
+def refuse_collapse(returns: Sequence[float]) -> None:
+    """End a run whose mean return of the last ten batches is less than a fifth of the best mean of any ten.
+
+    Args:
+        returns: Mean return of every batch so far.
+
+    Raises:
+        Diverged: It is.
+    """
+    means = [sum(returns[end - WINDOW : end]) / WINDOW for end in range(WINDOW, len(returns) + 1)]
+    if means and means[-1] < max(means) / 5:
+        raise Diverged(
+            f"the policy has collapsed: mean return of the last {WINDOW} batches is below a fifth of the best"
+        )
+
+
+def averaged(metrics: dict[str, float], device: Any) -> dict[str, float]:
+    """Metrics as means over the processes, which all have to call it; rank 0 says which there are."""
+    if ranks.size() == 1:
+        return metrics
+    names = ranks.shared(sorted(metrics))
+    means = torch.tensor([metrics.get(name, 0.0) for name in names], dtype=torch.float64, device=device)
+    ranks.average([means])
+    return dict(zip(names, means.tolist(), strict=True))

@@ -17,12 +17,7 @@ PREFIXES = {problem.id: [(), (1,), (1, 2)] for problem in PROBLEMS}
 
 def outcomes(asked: list[Asked], right: dict[str, float], samples: int = 4) -> list[Rollout]:
     return [
-        Rollout(
-            Rollout(item.problem.id, sample, 0, (), (), (), "", "stop"),
-            None,
-            sample < right[item.problem.id] * samples,
-            (),
-        )
+        Rollout(item.problem, sample, 0, (), (), (), "", "stop", correct=sample < right[item.problem.id] * samples)
         for item in asked
         for sample in range(samples)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +13,16 @@ from typing import Any
 
 import pytest
 import torch
-from toy_policy import END, GRPO, PPO, QUESTION, WORDS, chances, loop, policy, saved
+from toy_policy import END, GRPO, PPO, QUESTION, WORDS, ToyBatches, chances, policy, run_settings, saved, trainer
 
-from rlreason.algorithms.ppo import PPOConfig
+from rlreason.algorithms.grpo import group_advantages, grpo_loss, grpo_method
+from rlreason.algorithms.ppo import PPOConfig, PPOMethod
 from rlreason.models.critic import SharedCritic, new_critic
-from rlreason.training.divided_trainer import Diverged
-from rlreason.training.grpo import GroupTrainer
-from rlreason.training.minibatches import arranged, columns
-from rlreason.training.on_policy_trainer import collapsed, trainer_config
-from rlreason.training.ppo import PPOTrainer
+from rlreason.training.forward_pass import Outputs, forward_pass
+from rlreason.training.minibatches import arranged, collated, columns, described
+from rlreason.training.on_policy_trainer import Diverged, OnPolicyTrainer, refuse_collapse
 from rlreason.training.shared_prompts import neighbours
+from rlreason.types import Problem, Rollout
 
 pytestmark = pytest.mark.engine
 A, B, C = WORDS.index("a"), WORDS.index("b"), WORDS.index("c")
@@ -32,18 +33,19 @@ def _single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlreason.models.loading.bfloat16_is_fast", lambda: False)
 
 
-def ppo_trainer(folder: Path, model: Any, config: PPOConfig, tokens: int, reward: Any, **keywords: Any) -> PPOTrainer:
+def ppo_trainer(
+    folder: Path, model: Any, config: PPOConfig, tokens: int, reward: Any, batches: Any = None, **keywords: Any
+) -> OnPolicyTrainer:
     start = saved(model, folder / "start")
-    critic = new_critic(config.critic, model, start, loop(folder, model, config, 1, reward).settings.model, None, None)
-    reference = copy.deepcopy(model) if config.kl_coefficient > 0 else None
-    return PPOTrainer(config, loop(folder, model, config, tokens, reward, **keywords), critic, reference)
+    critic = new_critic(config.critic, model, start, run_settings(folder, tokens).model, None, None)
+    method = PPOMethod(config, critic, copy.deepcopy(model) if config.kl_coefficient > 0 else None)
+    drawn = batches or ToyBatches(model, config, tokens, reward)
+    return trainer(folder, method, model, config, tokens, drawn, **keywords)
 
 
-def grpo_trainer(folder: Path, model: Any, config: Any, tokens: int, reward: Any) -> GroupTrainer:
-    made = loop(folder, model, config, tokens, reward)
-    scale = "group" if config.advantage == "group" else "none"
-    loss = "dr_grpo" if config.advantage == "dr_grpo" else "dapo"
-    return GroupTrainer(config, made, trainer_config(config, made, beta=0.0, scale_rewards=scale, loss_type=loss))
+def grpo_trainer(folder: Path, model: Any, config: Any, tokens: int, reward: Any) -> OnPolicyTrainer:
+    method = grpo_method(config, saved(model, folder / "start"), model, run_settings(folder, tokens))
+    return trainer(folder, method, model, config, tokens, ToyBatches(model, config, tokens, reward))
 
 
 def bandit(written: list[int]) -> list[float]:
@@ -65,10 +67,13 @@ def test_ppo_finds_the_best_arm(tmp_path: Path, changes: dict[str, Any]) -> None
     assert chances(model)[A].item() > 0.9
 
 
-@pytest.mark.parametrize("advantage", ["group", "dr_grpo", "rloo"])
-def test_grpo_finds_the_best_arm(tmp_path: Path, advantage: str) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"advantage": "group"}, {"advantage": "dr_grpo"}, {"advantage": "rloo"}, {"importance_cap": None}],
+)
+def test_grpo_finds_the_best_arm(tmp_path: Path, changes: dict[str, Any]) -> None:
     model = policy()
-    grpo_trainer(tmp_path, model, replace(GRPO, advantage=advantage), 1, bandit).train()
+    grpo_trainer(tmp_path, model, replace(GRPO, **changes), 1, bandit).train()
     assert chances(model)[A].item() > 0.9
 
 
@@ -99,9 +104,8 @@ def test_a_larger_kl_coefficient_stays_closer_to_the_reference(tmp_path: Path) -
     assert (after - best / best.sum()).abs().max() < 0.08
 
 
-def first_batch(trainer: Any) -> dict[str, torch.Tensor]:
-    trainer.model.train()
-    return trainer._generate_and_score_completions([{"prompt": ""}] * trainer.settings.batch_size)
+def first_batch(trainer: OnPolicyTrainer) -> dict[str, torch.Tensor]:
+    return trainer.with_advantages(1, *trainer.batches.draw(1, None))
 
 
 def test_without_critic_clipping_and_kl_the_first_gradient_is_that_of_reinforce(tmp_path: Path) -> None:
@@ -110,9 +114,8 @@ def test_without_critic_clipping_and_kl_the_first_gradient_is_that_of_reinforce(
     config = replace(PPO, gae_lambda=1.0, whiten=False, micro_batch_size=32)
     trainer = ppo_trainer(tmp_path, model, config, 2, two_steps)
     batch = first_batch(trainer)
-    (inputs,) = arranged(batch, 32, 32, 32, 0)
-    trainer.current_gradient_accumulation_steps = 1
-    trainer._compute_loss(model, inputs).backward()
+    (inputs,) = arranged(batch, 32, 32, 0)
+    trainer.compute_loss(model, inputs).backward()
     found = model.lm_head.weight.grad.clone()
 
     model.zero_grad()
@@ -140,7 +143,7 @@ def ragged() -> dict[str, torch.Tensor]:
         batch["prompt_mask"][row, 3 - prompt :] = 1
         batch["completion_ids"][row, :completion] = torch.randint(2, 8, (completion,))
         batch["completion_mask"][row, :completion] = 1
-    return batch
+    return {**batch, "mask": batch["completion_mask"]}
 
 
 def of_equal_prompts() -> dict[str, torch.Tensor]:
@@ -161,9 +164,10 @@ def test_the_forward_pass_is_that_of_each_row_alone(
 ) -> None:
     model = policy().eval()
     trainer = ppo_trainer(tmp_path, model, PPO, 1, bandit)
-    torch.nn.init.normal_(trainer.critic.head.weight)
+    critic = trainer.method.critic
+    torch.nn.init.normal_(critic.head.weight)
     batch = make()
-    found = trainer.in_chunks(model, *columns(batch))
+    found = trainer.divided(model, batch, critic)
     for row in range(len(batch["prompt_ids"])):
         prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
         completion = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
@@ -175,7 +179,7 @@ def test_the_forward_pass_is_that_of_each_row_alone(
             found.logprobs[row, :count], logprobs.gather(1, completion.unsqueeze(1)).squeeze(1), atol=1e-5
         )
         assert torch.allclose(found.entropies[row, :count], -(logprobs.exp() * logprobs).sum(1), atol=1e-5)
-        values = trainer.critic.head(states).squeeze(1)
+        values = critic.head(states).squeeze(1)
         assert torch.allclose(found.values[row, : count + 1], values, atol=1e-5)
         assert found.logprobs[row, count:].abs().sum() == 0
 
@@ -195,7 +199,7 @@ def test_equal_prompts_are_computed_once_with_the_gradient_of_separate_rows(tmp_
         )
         model.config._attn_implementation = "sdpa" if share else "eager"
         model.zero_grad()
-        logprobs = trainer.outputs(model, ids[order], mask[order], time).logprobs
+        logprobs = forward_pass(trainer.accelerator, model, ids[order], mask[order], time, 1.0).logprobs
         (logprobs * weights[order]).sum().backward()
         hook.remove()
         return sum(read), torch.cat([item.grad.flatten() for item in model.parameters()])
@@ -217,7 +221,7 @@ def test_rows_of_a_prompt_follow_each_other_in_the_order_that_is_asked_for() -> 
 
 def test_minibatches_hold_every_row_once_and_say_how_many_tokens_they_have() -> None:
     batch = {**ragged(), "rows": torch.arange(4), "scalar": torch.tensor(7)}
-    parts = arranged(batch, 2, 1, 4, 0)
+    parts = arranged(batch, 2, 1, 0)
     assert sorted(torch.cat([part["rows"] for part in parts]).tolist()) == [0, 1, 2, 3]
     for first, second in zip(parts[::2], parts[1::2], strict=True):
         tokens = first["completion_mask"].sum() + second["completion_mask"].sum()
@@ -226,13 +230,13 @@ def test_minibatches_hold_every_row_once_and_say_how_many_tokens_they_have() -> 
         assert first["scalar"] == 7
 
 
-def test_a_loss_does_not_depend_on_how_a_minibatch_is_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [PPO, GRPO, replace(GRPO, advantage="dr_grpo")])
+def test_a_loss_does_not_depend_on_how_a_minibatch_is_cut(tmp_path: Path, config: Any) -> None:
     model = policy()
-    trainer = ppo_trainer(tmp_path, model, PPO, 2, two_steps)
+    trainer = (ppo_trainer if config is PPO else grpo_trainer)(tmp_path, model, config, 2, two_steps)
     batch = first_batch(trainer)
-    trainer.current_gradient_accumulation_steps = 1
-    whole = sum(trainer._compute_loss(model, part).item() for part in arranged(batch, 32, 32, 32, 0))
-    parts = sum(trainer._compute_loss(model, part).item() for part in arranged(batch, 32, 4, 32, 0))
+    whole = sum(trainer.compute_loss(model, part).item() for part in arranged(batch, 32, 32, 0))
+    parts = sum(trainer.compute_loss(model, part).item() for part in arranged(batch, 32, 4, 0))
     assert parts == pytest.approx(whole, abs=1e-6)
 
 
@@ -243,7 +247,7 @@ def test_the_critic_warms_up_alone(tmp_path: Path) -> None:
     trainer.args.max_steps = 3
     trainer.train()
     assert torch.equal(chances(model), before)
-    assert trainer.critic.head.bias.item() != 0
+    assert trainer.method.critic.head.bias.item() != 0
 
 
 def test_a_policy_that_moves_too_far_ends_its_epochs(tmp_path: Path) -> None:
@@ -258,10 +262,8 @@ def test_a_policy_that_moves_too_far_ends_its_epochs(tmp_path: Path) -> None:
 
 def test_weights_that_are_not_those_of_the_sampler_end_the_run(tmp_path: Path) -> None:
     model = policy()
-    trainer = ppo_trainer(tmp_path, model, PPO, 1, bandit)
-    honest = trainer.draw
-    stale = policy(5)
-    trainer.draw = lambda number, _: honest(number, stale)
+    stale = ToyBatches(policy(5), PPO, 1, bandit)
+    trainer = ppo_trainer(tmp_path, model, PPO, 1, bandit, batches=stale)
     with pytest.raises(Diverged, match="sampler and trainer disagree"):
         trainer.train()
 
@@ -288,11 +290,12 @@ def test_a_collapsed_policy_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_a_slow_start_and_a_dip_are_no_collapse() -> None:
-    assert not collapsed([0.0] * 30)
-    assert not collapsed([0.01 * step for step in range(40)])
-    assert not collapsed([1.0] * 20 + [0.3] * 20)
-    assert not collapsed([1.0] * 20 + [0.0] * 7)
-    assert collapsed([1.0] * 20 + [0.0] * 9)
+    refuse_collapse([0.0] * 30)
+    refuse_collapse([0.01 * step for step in range(40)])
+    refuse_collapse([1.0] * 20 + [0.3] * 20)
+    refuse_collapse([1.0] * 20 + [0.0] * 7)
+    with pytest.raises(Diverged, match="collapsed"):
+        refuse_collapse([1.0] * 20 + [0.0] * 9)
 
 
 def test_policy_critic_and_coefficient_are_resumed(tmp_path: Path) -> None:
@@ -301,33 +304,93 @@ def test_policy_critic_and_coefficient_are_resumed(tmp_path: Path) -> None:
 
     config = replace(PPO, batches=4, kl_coefficient=0.1, kl_target=0.01)
 
-    def run(folder: Path, stop: int | None, resume: str | None) -> PPOTrainer:
+    class Interrupted(ToyBatches):
+        def draw(self, number: int, policy: Path | None) -> Any:
+            if number > 2:
+                raise KeyboardInterrupt
+            return super().draw(number, policy)
+
+    def run(folder: Path, batches: type[ToyBatches], resume: str | None) -> OnPolicyTrainer:
         recorder = Recorder(0.0, lambda step, steps, loss: None)
         model = policy()
-        trainer = ppo_trainer(folder, model, config, 1, bandit, callbacks=[recorder.callback()])
-        if stop is not None:
-            honest = trainer.draw
-
-            def draw(number: int, model: Any) -> Any:
-                if number > stop:
-                    raise KeyboardInterrupt
-                return honest(number, model)
-
-            trainer.draw = draw
+        drawn = batches(model, config, 1, bandit)
+        trainer = ppo_trainer(folder, model, config, 1, bandit, drawn, callbacks=[recorder.callback()])
         with contextlib.suppress(KeyboardInterrupt):
             trainer.train(resume_from_checkpoint=resume)
         return trainer
 
-    whole = run(tmp_path / "whole", None, None)
-    run(tmp_path / "parts", 2, None)
+    whole = run(tmp_path / "whole", ToyBatches, None)
+    run(tmp_path / "parts", Interrupted, None)
     folder = tmp_path / "parts" / "scratch" / "checkpoint-2"
     assert json.loads((folder / "ppo.json").read_text())["kl_coefficient"] != 0.1
-    parts = run(tmp_path / "parts", None, str(folder))
+    parts = run(tmp_path / "parts", ToyBatches, str(folder))
     assert torch.allclose(chances(parts.model), chances(whole.model), atol=1e-6)
-    assert torch.allclose(parts.critic.head.weight, whole.critic.head.weight, atol=1e-6)
-    assert parts.kl_coefficient == pytest.approx(whole.kl_coefficient)
+    assert torch.allclose(parts.method.critic.head.weight, whole.method.critic.head.weight, atol=1e-6)
+    assert parts.method.kl_coefficient == pytest.approx(whole.method.kl_coefficient)
 
 
 def test_values_of_a_shared_critic_start_at_zero() -> None:
     assert SharedCritic(4)(torch.randn(2, 3, 4), *[torch.zeros(1)] * 2).abs().sum() == 0
     assert END != QUESTION
+
+
+def rollout(problem: str, written: tuple[int, ...], finish_reason: str = "stop") -> Rollout:
+    logprobs = tuple(-0.5 for _ in written)
+    return Rollout(Problem(problem, "?", "1"), 0, 0, (QUESTION,) * len(problem), written, logprobs, "", finish_reason)
+
+
+def test_rollouts_become_tensors_whose_mask_has_what_the_policy_wrote() -> None:
+    """Given tokens belong to the completion and are not learned from; an empty completion is an end-of-text alone."""
+    rollouts = [rollout("a", (A, B, C)), rollout("bb", (A, B), "length"), rollout("a", ())]
+    batch = collated(rollouts, {"a": 1, "bb": 0}, END, 1)
+    assert batch["prompt_ids"].tolist() == [[1, QUESTION], [QUESTION, QUESTION], [1, QUESTION]]
+    assert batch["prompt_mask"].tolist() == [[0, 1], [1, 1], [0, 1]]
+    assert batch["completion_ids"].tolist() == [[A, B, C], [A, B, 1], [END, 1, 1]]
+    assert batch["completion_mask"].tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 0]]
+    assert batch["mask"].tolist() == [[0, 1, 1], [1, 1, 0], [0, 0, 0]]
+    assert batch["sampler_logprobs"][0].tolist() == [-0.5, -0.5, -0.5]
+    assert batch["sampler_logprobs"][2, 0].isnan()
+
+
+def test_what_is_logged_of_a_batch_tells_lengths_and_returns() -> None:
+    rollouts = [rollout("a", (A, B, C)), rollout("a", (A, B), "length")]
+    found = described(rollouts, collated(rollouts, {"a": 0}, END, 1), 2)
+    assert found["completions/mean_length"] == 2.5
+    assert found["completions/clipped_ratio"] == 0.5
+    assert found["completions/mean_terminated_length"] == found["completions/max_terminated_length"] == 3
+    assert found["reward"] == 0 and found["frac_reward_zero_std"] == 1
+
+
+def test_group_advantages_by_hand() -> None:
+    returns = torch.tensor([[0.0, 1.0, 1.0, 0.0], [2.0, 2.0, 2.0, 2.0]])
+    deviation = math.sqrt(4 * 0.25 / 3)
+    assert group_advantages(returns, "dr_grpo").tolist() == [[-0.5, 0.5, 0.5, -0.5], [0.0] * 4]
+    assert group_advantages(returns, "group")[0].tolist() == pytest.approx(
+        [sign * 0.5 / (deviation + 1e-4) for sign in (-1, 1, 1, -1)]
+    )
+    # Against the mean of the three others: 0 - 2/3, 1 - 1/3.
+    assert group_advantages(returns, "rloo")[0].tolist() == pytest.approx([-2 / 3, 2 / 3, 2 / 3, -2 / 3])
+
+
+@pytest.mark.parametrize("advantage", ["group", "dr_grpo"])
+def test_the_loss_of_grpo_is_the_clipped_surrogate_with_the_kl_of_the_policy_of_now(advantage: str) -> None:
+    torch.manual_seed(0)
+    config = replace(GRPO, advantage=advantage, kl_coefficient=0.3, minibatch_size=4, micro_batch_size=2)
+    now, old, reference = (-torch.rand(2, 5) for _ in range(3))
+    advantages = torch.tensor([[1.0], [-2.0]])
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    batch = {"mask": mask, "old_logprobs": old, "reference_logprobs": reference, "advantages": advantages}
+    loss, metrics = grpo_loss(Outputs(now, now, None), {**batch, "tokens_per_minibatch": torch.tensor(10.0)}, 6, config)
+    total = clipped = kl_sum = 0.0
+    for row, column in mask.nonzero().tolist():
+        ratio = math.exp(now[row, column] - old[row, column])
+        gain = advantages[row, 0].item()
+        difference = (reference - now)[row, column].item()
+        kl = (math.exp(difference) - difference - 1) * ratio
+        total += -min(ratio * gain, min(max(ratio, 0.8), 1.2) * gain) + 0.3 * kl
+        clipped += (ratio > 1.2 and gain > 0) or (ratio < 0.8 and gain < 0)
+        kl_sum += kl
+    expected = total / 10 if advantage == "group" else total / (4 * 6)  # of 4 rows with 6 tokens at the most
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert metrics["kl"] == pytest.approx(kl_sum / 8, rel=1e-5)
+    assert metrics["clip_ratio/region_mean"] == pytest.approx(clipped / 8)

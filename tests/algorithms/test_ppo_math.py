@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlreason.training.ppo_math import (
+from rlreason.algorithms.ppo_math import (
     adapted_coefficient,
     explained_variance,
     generalised_advantages,

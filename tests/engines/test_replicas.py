@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fake_engine import BatchEngine, FakeEngine, drawn
+from fake_engine import BatchEngine, FakeEngine, drawn, question
 from tests_support import composed
 
 from rlreason.engines.engine import SampleRequest, SamplingSettings
@@ -23,7 +23,7 @@ from rlreason.engines.start import start_engine
 from rlreason.errors import UserError
 
 SETTINGS = SamplingSettings(1.0, 8)
-REQUESTS = [SampleRequest(str(number // 4), number % 4, number, (1, 2)) for number in range(120)]
+REQUESTS = [SampleRequest(question(str(number // 4)), number % 4, number, (1, 2)) for number in range(120)]
 FIRST, SECOND = Path("first"), Path("second")
 
 
@@ -89,7 +89,7 @@ def test_all_replicas_work_and_every_sample_arrives_once(started, tmp_path):
 def test_requests_that_look_alike_are_drawn_each(started):
     engine = started()
     engine.load(FIRST)
-    twice = [SampleRequest("0", 0, 5, (1,))] * 6
+    twice = [SampleRequest(question("0"), 0, 5, (1,))] * 6
     assert sampled(engine, twice) == [drawn(twice[0], "first")] * 6
 
 
@@ -102,7 +102,7 @@ def test_the_work_of_a_replica_that_hangs_goes_to_the_others(started, monkeypatc
     hung = engine.processes[1]
     monkeypatch.setattr(PATIENCE, 5.0)
     names = ("first", "endless-for-1")  # in this order they go to replicas 0 and 1
-    asked = [SampleRequest(name, number, number, (1,)) for name in names for number in range(4)]
+    asked = [SampleRequest(question(name), number, number, (1,)) for name in names for number in range(4)]
     assert Counter(sampled(engine, [*asked, *REQUESTS])) == Counter(expected(requests=[*asked, *REQUESTS]))
     assert "engine replica 2 of 2 has said nothing for 0 minutes and was ended; its" in engine.lines[0]
     assert not psutil.pid_exists(hung)
@@ -164,7 +164,7 @@ def test_a_replica_that_was_killed_while_idle_is_replaced_by_load(started):
 def test_a_replica_that_fails_is_lost_with_its_reason(started):
     engine = started(3)
     engine.load(FIRST)
-    requests = [*REQUESTS, SampleRequest("broken-for-0", 0, 3, (1,)), SampleRequest("deadly-for-1", 0, 3, (1,))]
+    requests = [*REQUESTS, *(SampleRequest(question(name), 0, 3, (1,)) for name in ("broken-for-0", "deadly-for-1"))]
     rollouts = sampled(engine, requests)
     assert Counter(rollouts) == Counter(expected(requests=requests))
     if "broken-for-0" in "".join(engine.lines):
@@ -211,7 +211,7 @@ def test_a_mistake_that_a_replica_finds_is_the_users_one_line(started):
     engine.load(FIRST)
     names = ["refused-by-0", "refused-by-1"] * 8
     with pytest.raises(UserError, match=r"^that prompt is too long$"):
-        sampled(engine, [SampleRequest(name, number, 1, (1,)) for number, name in enumerate(names)])
+        sampled(engine, [SampleRequest(question(name), number, 1, (1,)) for number, name in enumerate(names)])
     assert in_order(sampled(engine)) == expected(), "the engine is as good as before"
 
 
@@ -271,7 +271,7 @@ PARENT = """
 import os, sys, threading, time
 from functools import partial
 from pathlib import Path
-from fake_engine import FakeEngine
+from fake_engine import FakeEngine, question
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.places import Place
 from rlreason.engines.replicas import Replicas
@@ -284,7 +284,7 @@ if sys.argv[2] == "thread":  # whose end must not be taken for that of the proce
     loading.join()
 else:
     engine.load(Path("first"))
-stream = engine.sample([SampleRequest(str(n), 0, n, (1,)) for n in range(1000)], SamplingSettings(1.0, 8))
+stream = engine.sample([SampleRequest(question(str(n)), 0, n, (1,)) for n in range(1000)], SamplingSettings(1.0, 8))
 next(stream)
 print(*engine.processes.values(), flush=True)
 if sys.argv[2] == "error":

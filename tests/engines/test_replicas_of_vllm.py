@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from fake_engine import question
 from tests_support import composed
 
 from rlreason.engines.engine import SampleRequest, SamplingSettings
@@ -34,7 +35,11 @@ def requests():
     tokenizer = load_tokenizer(TINY)
     texts = [f"Question: Tom has {n} apples and buys {n % 7} more. How many has he?\nAnswer:\n" for n in range(24)]
     prompts = [tuple(tokenizer(text)["input_ids"]) for text in texts]
-    return [SampleRequest(str(n), sample, 10 * n + sample, ids) for n, ids in enumerate(prompts) for sample in range(4)]
+    return [
+        SampleRequest(question(str(n)), sample, 10 * n + sample, ids)
+        for n, ids in enumerate(prompts)
+        for sample in range(4)
+    ]
 
 
 def sampled(stream):

@@ -1,5 +1,7 @@
 """Generation with tags before each step, against a scripted engine that records what it was asked."""
 
+from fake_engine import question
+
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.stepwise import sample_stepwise
 from rlreason.types import Rollout
@@ -32,7 +34,7 @@ class Script:
             ids = tuple(out)
             yield [
                 Rollout(
-                    request.problem.id,
+                    request.problem,
                     request.sample,
                     request.seed,
                     request.prompt_ids,
@@ -46,7 +48,7 @@ class Script:
 
 def sampled(texts, max_tokens=50, stop=(), inserted=(TAG,), line_ends=(NEWLINE,)):
     engine = Script(texts)
-    requests = [SampleRequest(name, 0, 7, (1,)) for name in texts]
+    requests = [SampleRequest(question(name), 0, 7, (1,)) for name in texts]
     settings = SamplingSettings(1.0, max_tokens, stop)
     ended = lambda text: text.rstrip("\n").rpartition("\n")[2].startswith("####")  # noqa: E731
     stream = sample_stepwise(engine, requests, settings, inserted, line_ends, decode, ended)

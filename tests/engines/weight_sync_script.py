@@ -12,14 +12,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlreason.config.sections import EngineConfig, ModelConfig
+from rlreason.engines import shared_memory
 from rlreason.engines.engine import SampleRequest, SamplingSettings
-from rlreason.engines.shared_memory import MEMORY, PREFIX
 from rlreason.engines.start import start_engine
 from rlreason.errors import UserError
 from rlreason.lab.weight_check import WeightCheck
 from rlreason.models.loading import save_for_engine, save_snapshot
 from rlreason.models.probe import probe_of
-from rlreason.run.folder import held
+from rlreason.types import Problem
 
 embedded, folder, engine_name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 tokenizer = AutoTokenizer.from_pretrained(embedded)
@@ -54,7 +54,9 @@ MODEL = ModelConfig(
 )
 LONG = "Tom buys 3 more. Ana gives Tom 2 apples. " * 4
 PROMPTS = [tuple(tokenizer(f"Question: Tom has {n} apples. {LONG}\nAnswer:\n")["input_ids"]) for n in range(4)]
-REQUESTS = [SampleRequest(str(n), s, 7 * s + n, ids) for n, ids in enumerate(PROMPTS) for s in range(3)]
+REQUESTS = [
+    SampleRequest(Problem(str(n), "?", "0"), s, 7 * s + n, ids) for n, ids in enumerate(PROMPTS) for s in range(3)
+]
 
 
 class Notes(dict):
@@ -185,9 +187,11 @@ def silent_engine(engine):
 
 
 def main():
+    shared_memory.MEMORY = folder / "memory"  # other runs of this machine come and go, and are killed, in its own
+    shared_memory.MEMORY.mkdir(parents=True)
     check_whole_checkpoints().close()  # two would share the memory
     check_adapters()
-    assert all(held(folder) for folder in MEMORY.glob(f"{PREFIX}*")), "weights of nobody in shared memory"
+    assert not list(shared_memory.MEMORY.iterdir()), "weights of nobody in shared memory"
     print("all checks passed")
 
 

@@ -19,7 +19,7 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.data.registry import DATASETS
 from rlreason.display import Display
 from rlreason.errors import UserError
-from rlreason.planning import algorithms, fit, hardware, lengths
+from rlreason.planning import fit, hardware, lengths, updates
 from rlreason.planning.fit import check_fits, shortages
 from rlreason.planning.hardware import GIB, Hardware, this_machine
 from rlreason.planning.shape import model_shape
@@ -127,7 +127,7 @@ def test_what_is_not_known_is_no_reason_to_refuse_a_run(monkeypatch: pytest.Monk
     assert check_fits(config) is None
     on(monkeypatch, GPU)
     with monkeypatch.context() as patched:
-        patched.setattr(algorithms, "ALGORITHMS", {**ALGORITHMS, "ei": replace(ALGORITHMS["ei"], plan=None)})
+        patched.setattr(updates, "ALGORITHMS", {**ALGORITHMS, "ei": replace(ALGORITHMS["ei"], plan=None)})
         assert check_fits(config) is None
     unknown = replace(config.model, path="someone/unknown", parameters=None, shape=None)
     assert check_fits(replace(config, model=unknown)) is None

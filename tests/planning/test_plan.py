@@ -19,7 +19,7 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.data.registry import DATASETS
 from rlreason.display import comparison_line
 from rlreason.errors import UserError
-from rlreason.planning import algorithms, lengths
+from rlreason.planning import lengths, updates
 from rlreason.planning.batches import batch_arithmetic
 from rlreason.planning.lengths import known_sizes
 from rlreason.planning.measured import planned_and_measured
@@ -155,7 +155,7 @@ def test_what_is_not_known_is_planned_as_unknown(monkeypatch: pytest.MonkeyPatch
     ]  # fmt: skip
     assert of_data.phases[-1].host["optimizer"] == 8 * of_data.shape.parameters
 
-    monkeypatch.setattr(algorithms, "ALGORITHMS", {**ALGORITHMS, "ppo": replace(ALGORITHMS["ppo"], plan=None)})
+    monkeypatch.setattr(updates, "ALGORITHMS", {**ALGORITHMS, "ppo": replace(ALGORITHMS["ppo"], plan=None)})
     on_policy = composed("gpus=0", "algo=ppo", "init=sft")
     of_algorithm = make_plan(on_policy)
     assert [(time.work.phase, time.hours is None) for time in of_algorithm.times] == [

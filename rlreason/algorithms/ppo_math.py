@@ -6,7 +6,10 @@ completion tokens, padded on the right; `mask` is 1 where a token was written by
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 # Samples over which an adaptive KL coefficient changes by about 20 % at the most; as in the code of Ziegler et al. 2019
 # (openai/lm-human-preferences).
@@ -23,6 +26,8 @@ def token_rewards(rewards: list[list[tuple[int, float]]], time: int) -> torch.Te
     Returns:
         Shape `(batch, time)`.
     """
+    import torch
+
     laid_out = torch.zeros(len(rewards), time)
     for row, credits in enumerate(rewards):
         for position, value in credits:
@@ -62,6 +67,8 @@ def generalised_advantages(
     Returns:
         Shape `(batch, time)`; 0 outside the mask.
     """
+    import torch
+
     advantages = torch.zeros_like(rewards)
     later = torch.zeros_like(rewards[:, 0])
     following = values[:, -1]
@@ -86,6 +93,8 @@ def terminal_values(values: torch.Tensor, lengths: torch.Tensor, bootstrap: torc
         lengths: Tokens of each completion; shape `(batch,)`.
         bootstrap: Whether the text was cut and would have gone on; shape `(batch,)`.
     """
+    import torch
+
     rows = torch.arange(len(values), device=values.device)
     last = values[rows, lengths] * bootstrap
     after = torch.arange(values.shape[1], device=values.device) >= lengths.unsqueeze(1)
@@ -97,11 +106,18 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
+def deviation(values: torch.Tensor) -> torch.Tensor:
+    """The sample standard deviation, with n - 1, over the last dimension."""
+    count = values.shape[-1]
+    squares = (values - values.mean(-1, keepdim=True)) ** 2
+    return (squares.mean(-1) * (count / (count - 1))).sqrt()
+
+
 def whiten(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Shift and scale to mean 0 and variance 1 over the mask; 0 outside."""
     mean = masked_mean(values, mask)
     variance = masked_mean((values - mean) ** 2, mask)
-    return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
+    return (values - mean) * (variance + 1e-8).rsqrt() * mask
 
 
 def importance_weights(
@@ -111,7 +127,7 @@ def importance_weights(
 
     1 outside the mask, and where the sampler gave no number.
     """
-    difference = torch.nan_to_num((policy_logprobs - sampler_logprobs) * mask, nan=0.0)
+    difference = ((policy_logprobs - sampler_logprobs) * mask).nan_to_num(nan=0.0)
     return difference.exp().clamp(max=cap)
 
 
@@ -123,7 +139,7 @@ def policy_loss(
     Schulman et al. 2017, equation 7, with its sign turned to a loss.
     """
     ratio = (logprobs - old_logprobs).exp()
-    return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+    return -(ratio * advantages).minimum(ratio.clamp(1 - clip, 1 + clip) * advantages)
 
 
 def value_loss(
@@ -136,7 +152,7 @@ def value_loss(
     error = (values - returns) ** 2
     if clip is not None:
         kept = old_values + (values - old_values).clamp(-clip, clip)
-        error = torch.maximum(error, (kept - returns) ** 2)
+        error = error.maximum((kept - returns) ** 2)
     return 0.5 * error
 
 
@@ -147,7 +163,7 @@ def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.
         return masked_mean((x - masked_mean(x, mask)) ** 2, mask)
 
     total = variance(returns)
-    return torch.where(total > 1e-12, 1 - variance(returns - values) / total.clamp(min=1e-12), torch.zeros_like(total))
+    return (1 - variance(returns - values) / total.clamp(min=1e-12)).where(total > 1e-12, 0.0)
 
 
 def adapted_coefficient(coefficient: float, kl: float, target: float, samples: int) -> float:
