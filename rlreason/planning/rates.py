@@ -127,8 +127,8 @@ def assumed_sampling(shape: ModelShape, kind: GPUKind, sequences: int, context: 
     """Decoding reads the weights once a step and every sequence's keys and values, all from memory.
 
     Args:
-        shape: Of the model, in bfloat16.
-        kind: Of the GPU.
+        shape: The shape of a model in bfloat16.
+        kind: The kind of GPU.
         sequences: Decoded at once.
         context: Mean tokens that each has behind it.
     """
