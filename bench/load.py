@@ -21,7 +21,7 @@ from rlreason.lab.engine import SharedEngine
 from rlreason.lab.lab import Lab
 from rlreason.models.resolve import resolve
 from rlreason.run.folder import Run
-from rlreason.run.trackers import NoTracker
+from rlreason.run.trackers import Tracker
 from rlreason.types import Rollout
 
 
@@ -64,7 +64,7 @@ class Load:
             config=self.config,
             run=run,
             display=self.display,
-            tracker=NoTracker(),
+            tracker=Tracker(),
             tokenizer=self.tokenizer,
             prompts=self.prompts,
             splits=Splits(self.problems, (), ()),

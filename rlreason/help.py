@@ -138,7 +138,7 @@ def suggest(error: Exception, folders: Sequence[Path]) -> str:
     """Hydra's objection in one line, with the nearest names where it was about a name.
 
     Args:
-        error: It.
+        error: What Hydra raised.
         folders: Where choices are looked for.
     """
     message = " ".join(str(error).split())

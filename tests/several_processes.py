@@ -22,7 +22,7 @@ from rlreason.config.sections import ShardingConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.ranks import together
 from rlreason.models import loading
-from rlreason.models.embedded import EMBEDDED_FOLDER
+from rlreason.models.resolve import EMBEDDED_FOLDER
 from rlreason.orm.update import LabelledSolution, outcome_update
 from rlreason.training.common import NOT_SPLIT, OnlineSettings
 from rlreason.training.supervised import Example, supervised_update

@@ -137,7 +137,9 @@ def test_a_launcher_that_is_not_installed_is_one_line():
     from rlreason.help import suggest
 
     error = MissingConfigException("In 'hydra/launcher/slurm': Could not find 'hydra/launcher/submitit_slurm'\n\nmore")
-    assert suggest(error, [CONF]) == ("hydra/launcher=submitit_slurm is not installed; pip install 'rlreason[submitit]'")
+    assert suggest(error, [CONF]) == (
+        "hydra/launcher=submitit_slurm is not installed; pip install 'rlreason[submitit]'"
+    )
 
 
 def test_the_wandb_sweep_starts_commands_that_compose():

@@ -224,12 +224,12 @@ def ppo_method(
         run: LoRA and precision.
     """
     from rlreason.models.critic import new_critic
-    from rlreason.models.loading import load_for_generation
+    from rlreason.models.loading import load_model
     from rlreason.training.common import lora
 
     critic = new_critic(settings.critic, policy, start, run.model, lora(run.model, "CAUSAL_LM"), judge)
     holds_reference = settings.kl_coefficient > 0 and run.model.lora_rank == 0
-    return PPOMethod(settings, critic, load_for_generation(start, run.model) if holds_reference else None)
+    return PPOMethod(settings, critic, load_model(start, run.model.dtype) if holds_reference else None)
 
 
 class PPOMethod(Method):

@@ -18,7 +18,7 @@ _MAX_DEFAULT_WORKERS = 8
 
 
 def grade(texts: Sequence[str], golds: Sequence[str], workers: int | None = None) -> list[bool]:
-    """Decides for each solution whether it is right.
+    """Whether each solution is right, in order; one without an answer is wrong.
 
     Units and currencies are not compared. A number with a percent sign equals the same number without one, and
     also its hundredth part without one.
@@ -27,9 +27,6 @@ def grade(texts: Sequence[str], golds: Sequence[str], workers: int | None = None
         texts: Whole solutions.
         golds: The right answer to each, bare or as the end of a reference solution.
         workers: How many subprocesses share the answers that are not plain numbers; None for one a core, at most 8.
-
-    Returns:
-        One verdict for each text, in order. A text without an answer is wrong.
 
     Raises:
         ValueError: If there are not as many golds as texts, or `workers` is less than one.

@@ -23,18 +23,13 @@ class StepSplitter:
         self._line_ends: dict[int, int] = {}
 
     def split(self, completion_ids: Sequence[int], text: str) -> tuple[Step, ...]:
-        """The steps of a completion.
+        """The steps of a completion, given by its tokens, and as text without special tokens.
 
         Their token spans partition the completion: blank lines, the end-of-text token and tokens after a stop text
         belong to the step before them. A token that holds the end of one line and the start of the next belongs to
         the first. Lines that end within one token are one step.
 
-        Args:
-            completion_ids: Token ids; shape `(time,)`.
-            text: The same as text, without special tokens.
-
-        Returns:
-            At least one step for a completion of at least one token.
+        There is at least one step in a completion of at least one token.
         """
         parts: list[tuple[str, int]] = []  # text and end of each step
         for line, end in zip(text.split("\n"), self._ends(completion_ids, text.count("\n")), strict=True):

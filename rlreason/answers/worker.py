@@ -15,20 +15,13 @@ import subprocess
 import sys
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 # Math-verify stops itself after this long at each of its three steps, unless a step never returns to Python.
 _STEP_SECONDS = 2
 REPLY_SECONDS = 8.0
 _START_SECONDS = 120.0
 _MEMORY_BYTES = 2 * 1024**3
-
-
-class _WorkerDiedError(Exception):
-    pass
-
-
-class _WorkerTimeoutError(Exception):
-    pass
 
 
 class _Worker:
@@ -50,16 +43,13 @@ class _Worker:
         )
         try:
             self._read_reply(_START_SECONDS)
-        except (_WorkerDiedError, _WorkerTimeoutError) as error:
+        except (BrokenPipeError, TimeoutError) as error:
             self.close()
             raise RuntimeError("the grading worker did not start: check that math-verify can be imported") from error
 
     def ask(self, answer: str, gold: str) -> bool:
         assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps([answer, gold]).encode() + b"\n")
-        except BrokenPipeError as error:
-            raise _WorkerDiedError from error
+        self.process.stdin.write(json.dumps([answer, gold]).encode() + b"\n")
         return self._read_reply(REPLY_SECONDS) == b"true\n"
 
     def close(self) -> None:
@@ -70,15 +60,16 @@ class _Worker:
                 pipe.close()
 
     def _read_reply(self, seconds: float) -> bytes:
+        """The next line; raises TimeoutError without one, and BrokenPipeError where the subprocess has died."""
         assert self.process.stdout is not None
         # poll, not select: a caller with many open files has descriptors that select refuses.
         poller = select.poll()
         poller.register(self.process.stdout, select.POLLIN)
         if not poller.poll(seconds * 1000):
-            raise _WorkerTimeoutError
+            raise TimeoutError
         reply = self.process.stdout.readline()
         if not reply:
-            raise _WorkerDiedError
+            raise BrokenPipeError
         return reply
 
 
@@ -88,16 +79,9 @@ os.register_at_fork(after_in_child=_idle.clear)
 
 
 def are_equivalent(answer: str, gold: str) -> bool:
-    """Decides whether two answers are mathematically equivalent, whatever the answer is.
+    """Whether math-verify finds two answers, without dollar signs, equivalent within the limits of time and memory.
 
     Safe to call from several threads; each call in progress uses a subprocess of its own.
-
-    Args:
-        answer: The answer to judge, without dollar signs around it.
-        gold: The right answer, likewise.
-
-    Returns:
-        True if math-verify finds them equivalent within the time and memory limits.
 
     Raises:
         RuntimeError: If the subprocess cannot be started.
@@ -107,10 +91,10 @@ def are_equivalent(answer: str, gold: str) -> bool:
         worker = _take_worker()
         try:
             verdict = worker.ask(answer, gold)
-        except _WorkerTimeoutError:
+        except TimeoutError:
             worker.close()
             return False
-        except _WorkerDiedError:
+        except BrokenPipeError:
             worker.close()
             continue
         except BaseException:
@@ -162,13 +146,10 @@ def _verify(answer: str, gold: str) -> bool:
     from math_verify import LatexExtractionConfig, parse, verify
     from math_verify.errors import TimeoutException
 
-    def parsed(text: str) -> list[object]:
+    def parsed(text: str) -> Any:
         # Only the LaTeX grammar: math-verify's reader of plain expressions is built on eval.
-        extraction = [LatexExtractionConfig()]
-        result: list[object] = parse(
-            f"${text}$", extraction, fallback_mode="no_fallback", parsing_timeout=_STEP_SECONDS
-        )
-        return result
+        grammar = [LatexExtractionConfig()]
+        return parse(f"${text}$", grammar, fallback_mode="no_fallback", parsing_timeout=_STEP_SECONDS)
 
     try:
         return bool(verify(parsed(gold), parsed(answer), timeout_seconds=_STEP_SECONDS))

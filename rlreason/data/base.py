@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,13 +104,28 @@ def generated(generate: Callable[[str, int, int], list[Problem]], names: Sequenc
     return {name: generate(name, sizes[name], config.seed) for name in names}
 
 
-def training_questions(config: DataConfig, dataset: Dataset) -> int | None:
-    """How many training questions a section `data` gives, without reading any; None: unknown.
+def hashed_split(skeleton: str, shares: Mapping[str, int]) -> str:
+    """The split that a generated problem belongs to, by a hash of its skeleton; `shares` in percent add up to 100."""
+    point = hash_of(skeleton) % 100
+    for split, share in shares.items():
+        if point < share:
+            return split
+        point -= share
+    raise ValueError(f"the shares of the splits do not add up to 100: {dict(shares)}")
 
-    Args:
-        config: The section.
-        dataset: The row that it chooses.
-    """
+
+def hash_of(text: str) -> int:
+    """A hash of 64 bits that is the same in every process."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def normalised(question: str) -> str:
+    """Equal for questions that differ in white space and case only."""
+    return " ".join(question.casefold().split())
+
+
+def training_questions(config: DataConfig, dataset: Dataset) -> int | None:
+    """How many training questions a section `data`, which chose the row `dataset`, gives; None: unknown."""
     known = None if dataset.facts is None or dataset.generated else dataset.facts.training - config.validation_size
     if config.train_size is not None:
         return config.train_size if known is None else min(config.train_size, known)

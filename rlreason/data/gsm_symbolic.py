@@ -14,7 +14,7 @@ from typing import Any
 
 from rlreason.answers.extraction import split_solution
 from rlreason.config.sections import DataConfig
-from rlreason.data.base import DataFacts, Dataset, generated
+from rlreason.data.base import DataFacts, Dataset, generated, hash_of, hashed_split, normalised
 from rlreason.errors import UserError
 from rlreason.types import Problem
 
@@ -23,15 +23,9 @@ CHUNK_SIZE = 1000
 
 
 def generate(split: str, size: int, seed: int) -> list[Problem]:
-    """Make `size` different problems of one split.
+    """Make `size` different problems of one split ("train", "validation" or "test"), in the order of drawing.
 
-    Args:
-        split: "train", "validation" or "test".
-        size: How many problems.
-        seed: Decides which; a larger size with the same seed extends the list.
-
-    Returns:
-        The problems, in the order in which they were drawn.
+    A larger size with the same seed extends the list.
 
     Raises:
         ValueError: The split is unknown.
@@ -43,7 +37,7 @@ def generate(split: str, size: int, seed: int) -> list[Problem]:
     for chunk in _chunks(split, seed):
         before = len(problems)
         for problem in chunk:
-            problems.setdefault(_normalised(problem.question), problem)
+            problems.setdefault(normalised(problem.question), problem)
         if len(problems) >= size:
             return list(problems.values())[:size]
         if len(problems) == before:
@@ -58,7 +52,7 @@ def _chunks(split: str, seed: int) -> Iterator[list[Problem]]:
     number = 0
     while True:
         # The library seeds its i-th problem with seed + i: only seeds far apart give different problems.
-        drawn = reasoning_gym.create_dataset("gsm_symbolic", seed=_hash(f"{seed}/{split}/{number}"), size=CHUNK_SIZE)
+        drawn = reasoning_gym.create_dataset("gsm_symbolic", seed=hash_of(f"{seed}/{split}/{number}"), size=CHUNK_SIZE)
         entries = (drawn[index] for index in range(CHUNK_SIZE))
         yield [_problem(entry) for entry in entries if split_of(entry["question"], entry["answer"]) == split]
         number += 1
@@ -67,13 +61,7 @@ def _chunks(split: str, seed: int) -> Iterator[list[Problem]]:
 def split_of(question: str, answer: str) -> str:
     """The split that a problem belongs to, by a hash of its numbers and its answer."""
     # Not the numbers of `rlreason.answers`: another reading would move questions to other splits.
-    skeleton = " ".join([*re.findall(r"\d+(?:\.\d+)?", question), answer])
-    point = _hash(skeleton) % 100
-    for split, share in SPLIT_SHARES.items():
-        if point < share:
-            return split
-        point -= share
-    raise AssertionError("the shares of the splits add up to 100")
+    return hashed_split(" ".join([*re.findall(r"\d+(?:\.\d+)?", question), answer]), SPLIT_SHARES)
 
 
 def _problem(entry: dict[str, Any]) -> Problem:
@@ -81,14 +69,6 @@ def _problem(entry: dict[str, Any]) -> Problem:
     steps, _ = split_solution(entry["metadata"]["answer_cot"])
     identity = "gsm_symbolic-" + hashlib.sha256(question.encode()).hexdigest()[:12]
     return Problem(identity, question, entry["answer"], steps)
-
-
-def _normalised(question: str) -> str:
-    return " ".join(question.lower().split())
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 GSM_SYMBOLIC = Dataset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
@@ -17,7 +17,6 @@ from rlreason.types import Problem, Prompt
 
 # What an expression inside a template can raise besides jinja2's own errors, such as {{ 1 / 0 }} or {{ question + 1 }}.
 EXPRESSION_ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
-TOKENIZER_BATCH = 256
 
 
 def solution_text(problem: Problem) -> str:
@@ -65,11 +64,13 @@ def build_prompts(
     ]
     prompts: list[Prompt] = []
     too_long: list[str] = []
-    for problem, text, ids in zip(problems, texts, _encode(texts, config, tokenizer), strict=True):
+    # A chat template writes the special tokens itself; adding them again would double the BOS token.
+    encoded = tokenizer(texts, add_special_tokens=not config.chat)["input_ids"] if texts else []
+    for problem, text, ids in zip(problems, texts, encoded, strict=True):
         if len(ids) > max_prompt_tokens:
             too_long.append(problem.id)
         else:
-            prompts.append(Prompt(problem.id, text, ids))
+            prompts.append(Prompt(problem.id, text, tuple(ids)))
     return prompts, too_long
 
 
@@ -138,11 +139,3 @@ def _prompt_text(
             f"prompt={config.name}: the tokeniser's chat template refuses these messages: {error}; use prompt=plain"
         ) from error
     return text
-
-
-def _encode(texts: Sequence[str], config: PromptConfig, tokenizer: Any) -> Iterator[tuple[int, ...]]:
-    for start in range(0, len(texts), TOKENIZER_BATCH):
-        batch = list(texts[start : start + TOKENIZER_BATCH])
-        # A chat template writes the special tokens itself; adding them again would double the BOS token.
-        for ids in tokenizer(batch, add_special_tokens=not config.chat)["input_ids"]:
-            yield tuple(ids)

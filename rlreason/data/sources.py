@@ -17,16 +17,10 @@ HUB_TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record of a data set.
+    """One record of a data set."""
 
-    Args:
-        number: Its position in its file or Hub split, from 1.
-        place: File and line, or Hub name and row, for messages.
-        values: Column to value.
-    """
-
-    number: int
-    place: str
+    number: int  # its position in its file or Hub split, from 1
+    place: str  # file and line, or Hub name and row, for messages
     values: Mapping[str, Any]
 
     def value(self, column: str) -> Any:
@@ -55,14 +49,7 @@ class Row:
 
 
 def json_lines(folder: str, name: str) -> list[Row]:
-    """The rows of a file with one JSON object a line.
-
-    Args:
-        folder: What the user gave as data.path.
-        name: The file in it.
-
-    Returns:
-        The rows, in the order of the file; blank lines are passed over.
+    """The rows of a file with one JSON object a line; blank lines are passed over.
 
     Raises:
         UserError: The folder or the file is missing, unreadable or empty, or a line is not a JSON object.
@@ -82,13 +69,6 @@ def json_lines(folder: str, name: str) -> list[Row]:
 
 def json_array(folder: str, name: str) -> list[Row]:
     """The rows of a file that is one JSON array of objects.
-
-    Args:
-        folder: What the user gave as data.path.
-        name: The file in it.
-
-    Returns:
-        The rows, in the order of the file.
 
     Raises:
         UserError: The folder or the file is missing, unreadable or empty, or is not an array of objects.
@@ -117,9 +97,6 @@ def hub_rows(data_name: str, repository: str, subset: str | None, split: str) ->
         repository: Its name on the Hub.
         subset: The configuration within the repository, if it has several.
         split: "train" or "test".
-
-    Returns:
-        The rows, in the Hub's order.
 
     Raises:
         UserError: The data set cannot be loaded.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from rlreason.config.sections import DataConfig
-from rlreason.data.base import Splits
+from rlreason.data.base import Splits, normalised
 from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
 from rlreason.types import Problem
@@ -22,25 +22,14 @@ MOST_EXAMPLES_IN_MESSAGE = 3
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What an algorithm may learn from.
-
-    Args:
-        train: Questions to train on.
-        validation: Questions held out of training, to decide when to stop.
-    """
+    """What an algorithm may learn from."""
 
     train: tuple[Problem, ...]
-    validation: tuple[Problem, ...]
+    validation: tuple[Problem, ...]  # held out of training, to decide when to stop
 
 
 def training_data(config: DataConfig) -> TrainingData:
-    """The training and validation questions.
-
-    Args:
-        config: Which data, where they are, how many.
-
-    Returns:
-        Both splits; neither shares a question with the test split.
+    """The training and validation questions, of which the test split shares none.
 
     Raises:
         UserError: The data are missing, malformed or too few, or splits share a question.
@@ -52,12 +41,7 @@ def training_data(config: DataConfig) -> TrainingData:
 def evaluation_problems(config: DataConfig, split: str) -> tuple[Problem, ...]:
     """The questions that a model is measured on; the only way to the test questions.
 
-    Args:
-        config: Which data, where they are, how many.
-        split: "test", "validation", or "ood" where the data set has it.
-
-    Returns:
-        The problems of the split.
+    `split` is "test", "validation", or "ood" where the data set has it.
 
     Raises:
         UserError: The data set has no such split, or its data are missing, malformed, too few or shared by splits.
@@ -75,16 +59,14 @@ def _checked_splits(config: DataConfig) -> Splits:
     splits = DATASETS[config.name].splits(config)
     _check(splits, config)
     sizes = {"train": config.train_size, "test": config.test_size, "ood": config.test_size}
-    return {name: _first(problems, sizes.get(name), name, config) for name, problems in splits.items()}
-
-
-def _first(problems: Sequence[Problem], size: int | None, split: str, config: DataConfig) -> Sequence[Problem]:
-    if size is not None and size > len(problems):
-        raise UserError(
-            f"data.{split}_size={size}: data={config.name} has only {len(problems)} {split} questions; "
-            "lower it, or use null for all"
-        )
-    return problems[:size]
+    for name, problems in splits.items():
+        size = sizes.get(name)
+        if size is not None and size > len(problems):
+            raise UserError(
+                f"data.{name}_size={size}: data={config.name} has only {len(problems)} {name} questions; "
+                "lower it, or use null for all"
+            )
+    return {name: problems[: sizes.get(name)] for name, problems in splits.items()}
 
 
 def _check(splits: Splits, config: DataConfig) -> None:
@@ -101,11 +83,11 @@ def _check(splits: Splits, config: DataConfig) -> None:
             f"make them unique{where}"
         )
     for one, other in combinations(splits, 2):
-        known = {_normalised(problem.question): problem.id for problem in splits[one]}
+        known = {normalised(problem.question): problem.id for problem in splits[one]}
         shared = [
             f"{known[question]} = {problem.id}"
             for problem in splits[other]
-            if (question := _normalised(problem.question)) in known
+            if (question := normalised(problem.question)) in known
         ]
         if shared:
             raise UserError(
@@ -116,8 +98,3 @@ def _check(splits: Splits, config: DataConfig) -> None:
 
 def _shown(items: Sequence[str]) -> str:
     return ", ".join(items[:MOST_EXAMPLES_IN_MESSAGE])
-
-
-def _normalised(question: str) -> str:
-    """Equal for questions that differ in white space and case only."""
-    return " ".join(question.casefold().split())

@@ -22,14 +22,11 @@ FILE_SPLIT_SEED = "svamp-700-300"
 
 
 def load(split: str, path: str | None) -> list[Problem]:
-    """Load one split: 700 training and 300 test questions.
+    """Load one split: 700 training and 300 test questions, in the order of the file and without steps.
 
     Args:
         split: "train" or "test".
         path: Folder with `SVAMP.json`, split 70/30 by a constant; None loads from the Hub, with the Hub's split.
-
-    Returns:
-        The problems in the order of the file. They have no steps.
 
     Raises:
         UserError: The data are missing or malformed; the message names file and row.

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from rlreason.config.sections import DataConfig
-from rlreason.data.base import DataFacts, Dataset, generated
+from rlreason.data.base import DataFacts, Dataset, generated, hashed_split
 from rlreason.types import Problem
 
 NAMES = tuple("Tom Ana Ben Mia Sam Eva Leo Ida Max Zoe Dan Lea Jon Amy Tim Una".split())  # noqa: SIM905
@@ -102,48 +101,23 @@ OPERATIONS = {
 
 
 def generate(split: str, size: int, seed: int) -> list[Problem]:
-    """Make `size` different problems of one split.
+    """Make `size` different problems of a split (one of `SPLIT_SHARES`, or "ood"), in the order of drawing.
 
-    Args:
-        split: "pretrain", "train", "validation", "test" or "ood".
-        size: How many problems.
-        seed: Decides which; a larger size with the same seed extends the list.
-
-    Returns:
-        The problems, in the order in which they were drawn.
+    A larger size with the same seed extends the list.
 
     Raises:
         ValueError: The split is unknown.
     """
     if split not in (*SPLIT_SHARES, "ood"):
         raise ValueError(f"unknown split {split!r}")
-    problems: list[Problem] = []
-    questions: set[str] = set()
-    for problem in _stream(split, random.Random(f"{seed}/{split}")):
-        if len(problems) == size:
-            break
-        if problem.question not in questions:
-            questions.add(problem.question)
-            problems.append(problem)
-    return problems
-
-
-def _stream(split: str, rng: random.Random) -> Iterator[Problem]:
+    rng = random.Random(f"{seed}/{split}")
     fewest, most = OUT_OF_DISTRIBUTION_STEPS if split == "ood" else TRAINING_STEPS
-    while True:
+    problems: dict[str, Problem] = {}
+    while len(problems) < size:
         skeleton, problem = _draw(rng, rng.randint(fewest, most))
-        if split == "ood" or split_of(skeleton) == split:
-            yield problem
-
-
-def split_of(skeleton: str) -> str:
-    """The split that a problem of 2 to 4 steps belongs to, by a hash of its operations and numbers."""
-    point = int.from_bytes(hashlib.sha256(skeleton.encode()).digest()[:8], "big") % 100
-    for split, share in SPLIT_SHARES.items():
-        if point < share:
-            return split
-        point -= share
-    raise AssertionError("the shares of the splits add up to 100")
+        if split == "ood" or hashed_split(skeleton, SPLIT_SHARES) == split:
+            problems.setdefault(problem.question, problem)
+    return list(problems.values())
 
 
 def _draw(rng: random.Random, steps: int) -> tuple[str, Problem]:

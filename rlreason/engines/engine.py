@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from rlreason.types import Problem, Rollout
 
@@ -28,6 +28,19 @@ class SampleRequest:
     prompt_ids: tuple[int, ...]
     max_tokens: int | None = None
 
+    def drawn(self, completion_ids: Sequence[int], logprobs: Sequence[float], text: str, finish_reason: str) -> Rollout:
+        """The rollout that answers this request; see :class:`rlreason.types.Rollout`."""
+        return Rollout(
+            self.problem,
+            self.sample,
+            self.seed,
+            self.prompt_ids,
+            tuple(completion_ids),
+            tuple(logprobs),
+            text,
+            finish_reason,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
@@ -46,6 +59,13 @@ class SamplingSettings:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     banned_token_ids: tuple[int, ...] = ()
+
+
+def without_stop_text(ids: Sequence[int], text: str, tokenizer: Any) -> Sequence[int]:
+    """The shortest prefix of `ids` that still spells `text`, from which a stop text has been cut."""
+    while ids and tokenizer.decode(ids[:-1], skip_special_tokens=True).startswith(text):
+        ids = ids[:-1]
+    return ids
 
 
 # Called before each step of an engine with the number of requests under way; gives those to begin beside them, waiting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,22 +13,10 @@ from rlreason.errors import UserError
 
 # What launchers of distributed training tell each of their processes. An engine that read it would wait for the other
 # processes, or take a part of the machine that is meant for a trainer.
-LAUNCH = (
-    "RANK",
-    "LOCAL_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "GROUP_RANK",
-    "GROUP_WORLD_SIZE",
-    "ROLE_RANK",
-    "ROLE_WORLD_SIZE",
-    "ROLE_NAME",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-    "CROSS_RANK",
-    "CROSS_SIZE",
+LAUNCH = re.compile(
+    "((LOCAL_|GROUP_|ROLE_|CROSS_)?(RANK|WORLD_SIZE)|ROLE_NAME|CROSS_SIZE|MASTER_(ADDR|PORT)"
+    "|(TORCHELASTIC|ACCELERATE|FSDP|PMI|OMPI_COMM_WORLD)_.*)"
 )
-LAUNCH_PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "FSDP_", "PMI_", "OMPI_COMM_WORLD_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +38,7 @@ def places(config: EngineConfig, cores: Sequence[int], gpus: Sequence[str]) -> l
     """A place for each replica; what replicas share, each has an equal part of.
 
     Args:
-        config: Replicas, GPUs of each, which GPUs, and the share of memory that they may take together.
+        config: Section `engine`.
         cores: The cores of this process, divided where there is no GPU.
         gpus: The GPUs that this process sees; `engine.devices` counts in them.
 
@@ -82,15 +71,8 @@ def places(config: EngineConfig, cores: Sequence[int], gpus: Sequence[str]) -> l
 
 
 def environment(inherited: Mapping[str, str], place: Place) -> dict[str, str]:
-    """The environment of a replica's process.
-
-    Args:
-        inherited: That of this process.
-        place: Where the replica runs.
-    """
-    own = {
-        name: value for name, value in inherited.items() if name not in LAUNCH and not name.startswith(LAUNCH_PREFIXES)
-    }
+    """The environment of a replica's process, made from the one that this process has `inherited`."""
+    own = {name: value for name, value in inherited.items() if not LAUNCH.fullmatch(name)}
     if place.cores:
         own |= dict.fromkeys(THREADS, str(len(place.cores)))
     if place.gpus is not None:

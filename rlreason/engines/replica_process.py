@@ -28,12 +28,7 @@ SECONDS_TO_DIE = 2.0
 
 
 class ReplicaProcess:
-    """This side of the process of one replica.
-
-    Args:
-        build: Makes the engine over there; picklable.
-        place: Where the replica runs.
-    """
+    """This side of the process of one replica; `build`, which has to be picklable, makes the engine over there."""
 
     def __init__(self, build: Callable[[], Engine], place: Place) -> None:
         ours, theirs = Pipe()

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from rlreason.engines.engine import Engine, FedEngine, Feed, SampleRequest, SamplingSettings
+from rlreason.engines.engine import Engine, FedEngine, SampleRequest, SamplingSettings
 from rlreason.errors import UserError
 from rlreason.types import Rollout
 
@@ -95,19 +95,12 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The engine raised an exception.
+    """The engine raised an exception."""
 
-    Args:
-        number: The number of the call or the sampling.
-        message: The exception in one line.
-        mistake: Whether it was a UserError.
-        details: The traceback.
-    """
-
-    number: int
-    message: str
-    mistake: bool
-    details: str
+    number: int  # of the call or the sampling
+    message: str  # the exception in one line
+    mistake: bool  # whether it was a UserError
+    details: str  # the traceback
 
 
 Message = Call | Sample | More | End | Stop
@@ -119,7 +112,7 @@ def main(descriptor: int, parent: int, from_main_thread: bool) -> None:
 
     Args:
         descriptor: File descriptor of the connection.
-        parent: Process id of the process that started this one.
+        parent: Id of the process that started this one.
         from_main_thread: Whether its main thread did.
     """
     signal.signal(signal.SIGTERM, _end)
@@ -161,12 +154,7 @@ def _end(*_: object) -> None:
 
 
 class Worker:
-    """Answers messages, one after the other.
-
-    Args:
-        connection: To the process that started this one.
-        build: Makes the engine; called when it is first needed.
-    """
+    """Answers messages, one after the other; the engine is made when it is first needed."""
 
     def __init__(self, connection: Connection, build: Callable[[], Engine]) -> None:
         self.connection = connection
@@ -191,8 +179,7 @@ class Worker:
             elif isinstance(message, Sample):
                 self._sampling = message.number
                 with self._failures_reported(message.number):
-                    for rollouts in continuous(self._made(), self._feed, message.settings):
-                        self._finished(rollouts)
+                    self._sample(self._made(), message.settings)
             # More and End of a sampling that has failed are left
 
     def _listen(self) -> None:
@@ -209,6 +196,16 @@ class Worker:
         if self._engine is None:
             self._engine = self._build()
         return self._engine
+
+    def _sample(self, engine: Engine, settings: SamplingSettings) -> None:
+        """Draw in one running batch where the engine can do so, else in one batch after another."""
+        if isinstance(engine, FedEngine):
+            for rollouts in engine.sample_fed(self._feed, settings):
+                self._finished(rollouts)
+            return
+        while (requests := self._feed(0)) is not None:
+            for rollouts in engine.sample(requests, settings):
+                self._finished(rollouts)
 
     def _finished(self, rollouts: Sequence[Rollout]) -> None:
         self.connection.send(Finished(self._sampling, rollouts))
@@ -238,12 +235,3 @@ class Worker:
         except Exception as error:
             message = " ".join(f"{type(error).__name__}: {error}".split())
             self.connection.send(Failed(number, message, False, traceback.format_exc()))
-
-
-def continuous(engine: Engine, feed: Feed, settings: SamplingSettings) -> Iterator[list[Rollout]]:
-    """Draw what `feed` gives, in one running batch where the engine can do so, else in one batch after another."""
-    if isinstance(engine, FedEngine):
-        yield from engine.sample_fed(feed, settings)
-        return
-    while (requests := feed(0)) is not None:
-        yield from engine.sample(requests, settings)

@@ -115,14 +115,7 @@ class Replicas:
         return scores
 
     def call(self, method: str, *arguments: Any) -> list[Any]:
-        """Call a method of the engine of every living replica at the same time.
-
-        Args:
-            method: Its name.
-            arguments: Picklable.
-
-        Returns:
-            What each returned.
+        """Call a method of the engine of every living replica at the same time; what each returned.
 
         Raises:
             UserError: A replica raised it, or all have died.
@@ -232,12 +225,10 @@ class Replicas:
             how = f"has said nothing for {PATIENCE / 60:.0f} minutes and was ended"
         unfinished = self._spread.lost(number) if self._spread is not None else 0
         line = f"engine replica {number + 1} of {len(self._places)} {how}"
-        if self._living and unfinished:
-            self._report(f"{line}; its {unfinished:,} unfinished samples go to the others")
-        elif self._living:
-            self._report(f"{line}; the others go on without it")
-        else:
-            self._report(line)
+        others = (
+            f"its {unfinished:,} unfinished samples go to the others" if unfinished else "the others go on without it"
+        )
+        self._report(f"{line}; {others}" if self._living else line)
         if failure is not None:
             self._last_failure = RuntimeError(f"no engine replica is left: {line}\n{failure.details}")
         else:

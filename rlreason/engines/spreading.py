@@ -23,19 +23,17 @@ class Spread:
         homes: Replica that drew for a question last, which knows its prompt; brought up to date.
     """
 
-    def __init__(
-        self, questions: Sequence[str], replicas: int, room: float, homes: MutableMapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, questions: Sequence[str], replicas: int, room: float, homes: MutableMapping[str, int]) -> None:
         self.questions = questions
         self.left = len(questions)
         self.held: defaultdict[int, set[int]] = defaultdict(set)
         self._room = room
-        self._homes: MutableMapping[str, int] = {} if homes is None else homes
+        self._homes = homes
         self._waiting: defaultdict[int | None, deque[list[int]]] = defaultdict(deque)  # by the home of the question
         most = max(1, math.ceil(len(questions) / (CHUNKS * replicas)))
         for numbers in self._by_question(range(len(questions))):
             for first in range(0, len(numbers), most):
-                self._waiting[self._home(numbers)].append(numbers[first : first + most])
+                self._waiting[homes.get(questions[numbers[0]])].append(numbers[first : first + most])
 
     def hand_out(self, replicas: Collection[int]) -> dict[int, list[int]]:
         """What each of the living `replicas` is to be given now."""
@@ -75,6 +73,3 @@ class Spread:
         for number in numbers:
             groups.setdefault(self.questions[number], []).append(number)
         return list(groups.values())
-
-    def _home(self, numbers: Sequence[int]) -> int | None:
-        return self._homes.get(self.questions[numbers[0]])

@@ -88,13 +88,4 @@ def _next_step(item: _Growing, settings: SamplingSettings) -> SampleRequest:
 def _rollout(item: _Growing, text: str, finish_reason: str, settings: SamplingSettings) -> Rollout:
     for stop in settings.stop:
         text = text.partition(stop)[0]
-    return Rollout(
-        problem=item.request.problem,
-        sample=item.request.sample,
-        seed=item.request.seed,
-        prompt_ids=item.request.prompt_ids,
-        completion_ids=tuple(item.written),
-        sampler_logprobs=tuple(item.logprobs),
-        text=text,
-        finish_reason=finish_reason,
-    )
+    return item.request.drawn(item.written, item.logprobs, text, finish_reason)

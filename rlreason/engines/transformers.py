@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.config.sections import EngineConfig, ModelConfig
-from rlreason.engines.engine import SampleRequest, SamplingSettings
+from rlreason.engines.engine import SampleRequest, SamplingSettings, without_stop_text
 from rlreason.types import Rollout
 
 LOGIT_MEMORY = 2**30  # bytes of per-token distributions that a batch may keep
 
 
 class TransformersEngine:
-    """Samples with `model.generate` in batches grouped by prompt length."""
+    """Samples with `model.generate` in batches grouped by prompt length; its methods are those of `Engine`."""
 
     def __init__(self, config: EngineConfig, model_config: ModelConfig) -> None:
         self.config = config
@@ -33,12 +33,12 @@ class TransformersEngine:
             return
         import torch
 
-        from rlreason.models.loading import base_of, load_for_generation, load_tokenizer
+        from rlreason.models.loading import base_of, load_model, load_tokenizer
 
         base = base_of(checkpoint)
         self.tokenizer = load_tokenizer(base)
         self.tokenizer.padding_side = "left"
-        self.model = load_for_generation(base, self.model_config)
+        self.model = load_model(base, self.model_config.dtype)
         if base != checkpoint:
             from peft import PeftModel
 
@@ -76,10 +76,8 @@ class TransformersEngine:
         from transformers import GenerationConfig
 
         greedy = settings.temperature == 0
-        encoded = self.tokenizer.pad(
-            {"input_ids": [list(request.prompt_ids) for request in requests]}, return_tensors="pt"
-        )
-        encoded = encoded.to(self.model.device)
+        prompts = {"input_ids": [list(request.prompt_ids) for request in requests]}
+        encoded = self.tokenizer.pad(prompts, return_tensors="pt").to(self.model.device)
         generation = GenerationConfig(
             do_sample=not greedy,
             temperature=None if greedy else settings.temperature,
@@ -111,21 +109,12 @@ class TransformersEngine:
     ) -> Rollout:
         ids = ids[: request.max_tokens]
         ends = {*self._end_ids(), *settings.stop_token_ids}
-        length = next((position + 1 for position, token in enumerate(ids) if token in ends), len(ids))
-        text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
-        stopped = length < len(ids) or (length > 0 and ids[length - 1] in ends)
-        cut = min((text.find(stop) for stop in settings.stop if stop in text), default=-1)
-        if cut >= 0:
-            text, stopped = text[:cut], True
-            while length and self.tokenizer.decode(ids[: length - 1], skip_special_tokens=True).startswith(text):
-                length -= 1
-        return Rollout(
-            problem=request.problem,
-            sample=request.sample,
-            seed=request.seed,
-            prompt_ids=request.prompt_ids,
-            completion_ids=tuple(ids[:length]),
-            sampler_logprobs=tuple(logprobs[:length]),
-            text=text,
-            finish_reason="stop" if stopped else "length",
-        )
+        end = next((position + 1 for position, token in enumerate(ids) if token in ends), None)
+        written: Sequence[int] = ids[:end]
+        text = self.tokenizer.decode(written, skip_special_tokens=True)
+        cut = min((text.find(stop) for stop in settings.stop if stop in text), default=None)
+        if cut is not None:
+            text = text[:cut]
+            written = without_stop_text(written, text, self.tokenizer)
+        finish_reason = "length" if end is None and cut is None else "stop"
+        return request.drawn(written, logprobs[: len(written)], text, finish_reason)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rlreason.config.sections import EngineConfig, ModelConfig
-from rlreason.engines.engine import Feed, SampleRequest, SamplingSettings
+from rlreason.engines.engine import Feed, SampleRequest, SamplingSettings, without_stop_text
 from rlreason.engines.shared_memory import folder_in_memory
 from rlreason.engines.untied import matrix_bytes, untied_view
 from rlreason.errors import UserError
@@ -71,9 +71,9 @@ class VLLMEngine:
 
     def _load_weights(self, checkpoint: Path) -> None:
         self._base = None
-        size = _vocabulary_size(checkpoint)
-        if self.llm is not None and size != self.vocabulary_size:
-            self._stop()  # tokens were added: the weights no longer fit into the place of the old ones
+        size = _shape(checkpoint).vocab_size
+        if size != self.vocabulary_size:
+            self.close()  # tokens were added: the weights no longer fit into the place of the old ones
         elsewhere = Path(tempfile.gettempdir()) / f"rlreason-{os.getpid()}"
         with folder_in_memory(matrix_bytes(checkpoint), elsewhere) as folder:
             view = untied_view(checkpoint, folder / "view")
@@ -150,34 +150,17 @@ class VLLMEngine:
 
     def _rollout(self, request: SampleRequest, output: Any) -> Rollout:
         completion = output.outputs[0]
-        ids = tuple(completion.token_ids)
-        if isinstance(completion.stop_reason, str):
-            ids = self._without_stop_text(ids, completion.text)
-        logprobs = (position[token].logprob for position, token in zip(completion.logprobs, ids, strict=False))
-        return Rollout(
-            problem=request.problem,
-            sample=request.sample,
-            seed=request.seed,
-            prompt_ids=request.prompt_ids,
-            completion_ids=ids,
-            sampler_logprobs=tuple(logprobs),
-            text=completion.text,
-            finish_reason="length" if completion.finish_reason == "length" else "stop",
-        )
-
-    def _without_stop_text(self, ids: tuple[int, ...], text: str) -> tuple[int, ...]:
-        """The shortest prefix of `ids` that still spells `text`; vLLM cuts a stop text from the text alone."""
-        tokenizer = self.llm.get_tokenizer()
-        while ids and tokenizer.decode(ids[:-1], skip_special_tokens=True).startswith(text):
-            ids = ids[:-1]
-        return ids
+        ids: Sequence[int] = completion.token_ids
+        if isinstance(completion.stop_reason, str):  # vLLM cuts a stop text from the text alone
+            ids = without_stop_text(ids, completion.text, self.llm.get_tokenizer())
+        logprobs = [position[token].logprob for position, token in zip(completion.logprobs, ids, strict=False)]
+        finish_reason = "length" if completion.finish_reason == "length" else "stop"
+        return request.drawn(ids, logprobs, completion.text, finish_reason)
 
     def close(self) -> None:
         """End vLLM, with its weights and its KV cache."""
-        if self.llm is not None:
-            self._stop()
-
-    def _stop(self) -> None:
+        if self.llm is None:
+            return
         from rlreason.models.loading import free_memory
 
         self._base = self.loaded = None
@@ -275,17 +258,15 @@ def _parameters(request: SampleRequest, settings: SamplingSettings) -> Any:
     )
 
 
-def _vocabulary_size(checkpoint: Path) -> int:
+def _shape(checkpoint: Path) -> Any:
     from transformers import AutoConfig
 
-    return int(AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).get_text_config().vocab_size)
+    return AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).get_text_config()
 
 
 def _cache_bytes_per_token(checkpoint: Path) -> int:
     """Bytes of keys and values that one token of one sequence takes, in 4-byte floats at the most."""
-    from transformers import AutoConfig
-
-    shape = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+    shape = _shape(checkpoint)
     heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
     head_size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
     return int(2 * shape.num_hidden_layers * heads * head_size * 4)

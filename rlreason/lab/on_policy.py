@@ -16,7 +16,7 @@ from rlreason.lab.context import Context
 from rlreason.lab.sampling import rollouts
 from rlreason.lab.scoring import reward_function
 from rlreason.planning.shape import model_shape
-from rlreason.run.stage import Kind, on_policy_training, sampling_batch
+from rlreason.run.stage import ON_POLICY_TRAINING, Kind, sampling_batch
 from rlreason.training.common import OnlineSettings, Progress, UpdateReport
 from rlreason.types import Asked, Problem, Rollout
 
@@ -83,7 +83,7 @@ class Batches:
 def finished_training(context: Context) -> tuple[str, int] | None:
     """Why finished training ended early ("" if it did not), and its batches; None where it is not finished."""
     run = context.run
-    record = run.journal.get(on_policy_training().name)
+    record = run.journal.get(ON_POLICY_TRAINING.name)
     if record is None:
         return None
     shutil.rmtree(run.folder / "training", ignore_errors=True)  # what it could have been resumed from
@@ -95,7 +95,7 @@ def training(context: Context) -> Iterator[tuple[OnlineSettings, Progress]]:
     """What training gets from the run; the block's time is that of training, and its progress is shown."""
     run, config = context.run, context.config
     settings = OnlineSettings(
-        run.folder / "training" / on_policy_training().name,
+        run.folder / "training" / ON_POLICY_TRAINING.name,
         config.model,
         config.data.max_completion_tokens,
         config.checkpoint_seconds,
@@ -111,7 +111,7 @@ def finish_training(context: Context, report: UpdateReport) -> tuple[str, int]:
     run = context.run
     batches = sum(record["kind"] == Kind.ROLLOUTS for record in run.journal.values())
     facts = {"steps": report.steps, "loss": report.loss, "ending": report.ending, "batches": batches}
-    run.commit(on_policy_training(), tokens={"train": report.tokens}, **facts)
+    run.commit(ON_POLICY_TRAINING, tokens={"train": report.tokens}, **facts)
     shutil.rmtree(run.folder / "training", ignore_errors=True)
     return report.ending, batches
 

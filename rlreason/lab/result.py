@@ -9,7 +9,7 @@ from rlreason.lab.context import Context
 from rlreason.lab.measuring import Evaluations
 from rlreason.planning.measured import planned_and_measured
 from rlreason.run.folder import environment
-from rlreason.run.stage import result
+from rlreason.run.stage import RESULT
 
 KINDS = ("start", "sample", "grade", "reward", "train", "sync", "evaluate", "total")
 SHARED = ("sft", "orm")
@@ -25,7 +25,7 @@ def write_result(context: Context, evaluations: Evaluations, too_long: Sequence[
         facts: What the task has to add.
     """
     run = context.run
-    run.once(result(), lambda: (None, {}), lambda: None)
+    run.once(RESULT, lambda: (None, {}), lambda: None)
     seconds, tokens, journal = run.totals("seconds"), run.totals("tokens"), run.journal.items()
     found = {
         "name": run.folder.name,

@@ -29,7 +29,7 @@ from rlreason.lab.updating import reference, trained
 from rlreason.run.folder import Run
 from rlreason.run.identity import RUNTIME_FIELDS
 from rlreason.run.stage import INIT, Stage, shared
-from rlreason.run.trackers import NoTracker
+from rlreason.run.trackers import Tracker
 from rlreason.training.common import Progress, UpdateReport
 from rlreason.training.supervised import supervised_update
 from rlreason.types import Problem, Rollout
@@ -75,7 +75,7 @@ def made_once(
         run = Run(folder, context.run.config, any_configuration=True)
         cached, earlier = last.name in run.journal, run.totals("seconds")
         try:
-            value = work(replace(context, run=run, tracker=NoTracker()))
+            value = work(replace(context, run=run, tracker=Tracker()))
         finally:
             run.close()
     spent = run.totals("seconds")

@@ -98,12 +98,6 @@ class WeightCheck:
 
 
 def _scored_by_transformers(checkpoint: Path) -> Probe:
-    import torch
-    from transformers import AutoModelForCausalLM
+    from rlreason.models.loading import load_model, load_tokenizer
 
-    from rlreason.models.loading import load_tokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-    )
-    return probe(model, load_tokenizer(checkpoint))
+    return probe(load_model(checkpoint, "float32"), load_tokenizer(checkpoint))

@@ -14,11 +14,7 @@ from rlreason.errors import UserError
 
 
 def check_language_model(values: Mapping[str, Any], name: str) -> None:
-    """Refuse a configuration that is not a causal language model's.
-
-    Args:
-        values: The `config.json` of a checkpoint, with its `model_type`.
-        name: What the user called the checkpoint.
+    """Refuse the `config.json` of a checkpoint that the user calls `name` unless it is a causal language model's.
 
     Raises:
         UserError: It is of another kind, or needs code of its own.
@@ -45,9 +41,6 @@ def check_weights(folder: Path) -> None:
 
     Only names and shapes are read. Single names may differ, as transformers renames some when it loads; a shape may
     not, unless the weights are quantised.
-
-    Args:
-        folder: A checkpoint with safetensors weights.
 
     Raises:
         UserError: No weight has a name that the configuration asks for, or one has another shape, or a file is broken.

@@ -13,11 +13,7 @@ from rlreason.models.scalar_head import ScalarHeadModel, load_scalar_head_model,
 
 
 class SharedCritic(nn.Module):  # type: ignore[misc]
-    """A linear head on the policy's last hidden states; starts at 0.
-
-    Args:
-        hidden_size: Width of the policy.
-    """
+    """A linear head on the policy's last hidden states; starts at 0."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -26,27 +22,19 @@ class SharedCritic(nn.Module):  # type: ignore[misc]
         nn.init.zeros_(self.head.bias)
 
     def forward(self, states: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Values of states.
+        """Values of states, in float32; shape `(batch, time + 1)`.
 
         Args:
             states: The policy's last hidden states; shape `(batch, time + 1, hidden)`.
             input_ids: Unused.
             attention_mask: Unused.
-
-        Returns:
-            Shape `(batch, time + 1)`, in float32.
         """
         values: torch.Tensor = self.head(states.float()).squeeze(-1)
         return values
 
 
 class SeparateCritic(nn.Module):  # type: ignore[misc]
-    """A language model with a scalar head.
-
-    Args:
-        model: The model.
-        probability: Whether its logit is that of a probability, as an outcome reward model's is.
-    """
+    """A language model with a scalar head, whose logit is that of a `probability` in an outcome reward model."""
 
     def __init__(self, model: ScalarHeadModel, probability: bool) -> None:
         super().__init__()
@@ -59,15 +47,12 @@ class SeparateCritic(nn.Module):  # type: ignore[misc]
         return self.model._no_split_modules
 
     def forward(self, states: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Values of states.
+        """Values of states, in float32; shape `(batch, time + 1)`.
 
         Args:
             states: The policy's, of which only the shape is used; shape `(batch, time + 1, hidden)`.
             input_ids: Prompts padded on the left, completions on the right; shape `(batch, columns)`.
             attention_mask: Shape `(batch, columns)`.
-
-        Returns:
-            Shape `(batch, time + 1)`, in float32.
         """
         time = states.shape[1] - 1
         left = (attention_mask.cumsum(1) == 0).sum(1, keepdim=True)
@@ -92,8 +77,8 @@ def new_critic(
         kind: "shared" or "separate".
         policy: The policy's language model.
         start: Folder of the checkpoint that a separate critic starts from.
-        config: Precision and gradient checkpointing.
-        adapters: LoRA adapters of a separate critic; None trains all weights.
+        config: Section `model`.
+        adapters: PEFT's configuration of a separate critic's adapters; None trains all weights.
         judge: Folder of the outcome reward model that it starts from instead, and whether that reads likelihoods.
     """
     if kind == "shared":

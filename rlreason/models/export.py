@@ -10,14 +10,16 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from rlreason.errors import UserError
-from rlreason.models.loading import ADAPTER
+from rlreason.models.architecture import shapes
+from rlreason.models.loading import ADAPTER, load_model
 from rlreason.models.return_condition import FILE as RETURN_CONDITION
 
-BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "float32": 4, "bfloat16": 2}
+BYTES = {"float32": 4, "bfloat16": 2}
 # Logits may differ by this share of the largest: what summing in another order can do, far below any real mistake.
 ROUNDING = {"torch.float32": 1e-5, "torch.float16": 1e-3, "torch.bfloat16": 8e-3}
 LONGEST_TEXT = 512  # tokens of a text on which logits are compared
@@ -43,40 +45,11 @@ class Agreement:
     allowed: float
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
-    """The model that an adapter is for.
-
-    Args:
-        folder: Where it lies on this machine.
-        name: What others call it.
-        revision: Its commit on the Hub; None for a model from elsewhere.
-    """
-
-    folder: Path
-    name: str
-    revision: str | None
-
-
 def weight_bytes(checkpoint: Path, precision: str) -> int:
-    """Size of the exported weights of a checkpoint, in bytes, from the headers of its files.
-
-    Args:
-        checkpoint: Folder with safetensors weights.
-        precision: "auto", "float32" or "bfloat16".
-    """
-    from math import prod
-
-    from safetensors import safe_open
-
-    total = 0
-    for file in checkpoint.glob("*.safetensors"):
-        with safe_open(file, framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118, not a dict
-                part = tensors.get_slice(name)
-                size = BYTES.get(part.get_dtype() if precision == "auto" else precision, 4)
-                total += prod(part.get_shape()) * size
-    return total
+    """Size of the exported weights of a checkpoint in bytes, in a precision ("auto", "float32" or "bfloat16")."""
+    if precision == "auto":
+        return sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
+    return BYTES[precision] * sum(map(prod, shapes(checkpoint).values()))
 
 
 def write_merged(checkpoint: Path, folder: Path, precision: str, texts: Sequence[Sequence[int]]) -> Agreement:
@@ -91,27 +64,26 @@ def write_merged(checkpoint: Path, folder: Path, precision: str, texts: Sequence
     Returns:
         How well the reloaded folder agrees with the checkpoint.
     """
-    model = _loaded(checkpoint)
-    original = cast = logits(model, texts)
-    if precision != "auto":
-        del model
-        gc.collect()
-        model = _loaded(checkpoint, precision)
-        cast = logits(model, texts)
+    original = _logits(_loaded(checkpoint), texts)
+    model = _loaded(checkpoint, precision)
+    cast = _logits(model, texts)
     model.save_pretrained(folder)
     del model
-    gc.collect()
     _write_tokenizer(checkpoint, folder)
     reloaded = _loaded(folder)
-    return _agreement(logits(reloaded, texts), cast, original, str(reloaded.dtype))
+    return _agreement(_logits(reloaded, texts), cast, original, str(reloaded.dtype))
 
 
-def write_adapter(checkpoint: Path, base: Base, folder: Path, texts: Sequence[Sequence[int]]) -> Agreement:
+def write_adapter(
+    checkpoint: Path, base: Path, name: str, revision: str | None, folder: Path, texts: Sequence[Sequence[int]]
+) -> Agreement:
     """Write the LoRA adapter of a checkpoint as a folder that PEFT and vLLM load, and load it onto the base.
 
     Args:
         checkpoint: Folder of a checkpoint that has its adapter beside it.
-        base: The model that the adapter was trained on.
+        base: Folder of the model that the adapter was trained on.
+        name: What others call that model.
+        revision: Its commit on the Hub; None for a model from elsewhere.
         folder: New folder.
         texts: Token ids of texts on which the logits are compared.
 
@@ -123,25 +95,6 @@ def write_adapter(checkpoint: Path, base: Base, folder: Path, texts: Sequence[Se
     """
     from peft import PeftModel
 
-    settings = adapter_settings(checkpoint, base)
-    merged = _loaded(checkpoint)
-    original, dtype = logits(merged, texts), merged.dtype
-    del merged
-    gc.collect()
-    shutil.copytree(checkpoint / ADAPTER, folder)
-    settings |= {"base_model_name_or_path": base.name, "revision": base.revision}
-    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
-    _write_tokenizer(checkpoint, folder)
-    model = PeftModel.from_pretrained(_loaded(base.folder, dtype), folder).merge_and_unload()
-    return _agreement(logits(model, texts), original, original, str(dtype))
-
-
-def adapter_settings(checkpoint: Path, base: Base) -> dict[str, Any]:
-    """The adapter's configuration.
-
-    Raises:
-        UserError: The checkpoint has no adapter, or one for other weights than those of `base`.
-    """
     file = checkpoint / ADAPTER / "adapter_config.json"
     if not file.is_file():
         raise UserError(
@@ -151,28 +104,33 @@ def adapter_settings(checkpoint: Path, base: Base) -> dict[str, Any]:
     settings: dict[str, Any] = json.loads(file.read_text())
     start = Path(settings["base_model_name_or_path"])
     # A folder of the same name elsewhere is the base as well: caches and installations move.
-    if start.resolve() != base.folder.resolve() and (start.exists() or start.name != base.folder.name):
+    if start.resolve() != base.resolve() and (start.exists() or start.name != base.name):
         raise UserError(
             f"the adapter of {checkpoint.name} was trained on another checkpoint of the run ({start.name}), not on "
-            f"{base.name}, and is of no use without it; leave task.adapter out to export the merged weights"
+            f"{name}, and is of no use without it; leave task.adapter out to export the merged weights"
         )
-    return settings
+    merged = _loaded(checkpoint)
+    original, dtype = _logits(merged, texts), merged.dtype
+    del merged
+    shutil.copytree(checkpoint / ADAPTER, folder)
+    settings |= {"base_model_name_or_path": name, "revision": revision}
+    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    _write_tokenizer(checkpoint, folder)
+    model = PeftModel.from_pretrained(_loaded(base, dtype), folder).merge_and_unload()
+    return _agreement(_logits(model, texts), original, original, str(dtype))
 
 
-def logits(model: Any, texts: Sequence[Sequence[int]]) -> list[Any]:
+def _loaded(folder: Path, dtype: Any = "auto") -> Any:
+    gc.collect()  # what was deleted before it would take as much memory again
+    return load_model(folder, dtype).eval()
+
+
+def _logits(model: Any, texts: Sequence[Sequence[int]]) -> list[Any]:
     """Logits of every next token; for each text a float32 tensor of shape `(tokens, vocabulary)`."""
     import torch
 
     with torch.no_grad():
         return [model(torch.tensor([list(text[:LONGEST_TEXT])])).logits[0].float() for text in texts]
-
-
-def _loaded(folder: Path, dtype: Any = "auto") -> Any:
-    """A model read in a precision; `to` would round what is not stored as well, such as rotary angles."""
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-    return model.eval()
 
 
 def _write_tokenizer(checkpoint: Path, folder: Path) -> None:
@@ -197,7 +155,6 @@ def _agreement(written: list[Any], expected: list[Any], original: list[Any], dty
 
 def _largest_difference(ours: list[Any], theirs: list[Any]) -> float:
     """NaN anywhere gives NaN, which no limit allows."""
-    differences = [(a - b).abs().max() for a, b in zip(ours, theirs, strict=True)]
     import torch
 
-    return float(torch.stack(differences).max())
+    return float(torch.stack([(a - b).abs().max() for a, b in zip(ours, theirs, strict=True)]).max())

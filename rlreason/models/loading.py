@@ -50,22 +50,22 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_for_training(folder: Path, config: ModelConfig) -> Any:
-    """The language model of a checkpoint folder, its weights in float32 unless only LoRA adapters are trained."""
-    import torch
+def load_model(folder: Path, dtype: Any) -> Any:
+    """The language model of a checkpoint folder.
+
+    Args:
+        folder: Folder of the checkpoint.
+        dtype: Precision; "auto" is that of the files. `to` would round what is not stored as well, such as rotary
+            angles.
+    """
     from transformers import AutoModelForCausalLM
 
-    dtype = torch.float32 if config.lora_rank == 0 or not bfloat16_is_fast() else torch.bfloat16
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
 
 
-def load_for_generation(folder: Path, config: ModelConfig) -> Any:
-    """The language model of a checkpoint folder in the precision that the engine asks for."""
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=config.dtype, use_safetensors=True, trust_remote_code=False
-    )
+def load_for_training(folder: Path, config: ModelConfig) -> Any:
+    """The language model of a checkpoint folder, its weights in float32 unless only LoRA adapters are trained."""
+    return load_model(folder, "float32" if config.lora_rank == 0 or not bfloat16_is_fast() else "bfloat16")
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -83,7 +83,8 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
 
 def _write(model: Any, tokenizer: Any, scored: Probe, folder: Path) -> None:
     if hasattr(model, "merge_and_unload"):
-        save_adapter(model, folder / ADAPTER)
+        model.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
+        (folder / ADAPTER / "README.md").unlink(missing_ok=True)  # a card that PEFT makes up
         model = model.merge_and_unload()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -93,13 +94,8 @@ def _write(model: Any, tokenizer: Any, scored: Probe, folder: Path) -> None:
 def save_for_engine(model: Any, tokenizer: Any, folder: Path, below: Path | None) -> None:
     """Like `save_snapshot`, but where the engine has the weights below the adapters of a model, these alone.
 
-    Of several processes, which all have to call it, rank 0 writes.
-
-    Args:
-        model: The model, which goes on training.
-        tokenizer: Its tokeniser.
-        folder: Read by the engine at once, and of no use afterwards.
-        below: The checkpoint that the adapters were put on; None: save all weights.
+    What is written is read by the engine at once, and of no use afterwards. `below` is the checkpoint that the adapters
+    were put on; None: save all weights. Of several processes, which all have to call it, rank 0 writes.
     """
     if below is None or not hasattr(model, "peft_config"):
         save_snapshot(model, tokenizer, folder)
@@ -120,12 +116,6 @@ def base_of(checkpoint: Path) -> Path:
     """The checkpoint that holds the weights: the one under the adapters of `checkpoint`, or itself if it is whole."""
     path = checkpoint / "adapter_config.json"
     return Path(json.loads(path.read_text())["base_model_name_or_path"]) if path.exists() else checkpoint
-
-
-def save_adapter(model: Any, folder: Path) -> None:
-    """Write the LoRA adapters of a model to `folder`, without the card that PEFT makes up for them."""
-    model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)
 
 
 def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -151,15 +141,8 @@ def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
     """A copy of a checkpoint with `tokens` added to its vocabulary, their embeddings drawn as those of the others are.
 
     Drawn from a normal distribution with the mean and the standard deviation of the old rows, dimension by dimension;
-    tokens that begin alike (at the mean) are not told apart after a short training (docs/log.md).
-
-    Args:
-        checkpoint: Folder of a language model.
-        tokens: New tokens, none of them in the vocabulary yet.
-        folder: Folder for the copy; one that is already there is returned as it is.
-
-    Returns:
-        `folder`.
+    tokens that begin alike (at the mean) are not told apart after a short training (docs/log.md). A `folder` that is
+    already there is returned as it is.
 
     Raises:
         UserError: The tokeniser does not keep one of the tokens whole.
@@ -167,7 +150,6 @@ def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
     if folder.exists():
         return folder
     import torch
-    from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(checkpoint)
     tokenizer.add_tokens(list(tokens))
@@ -177,9 +159,7 @@ def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
             raise UserError(
                 f"the tokeniser splits {token!r} into {len(ids)} tokens even when it is added; change the tag"
             )
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype="auto", use_safetensors=True, trust_remote_code=False
-    )
+    model = load_model(checkpoint, "auto")
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     old = len(tokenizer) - len(tokens)
     for layer in {id(layer): layer for layer in (model.get_input_embeddings(), model.get_output_embeddings())}.values():

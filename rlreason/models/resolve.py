@@ -13,8 +13,8 @@ from typing import Any
 from rlreason.config.sections import ModelConfig
 from rlreason.errors import UserError
 from rlreason.models.architecture import check_language_model
-from rlreason.models.embedded import EMBEDDED_FOLDER
 
+EMBEDDED_FOLDER = Path(__file__).parent / "weights"  # of the base models that travel inside the package
 # A compute node behind a firewall that drops packets would otherwise wait for minutes: huggingface_hub sets no limit.
 HUB_TIMEOUT_SECONDS = 5.0
 # `model*` leaves out the second copy of the weights that some repositories carry (consolidated.safetensors).
@@ -26,31 +26,21 @@ PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """A model that lies on this machine.
+    """A model that lies on this machine, in a folder that `check_folder` accepts."""
 
-    Args:
-        folder: Absolute path of a folder in Hugging Face format, checked by `check_folder`.
-        source: Where it came from, for the run's record: embedded, folder, or hub NAME@COMMIT.
-    """
-
-    folder: Path
-    source: str
+    folder: Path  # absolute
+    source: str  # where it came from, for the run's record: embedded, folder, or hub NAME@COMMIT
 
 
 def resolve(config: ModelConfig) -> ResolvedModel:
-    """Find, and where necessary fetch, the model that `config.path` names.
-
-    Args:
-        config: `path` is `embedded:NAME`, a folder or a Hub name; `revision` applies to a Hub name only.
-
-    Returns:
-        The folder and its source.
+    """Find, and where necessary fetch, the model that `config.path` names: `embedded:NAME`, a folder or a Hub name.
 
     Raises:
         UserError: There is no such model, it cannot be reached, or its folder cannot be used.
     """
     path = config.path
-    if _is_hub_name(path):
+    looks_local = path.startswith(("/", ".", "~", "embedded:")) or path.count("/") > 1
+    if not looks_local and not Path(path).exists():
         found = _hub(path, config.revision)
     elif config.revision is not None:
         raise UserError(
@@ -62,11 +52,6 @@ def resolve(config: ModelConfig) -> ResolvedModel:
         found = _folder(Path(path).expanduser())
     check_folder(found.folder, path)
     return found
-
-
-def _is_hub_name(path: str) -> bool:
-    looks_local = path.startswith(("/", ".", "~", "embedded:")) or path.count("/") > 1
-    return not looks_local and not Path(path).exists()
 
 
 def _embedded(name: str) -> ResolvedModel:
@@ -167,11 +152,7 @@ def _http_error() -> type[Exception]:
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """Refuse a model folder that cannot be loaded, or not safely.
-
-    Args:
-        folder: The folder, in Hugging Face format.
-        name: What the user called it, for the message.
+    """Refuse a model folder, which the user calls `name`, that cannot be loaded, or not safely.
 
     Raises:
         UserError: Configuration, weights or tokeniser are missing or broken, or the model needs code of its own.

@@ -26,25 +26,14 @@ LIKELIHOOD_WEIGHTS = (3.0, 1.0)
 
 @dataclass
 class ScalarHeadOutput:
-    """What a forward pass gives.
-
-    Args:
-        logits: One per token, in float32; shape `(batch, time)`.
-        logprobs: Log-probability of every completion token, 0 elsewhere; shape `(batch, time)`. None without
-            `likelihood`.
-    """
+    """What a forward pass gives; both of shape `(batch, time)`, in float32."""
 
     logits: torch.Tensor
-    logprobs: torch.Tensor | None
+    logprobs: torch.Tensor | None  # of every completion token, 0 elsewhere; None without `likelihood`
 
 
 class ScalarHeadModel(nn.Module):  # type: ignore[misc]
-    """Language model and scalar head.
-
-    Args:
-        language_model: A causal language model of transformers, or one with LoRA adapters.
-        likelihood: Whether the head reads the likelihood of the completion too.
-    """
+    """Language model (with LoRA adapters or without) and scalar head, which may read the `likelihood` as well."""
 
     # Trainer asks for it when a resumed checkpoint lacks a name, here that of a tied output layer.
     _keys_to_ignore_on_save = None
@@ -139,12 +128,10 @@ def _inside(time: int, completion_starts: torch.Tensor) -> torch.Tensor:
 def load_scalar_head_model(folder: Path, likelihood: bool) -> ScalarHeadModel:
     """A trained model from its folder, in evaluation mode."""
     from safetensors.torch import load_file
-    from transformers import AutoModelForCausalLM
 
-    language_model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-    )
-    model = ScalarHeadModel(language_model, likelihood)
+    from rlreason.models.loading import load_model
+
+    model = ScalarHeadModel(load_model(folder, "float32"), likelihood)
     model.head.load_state_dict(load_file(folder / HEAD_FILE))
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return model

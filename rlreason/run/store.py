@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,18 @@ import pyarrow.parquet as pq
 from rlreason.answers.arithmetic import operations
 from rlreason.types import Problem, Rollout, StepReward
 
-PART_SCHEMA = pa.schema(
-    [
-        ("problem_id", pa.string()),
-        ("sample", pa.int32()),
-        ("seed", pa.int64()),
-        ("prompt_token_ids", pa.list_(pa.int32())),
-        ("token_ids", pa.list_(pa.int32())),
-        ("logprobs", pa.list_(pa.float32())),
-        ("text", pa.string()),
-        ("finish_reason", pa.string()),
-    ]
-)
+# What the sampler knows: the attribute of a rollout and the type of its column, by the column's name.
+PARTS = {
+    "problem_id": ("problem.id", pa.string()),
+    "sample": ("sample", pa.int32()),
+    "seed": ("seed", pa.int64()),
+    "prompt_token_ids": ("prompt_ids", pa.list_(pa.int32())),
+    "token_ids": ("completion_ids", pa.list_(pa.int32())),
+    "logprobs": ("sampler_logprobs", pa.list_(pa.float32())),
+    "text": ("text", pa.string()),
+    "finish_reason": ("finish_reason", pa.string()),
+}
+PART_SCHEMA = pa.schema([(column, kind) for column, (_, kind) in PARTS.items()])
 STEP_TYPE = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("value", pa.float32())])
 SEALED_SCHEMA = pa.schema(
     [
@@ -46,8 +48,6 @@ SEALED_SCHEMA = pa.schema(
         ("operations", pa.string()),
     ]
 )
-
-
 SCORES_SCHEMA = pa.schema(
     [("problem_id", pa.string()), ("sample", pa.int32()), ("step_scores", pa.list_(pa.float64()))]
 )
@@ -76,12 +76,7 @@ class PartWriter:
 def read_parts(folder: Path, stage: str, problems: Mapping[str, Problem]) -> list[Rollout]:
     """All whole rollouts in the parts of a stage, before grading.
 
-    A record batch that was cut off is dropped, and each sample is returned once.
-
-    Args:
-        folder: The folder of a run's rollouts.
-        stage: Name of the stage.
-        problems: What was asked, by id.
+    A record batch that was cut off is dropped, and each sample is returned once. `problems`: what was asked, by id.
     """
     found: dict[tuple[str, int], Rollout] = {}
     for part in _parts(folder, stage):
@@ -126,10 +121,7 @@ def seal(
 def read_sealed(folder: Path, stage: str, problems: Mapping[str, Problem]) -> list[Rollout]:
     """The rollouts of a sealed stage, in the order in which they were sealed; their steps are not stored.
 
-    Args:
-        folder: The folder of a run's rollouts.
-        stage: Name of the stage.
-        problems: What was asked, by id.
+    `problems`: what was asked, by id.
 
     Raises:
         KeyError: A rollout answers another problem, or the file lacks a column.
@@ -160,12 +152,7 @@ def write_scores(path: Path, rollouts: Sequence[Rollout], scores: Sequence[Seque
 
 
 def write_evaluation(path: Path, columns: dict[str, Any]) -> None:
-    """Write what was measured on every problem, whole or not at all.
-
-    Args:
-        path: Such as `evaluations/test-final.parquet` of a run.
-        columns: One value per problem under every name.
-    """
+    """Write what was measured, one value per problem under every name of `columns`, whole or not at all."""
     _write(path, pa.table(columns))
 
 
@@ -192,40 +179,21 @@ def _parts(folder: Path, stage: str) -> list[Path]:
 
 
 def _whole_batches(part: Path) -> list[pa.RecordBatch]:
-    batches = []
-    with part.open("rb") as file:
-        try:
-            reader = pa.ipc.open_stream(file)
-            for batch in reader:
-                batches.append(batch)
-        except (pa.ArrowInvalid, OSError):
-            pass  # the writer died inside this batch; everything before it is whole
+    batches: list[pa.RecordBatch] = []
+    # Where the writer died inside a batch, everything before it is whole.
+    with part.open("rb") as file, suppress(pa.ArrowInvalid, OSError):
+        for batch in pa.ipc.open_stream(file):
+            batches.append(batch)
     return batches
 
 
 def _part_columns(rollouts: Sequence[Rollout]) -> dict[str, Any]:
-    return {
-        "problem_id": [rollout.problem.id for rollout in rollouts],
-        "sample": [rollout.sample for rollout in rollouts],
-        "seed": [rollout.seed for rollout in rollouts],
-        "prompt_token_ids": [rollout.prompt_ids for rollout in rollouts],
-        "token_ids": [rollout.completion_ids for rollout in rollouts],
-        "logprobs": [rollout.sampler_logprobs for rollout in rollouts],
-        "text": [rollout.text for rollout in rollouts],
-        "finish_reason": [rollout.finish_reason for rollout in rollouts],
-    }
+    return {column: list(map(attrgetter(attribute), rollouts)) for column, (attribute, _) in PARTS.items()}
 
 
 def _rollouts(columns: dict[str, Any], problems: Mapping[str, Problem]) -> list[Rollout]:
-    rows = zip(
-        map(problems.__getitem__, columns["problem_id"]),
-        columns["sample"],
-        columns["seed"],
-        map(tuple, columns["prompt_token_ids"]),
-        map(tuple, columns["token_ids"]),
-        map(tuple, columns["logprobs"]),
-        columns["text"],
-        columns["finish_reason"],
-        strict=True,
-    )
-    return [Rollout(*row) for row in rows]
+    rows = zip(*(columns[column] for column in PARTS), strict=True)
+    return [
+        Rollout(problems[asked], sample, seed, tuple(prompt), tuple(tokens), tuple(logprobs), *how_it_ended)
+        for asked, sample, seed, prompt, tokens, logprobs, *how_it_ended in rows
+    ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rlreason.config.sections import TrackerConfig
 
 
-class Tracker(Protocol):
-    """Receives metrics, example rollouts and the final result of one run."""
+class Tracker:
+    """Receives metrics, example rollouts and the final result of one run, and drops them."""
 
     def log(self, metrics: dict[str, float], samples_seen: int) -> None:
         """Metrics at a point of training, drawn against the samples seen so far."""
@@ -23,20 +23,7 @@ class Tracker(Protocol):
         """The numbers that stand for the whole run."""
 
 
-class NoTracker:
-    """Drops everything."""
-
-    def log(self, metrics: dict[str, float], samples_seen: int) -> None:
-        """Do nothing."""
-
-    def rollouts(self, stage: str, rows: list[dict[str, Any]]) -> None:
-        """Do nothing."""
-
-    def finish(self, summary: dict[str, float]) -> None:
-        """Do nothing."""
-
-
-class WandbTracker:
+class WandbTracker(Tracker):
     """One W&B run; a resumed run folder continues the same one."""
 
     def __init__(self, config: TrackerConfig, folder: Path, run_config: dict[str, Any]) -> None:
@@ -80,7 +67,7 @@ class WandbTracker:
 
 def start(config: TrackerConfig, folder: Path, run_config: dict[str, Any]) -> Tracker:
     """The tracker that the configuration asks for, on the run that lives in `folder`."""
-    return NoTracker() if config.name == "none" else WandbTracker(config, folder, run_config)
+    return Tracker() if config.name == "none" else WandbTracker(config, folder, run_config)
 
 
 def _saved_key() -> str | None:

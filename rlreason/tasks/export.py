@@ -26,15 +26,7 @@ SPARE_BYTES = 50_000_000  # tokeniser, card and the file system's own needs
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint of a finished run.
-
-    Args:
-        run: The run's folder.
-        result: Its result.
-        checkpoint: The checkpoint's folder.
-        name: The checkpoint's name.
-        is_policy: Whether it is the run's selected checkpoint.
-    """
+    """A checkpoint of a finished run; `is_policy` says whether it is the one that the run selected."""
 
     run: Path
     result: Mapping[str, Any]
@@ -46,35 +38,25 @@ class Source:
 def export(config: ExperimentConfig, run: Path, conf: Path, console: Console) -> Path:
     """Write a checkpoint, its tokeniser and its card; reload it and compare; keep the folder only if it agrees.
 
-    Args:
-        config: The typed configuration; its task section says what to export.
-        run: Folder of the run that the command describes, taken unless `task.run` names another.
-        conf: The folder of configuration files, for the command that the card shows.
-        console: Where to print.
-
-    Returns:
-        The new folder.
+    The checkpoint is one of the run in the folder `run`, unless `task.run` names another. `conf` is the folder of
+    configuration files, for the command that the card shows.
 
     Raises:
         UserError: Run, checkpoint, target or disk do not allow it, or the folder does not agree with the checkpoint.
     """
     wanted = config.task
     assert isinstance(wanted, ExportConfig)
-    source = find_source(Path(wanted.run) if wanted.run is not None else run, wanted.checkpoint)
+    source = _find_source(Path(wanted.run) if wanted.run is not None else run, wanted.checkpoint)
     target = (
         Path(wanted.to) if wanted.to is not None else source.run / ("export-adapter" if wanted.adapter else "export")
     )
-    check_target(target)
-    from rlreason.models.export import weight_bytes
-
-    check_space(target, weight_bytes(source.checkpoint, wanted.precision) if not wanted.adapter else 0)
-
+    _check_target(target, source, wanted)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         with console.status(f"exporting {source.name} of {source.run.name}"):
-            agreement = write(config, wanted, source, partial, conf)
+            agreement = _write(config, wanted, source, partial, conf)
         if target.exists():
             shutil.rmtree(target)
         partial.rename(target)
@@ -84,17 +66,16 @@ def export(config: ExperimentConfig, run: Path, conf: Path, console: Console) ->
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    line(f"{source.run.name}: {source.name}, {agreement.dtype}; {in_words(agreement)}")
+    agrees = f"reloaded, its logits on {agreement.texts} texts differ by at most {agreement.difference:.3g}"
+    if agreement.from_checkpoint > agreement.difference:
+        agrees += f" ({agreement.from_checkpoint:.3g} from the checkpoint in its own precision)"
+    line(f"{source.run.name}: {source.name}, {agreement.dtype}; {agrees}")
     line(f"everything is in {target}; its README.md says how to ask it")
     return target
 
 
-def find_source(run: Path, checkpoint: str | None) -> Source:
-    """The checkpoint to export.
-
-    Raises:
-        UserError: There is no such run or checkpoint, or the run has not finished.
-    """
+def _find_source(run: Path, checkpoint: str | None) -> Source:
+    """The checkpoint to export; a UserError where there is none, or the run has not finished."""
     if not (run / "config.yaml").is_file():
         raise UserError(f"there is no run in {run}; name the folder of a finished one with task.run=runs/NAME")
     if not (run / "result.json").is_file():
@@ -115,18 +96,16 @@ def find_source(run: Path, checkpoint: str | None) -> Source:
     return Source(run, result, folder, name, is_policy)
 
 
-def check_target(target: Path) -> None:
-    """Raise a UserError unless `target` is new, empty, or an earlier export."""
-    if not target.exists() and not target.is_symlink():
-        return
-    if not target.is_dir():
-        raise UserError(f"task.to={target} is not a folder; name a new one")
-    if any(target.iterdir()) and not (target / MARKER).is_file():
-        raise UserError(f"task.to={target} has files that no export wrote; name a new folder, or empty this one")
+def _check_target(target: Path, source: Source, wanted: ExportConfig) -> None:
+    """Raise a UserError unless `target` is new, empty, or an earlier export, and its disk has room."""
+    from rlreason.models.export import weight_bytes
 
-
-def check_space(target: Path, weights: int) -> None:
-    """Raise a UserError when the disk of `target` has no room for `weights` bytes and what comes with them."""
+    if target.exists() or target.is_symlink():
+        if not target.is_dir():
+            raise UserError(f"task.to={target} is not a folder; name a new one")
+        if any(target.iterdir()) and not (target / MARKER).is_file():
+            raise UserError(f"task.to={target} has files that no export wrote; name a new folder, or empty this one")
+    weights = 0 if wanted.adapter else weight_bytes(source.checkpoint, wanted.precision)
     there = next(folder for folder in (target, *target.resolve().parents) if folder.exists())
     free, needed = shutil.disk_usage(there).free, weights + SPARE_BYTES
     if free < needed:
@@ -136,16 +115,12 @@ def check_space(target: Path, weights: int) -> None:
         )
 
 
-def write(config: ExperimentConfig, wanted: ExportConfig, source: Source, folder: Path, conf: Path) -> Agreement:
-    """Write everything to `folder`.
-
-    Raises:
-        UserError: The folder does not agree with the checkpoint, or the checkpoint has no adapter for the base model.
-    """
+def _write(config: ExperimentConfig, wanted: ExportConfig, source: Source, folder: Path, conf: Path) -> Agreement:
+    """Write everything to `folder`."""
     from rlreason.lab.checks import quiet_libraries
 
     quiet_libraries()
-    from rlreason.models.export import Base, write_adapter, write_merged
+    from rlreason.models.export import write_adapter, write_merged
     from rlreason.models.loading import load_tokenizer
     from rlreason.models.resolve import resolve
     from rlreason.study.model_card import base_name, base_revision, licence_of, model_card
@@ -153,7 +128,7 @@ def write(config: ExperimentConfig, wanted: ExportConfig, source: Source, folder
 
     result = source.result
     tokenizer = load_tokenizer(source.checkpoint)
-    examples = evaluated_texts(source, tokenizer)
+    examples = _evaluated_texts(source)
     texts = [prompt + completion for prompt, completion in examples]
     licence = result["config"]["model"]["licence"]
     if wanted.adapter or result["model_source"] == "folder":
@@ -161,8 +136,8 @@ def write(config: ExperimentConfig, wanted: ExportConfig, source: Source, folder
         base = resolve(replace(config.model, path=model["path"], revision=model["revision"])).folder
         licence = licence_of(base) or licence
     if wanted.adapter:
-        for_base = Base(base, base_name(result), base_revision(result))
-        agreement = write_adapter(source.checkpoint, for_base, folder, texts)
+        name, revision = base_name(result), base_revision(result)
+        agreement = write_adapter(source.checkpoint, base, name, revision, folder, texts)
     else:
         agreement = write_merged(source.checkpoint, folder, wanted.precision, texts)
     if not agreement.difference <= agreement.allowed:
@@ -170,7 +145,7 @@ def write(config: ExperimentConfig, wanted: ExportConfig, source: Source, folder
             f"the exported folder does not agree with {source.name}: its logits differ by {agreement.difference:.3g}, "
             f"where rounding explains {agreement.allowed:.3g}; nothing was kept, so check the checkpoint and the disk"
         )
-    described = describe(source, wanted, agreement, licence, examples[0], tokenizer)
+    described = _described(source, wanted, agreement, licence, examples[0], tokenizer)
     (folder / "README.md").write_text(model_card(result, described, composer(conf)), encoding="utf-8")
     facts = {"run": result["name"], "checkpoint": source.name, "adapter": wanted.adapter, "dtype": agreement.dtype}
     compared = {"texts": agreement.texts, "largest_logit_difference": agreement.difference}
@@ -178,7 +153,7 @@ def write(config: ExperimentConfig, wanted: ExportConfig, source: Source, folder
     return agreement
 
 
-def evaluated_texts(source: Source, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
+def _evaluated_texts(source: Source) -> list[tuple[list[int], list[int]]]:
     """Token ids of a few prompts of the run's last evaluation, each with the greedy completion."""
     import pyarrow.parquet as pq
 
@@ -190,7 +165,7 @@ def evaluated_texts(source: Source, tokenizer: Any) -> list[tuple[list[int], lis
     return list(zip(columns["prompt_token_ids"], columns["token_ids"], strict=True))
 
 
-def describe(
+def _described(
     source: Source,
     wanted: ExportConfig,
     agreement: Agreement,
@@ -221,11 +196,3 @@ def describe(
         tag_every_step=condition.every_step if condition else False,
         tag_tokens=(*condition.good, *condition.bad) if condition and as_tokens else (),
     )
-
-
-def in_words(agreement: Agreement) -> str:
-    """How well the folder agrees with the checkpoint."""
-    text = f"reloaded, its logits on {agreement.texts} texts differ by at most {agreement.difference:.3g}"
-    if agreement.from_checkpoint > agreement.difference:
-        text += f" ({agreement.from_checkpoint:.3g} from the checkpoint in its own precision)"
-    return text

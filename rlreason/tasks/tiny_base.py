@@ -23,7 +23,7 @@ from rlreason.config.updates import SupervisedConfig
 from rlreason.data.prompts import solution_text
 from rlreason.data.wordproblems import generate
 from rlreason.errors import UserError
-from rlreason.models.embedded import EMBEDDED_FOLDER
+from rlreason.models.resolve import EMBEDDED_FOLDER
 from rlreason.training.supervised import Example, supervised_update
 from rlreason.types import Problem
 

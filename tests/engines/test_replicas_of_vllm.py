@@ -9,7 +9,7 @@ from tests_support import composed
 
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.start import start_engine
-from rlreason.models.embedded import EMBEDDED_FOLDER
+from rlreason.models.resolve import EMBEDDED_FOLDER
 
 pytestmark = pytest.mark.engine
 TINY = EMBEDDED_FOLDER / "tiny"

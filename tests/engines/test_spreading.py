@@ -71,4 +71,4 @@ def test_work_that_a_lost_replica_held_comes_before_other_work():
 
 
 def test_a_single_replica_without_a_limit_gets_everything_at_once():
-    assert Spread(["a", "b", "a"], 1, float("inf")).hand_out([0]) == {0: [0, 2, 1]}
+    assert Spread(["a", "b", "a"], 1, float("inf"), {}).hand_out([0]) == {0: [0, 2, 1]}

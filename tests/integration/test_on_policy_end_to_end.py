@@ -8,8 +8,8 @@ from tests_support import BATCHES, JUDGE, LABORATORY, assert_same, journal
 from wandb_file import assert_tracked
 
 from rlreason.engines.shared_memory import MEMORY, PREFIX
-from rlreason.models.embedded import EMBEDDED_FOLDER
 from rlreason.models.loading import load_tokenizer
+from rlreason.models.resolve import EMBEDDED_FOLDER
 from rlreason.run.folder import held
 
 pytestmark = pytest.mark.engine

@@ -17,7 +17,7 @@ from rlreason.lab.shared import evaluation_rollouts
 from rlreason.models.resolve import resolve
 from rlreason.run.folder import Run
 from rlreason.run.stage import greedy, sampled, selection
-from rlreason.run.trackers import NoTracker
+from rlreason.run.trackers import Tracker
 from rlreason.types import Prompt, Rollout
 
 STAGES = [(selection("init", 0), 1, 0.0), (greedy("test", "init"), 1, 0.0), (sampled("test", "init"), 3, 0.7)]
@@ -68,7 +68,7 @@ class Laboratory:
             config=config,
             run=Run(self.folder / name, {"seed": config.seed}),
             display=Display(Console(quiet=True)),
-            tracker=NoTracker(),
+            tracker=Tracker(),
             tokenizer=self.tokenizer,
             prompts={item.id: Prompt(item.id, item.question, (1, 2, 3)) for item in problems},
             splits=Splits((), (), problems),

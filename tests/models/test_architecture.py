@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from rlreason.errors import UserError
 from rlreason.models.architecture import check_language_model, check_weights
-from rlreason.models.embedded import EMBEDDED_FOLDER
 from rlreason.models.loading import check_precision
+from rlreason.models.resolve import EMBEDDED_FOLDER
 
 
 @pytest.fixture

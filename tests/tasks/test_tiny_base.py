@@ -33,7 +33,7 @@ def test_a_recipe_gives_the_same_model_every_time(tmp_path: Path) -> None:
 
 
 def test_the_recorded_recipes_are_those_of_the_code() -> None:
-    from rlreason.models.embedded import EMBEDDED_FOLDER
+    from rlreason.models.resolve import EMBEDDED_FOLDER
 
     for name, recipe in RECIPES.items():
         recorded = json.loads((EMBEDDED_FOLDER / name / "recipe.json").read_text())
