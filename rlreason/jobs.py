@@ -123,7 +123,7 @@ def run_job(composed: Any, folder: Path, in_sweep: bool, arguments: list[str]) -
     if result is None and launch.wanted(config):
         launch.start(config.launcher, config.nproc, arguments)
         return
-    with ranks.conducting():
+    with ranks.leading():
         if result is None:
             if config.task.name == "train":
                 from rlreason.tasks.train import train as task

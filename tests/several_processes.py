@@ -156,6 +156,6 @@ if __name__ == "__main__":
         ranks.serve()
     else:
         target = Path(sys.argv[1])
-        with ranks.conducting():
+        with ranks.leading():
             found = cases(target)
         (target / "found.json").write_text(json.dumps(found))

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -106,6 +108,17 @@ def test_a_mistake_in_every_job_of_a_sweep_over_choices_from_outside_is_one_line
 def test_a_budget_reaches_an_algorithm_from_outside(refusal):
     line = refusal("algo=rejection", "data=sums", "budget=100")
     assert "one sample of every question takes 200 rollouts; the nearest is budget=200" in line
+
+
+def test_processes_that_train_together_find_choices_from_outside(folder):
+    script = (
+        "import sys\nfrom rlreason.cli import main\nfrom rlreason.distributed import launch\n"
+        "launch.start = lambda config, on_each, arguments: print(*arguments)\n"
+        "sys.argv = ['rlreason', '--config-dir', 'conf', 'data=sums', 'launcher=accelerate', 'nproc=2']\nmain()"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["--config-dir", f"{folder}/conf", "data=sums", "launcher=accelerate", "nproc=2"]
 
 
 def test_help_shows_choices_from_outside(folder, cold_rlreason):

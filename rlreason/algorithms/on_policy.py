@@ -74,7 +74,7 @@ def on_policy(
         config: Of PPO or GRPO.
         start: The starting checkpoints.
         questions: What may be trained on.
-        seed: Of the run.
+        seed: The run's seed.
         lab: Carries out what is expensive.
         make_method: Makes PPO's or GRPO's part of the training of a policy, in every process; must be picklable.
     """
@@ -101,7 +101,7 @@ def chosen(accuracies: Mapping[Path, float], questions: int) -> Path:
     A later one has learned from more samples; a difference that small on so few questions is no reason against it.
 
     Args:
-        accuracies: Of the checkpoints, in the order of training.
+        accuracies: Accuracies of the checkpoints, in the order of training.
         questions: How many validation questions there are.
     """
     best = max(accuracies.values())
@@ -125,7 +125,7 @@ def on_policy_update(
         config: Of PPO or GRPO.
         start: Folder of the checkpoint to start from.
         seed: Of minibatches, adapters and the critic.
-        settings: Of the run.
+        settings: The run's settings.
         make_method: Makes PPO's or GRPO's part of the training of a policy.
         batches: Draws rollouts, in rank 0; the other ranks receive what it has drawn.
         course: Takes and evaluates checkpoints, in rank 0.

@@ -130,7 +130,8 @@ def advantages(
         rollouts: A batch.
         batch: The same as tensors of shape `(batch, time)`, see `Method.advantages`.
         values: The critic's, of every state and of the one after the last token; shape `(batch, time + 1)`.
-        reference_logprobs: Of the initial policy, in nats; shape `(batch, time)`. None where there is no KL penalty.
+        reference_logprobs: Log-probs of the initial policy, in nats; shape `(batch, time)`.
+            None where there is no KL penalty.
         kl_coefficient: Weight of the KL penalty in the reward of each token.
         settings: Of PPO.
 

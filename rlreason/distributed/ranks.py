@@ -40,7 +40,7 @@ def rank() -> int:
 
 
 @contextmanager
-def conducting() -> Iterator[None]:
+def leading() -> Iterator[None]:
     """Lead the other processes, if there are any, through the block; afterwards they end."""
     if size() == 1:
         yield

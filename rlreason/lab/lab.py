@@ -34,7 +34,7 @@ class Lab:
     """A run as an algorithm sees it.
 
     Args:
-        context: Of the run.
+        context: The run's context.
         evaluations: What has been measured.
     """
 

@@ -30,10 +30,10 @@ class Batches:
     knows what it knew.
 
     Args:
-        context: Of the run.
+        context: The run's context.
         config: Of PPO or GRPO.
         problems: What may be asked.
-        seed: Of the curriculum.
+        seed: The curriculum's seed.
     """
 
     def __init__(self, context: Context, config: OnPolicyConfig, problems: Sequence[Problem], seed: int) -> None:
@@ -58,7 +58,7 @@ class Batches:
         """The questions of a batch and their rewarded rollouts, in the order of the questions, then of the samples.
 
         Args:
-            number: Of the batch, from 1.
+            number: The batch's number, from 1.
             policy: What `policy_folder` gave, with the policy in it.
         """
         context, config = self.context, self.config

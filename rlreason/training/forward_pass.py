@@ -44,7 +44,7 @@ def forward_pass(
     output layer reads completion tokens only.
 
     Args:
-        accelerator: Of the trainer.
+        accelerator: The trainer's accelerator.
         model: The policy or the reference model, as the accelerator prepared it.
         input_ids: Prompts padded on the left, completions on the right; shape `(batch, columns)`.
         attention_mask: Shape `(batch, columns)`.

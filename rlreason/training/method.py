@@ -36,12 +36,12 @@ class Method:
         """What the loss needs besides, computed once for each batch.
 
         Args:
-            number: Of the batch, from 1.
+            number: The batch's number, from 1.
             rollouts: The batch.
             batch: The same as tensors, see `collated`, with `old_logprobs` of the policy before the batch, in nats;
                 shape `(batch, time)`.
             values: The critic's values of all states; shape `(batch, time + 1)`.
-            reference_logprobs: Of the initial policy, in nats; shape `(batch, time)`.
+            reference_logprobs: Log-probs of the initial policy, in nats; shape `(batch, time)`.
 
         Returns:
             Tensors to add to the batch, and metrics.
@@ -52,7 +52,7 @@ class Method:
         """The loss of a micro-batch, and metrics.
 
         Args:
-            number: Of the batch, from 1.
+            number: The batch's number, from 1.
             epoch: Over the batch, from 0.
             now: The policy's forward pass over the micro-batch.
             batch: The micro-batch, see `arranged`.
@@ -68,7 +68,7 @@ class Method:
         """The critic's values; none without a critic.
 
         Args:
-            number: Of the batch, from 1.
+            number: The batch's number, from 1.
             states: The policy's last hidden states; shape `(batch, time + 1, hidden)`.
             input_ids: Prompts padded on the left, completions on the right; shape `(batch, columns)`.
             attention_mask: Shape `(batch, columns)`.
@@ -94,7 +94,7 @@ class Method:
         """Called when all gradients of an optimizer step are there.
 
         Args:
-            share: Of the highest learning rate, as the schedule has it now.
+            share: The share of the highest learning rate, as the schedule has it now.
 
         Returns:
             Whether the batch has been learned from enough, so that its other minibatches are left out.

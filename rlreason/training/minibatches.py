@@ -91,7 +91,7 @@ def arranged(batch: Batch, minibatch_size: int, micro_batch_size: int, seed: int
         batch: Tensors with one row for every rollout, and others that all micro-batches receive as they are.
         minibatch_size: Rows per optimizer step.
         micro_batch_size: Rows per forward pass.
-        seed: Of the order.
+        seed: The seed of the order.
 
     Returns:
         Micro-batches in order, each with `minibatch_tokens`, the tokens of its whole minibatch that are learned from.

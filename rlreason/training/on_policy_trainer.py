@@ -83,7 +83,7 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         save_for_engine: Saves the policy to a folder from which it is sampled; every process calls it.
         model: The policy, at its start.
         tokenizer: Its tokeniser.
-        settings: Of the run.
+        settings: The run's settings.
         seed: Of minibatches and adapters.
         callbacks: Of transformers' Trainer.
     """
@@ -166,7 +166,7 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         """A batch of rewarded rollouts with what its loss needs; in every process.
 
         Args:
-            number: Of the batch, from 1.
+            number: The batch's number, from 1.
             asked: Its questions.
             rollouts: In the order of the questions, then of the samples.
 
