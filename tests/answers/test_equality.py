@@ -204,7 +204,7 @@ def test_votes_follow_the_relation_of_grading_but_for_percentages_and_algebra() 
 def test_slow_and_quick_answers_keep_their_order() -> None:
     texts = ["#### x+1", "#### 3", "none", "$x+2$", "#### 1+x", "\\boxed{\\sqrt{9}}", "#### 4"] * 3
     golds = ["1+x", "3", "3", "x+1", "1+x", "3", "3"] * 3
-    with mock.patch.object(os, "sched_getaffinity", lambda _: {0, 1}):
+    with mock.patch.object(os, "sched_getaffinity", return_value={0, 1}):
         assert grade(texts, golds) == [True, True, False, False, True, True, False] * 3
 
 
