@@ -54,7 +54,7 @@ def probe(model: Any, tokenizer: Any) -> Probe:
 
 
 def sequence_logprobs(model: Any, token_ids: Sequence[int]) -> tuple[float, ...]:
-    """Log-probability of each of at least two tokens but the first, in nats, in the model's own precision."""
+    """Log-probability of each token but the first in nats, in the model's own precision; shape `(time - 1,)`."""
     import torch
 
     was_training = model.training
