@@ -28,16 +28,12 @@ _OPERATORS = "+-*/"
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """An operation and what it is said to give.
+    """An operation and what it is said to give."""
 
-    Args:
-        expression: The left side in canonical spelling, such as "12+3*4": no spaces, words, currencies or thousands
-            separators; without an operator for a mere "total = 5".
-        value: The number on the right; None inside a chain, where another expression stands there.
-    """
-
+    # The left side in canonical spelling, such as "12+3*4": no spaces, words, currencies or thousands separators;
+    # without an operator for a mere "total = 5".
     expression: str
-    value: Fraction | None
+    value: Fraction | None  # on the right; None inside a chain, where another expression stands there
 
     @property
     def is_operation(self) -> bool:

@@ -14,10 +14,10 @@ from functools import lru_cache
 from rlreason.answers.extraction import bare_answer, extract_answer
 from rlreason.answers.numbers import MAX_ANSWER_CHARACTERS, AnswerNumber, answer_number
 
-_MAX_DEFAULT_WORKERS = 8
+_MAX_WORKERS = 8
 
 
-def grade(texts: Sequence[str], golds: Sequence[str], workers: int | None = None) -> list[bool]:
+def grade(texts: Sequence[str], golds: Sequence[str]) -> list[bool]:
     """Whether each solution is right, in order; one without an answer is wrong.
 
     Units and currencies are not compared. A number with a percent sign equals the same number without one, and
@@ -26,13 +26,10 @@ def grade(texts: Sequence[str], golds: Sequence[str], workers: int | None = None
     Args:
         texts: Whole solutions.
         golds: The right answer to each, bare or as the end of a reference solution.
-        workers: How many subprocesses share the answers that are not plain numbers; None for one a core, at most 8.
 
     Raises:
-        ValueError: If there are not as many golds as texts, or `workers` is less than one.
+        ValueError: There are not as many golds as texts.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
     verdicts: list[bool] = []
     undecided: dict[tuple[str, str], list[int]] = {}
     for index, (text, gold) in enumerate(zip(texts, golds, strict=True)):
@@ -42,7 +39,7 @@ def grade(texts: Sequence[str], golds: Sequence[str], workers: int | None = None
         if answer is not None and verdict is None:
             undecided.setdefault((answer, _gold_answer(gold)), []).append(index)
     if undecided:
-        for indices, verdict in zip(undecided.values(), _slow_verdicts(list(undecided), workers), strict=True):
+        for indices, verdict in zip(undecided.values(), _slow_verdicts(list(undecided)), strict=True):
             for index in indices:
                 verdicts[index] = verdict
     return verdicts
@@ -83,14 +80,13 @@ def _quick_verdict(answer: str, gold: str) -> bool | None:
     return None
 
 
-def _slow_verdicts(pairs: list[tuple[str, str]], workers: int | None) -> list[bool]:
-    # Imported here because most callers meet plain numbers only, and need neither.
+def _slow_verdicts(pairs: list[tuple[str, str]]) -> list[bool]:
     from concurrent.futures import ThreadPoolExecutor
 
     from rlreason.answers.worker import are_equivalent
 
-    wanted = workers or min(len(os.sched_getaffinity(0)), _MAX_DEFAULT_WORKERS)
-    with ThreadPoolExecutor(min(wanted, len(pairs))) as executor:
+    workers = min(len(os.sched_getaffinity(0)), _MAX_WORKERS, len(pairs))
+    with ThreadPoolExecutor(workers) as executor:
         return list(executor.map(lambda pair: are_equivalent(*pair), pairs))
 
 

@@ -25,24 +25,15 @@ class DataFacts:
 
     Counted with the tokeniser of SmolLM2 (the embedded one for wordproblems) on the training questions; other
     tokenisers differ by some ten percent.
-
-    Args:
-        training: Training questions, validation included; 0 for generated data.
-        test: Test questions; 0 for generated data.
-        question: Mean tokens of a question.
-        longest_question: Tokens of the longest.
-        solution: Mean tokens of a solution.
-        longest_solution: Tokens of the longest.
-        steps: Mean lines of a solution, the answer's not included.
     """
 
-    training: int
-    test: int
-    question: float
-    longest_question: int
-    solution: float
-    longest_solution: int
-    steps: float
+    training: int  # questions, those of validation included; 0 for generated data
+    test: int  # questions; 0 for generated data
+    question: float  # mean tokens
+    longest_question: int  # tokens
+    solution: float  # mean tokens
+    longest_solution: int  # tokens
+    steps: float  # mean lines of a solution, the answer's not included
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,15 +16,13 @@ HUB_SUBSET = "main"
 
 
 def load(split: str, path: str | None) -> list[Problem]:
-    """Load one split.
+    """Load one split, in the order of the file.
+
+    The number in an id is the row's number from 1, which is the same in the files and on the Hub.
 
     Args:
         split: "train" or "test".
         path: Folder with `train.jsonl` and `test.jsonl`; None loads from the Hub.
-
-    Returns:
-        The problems in the order of the file. The number in an id is the row's number from 1, which is the same in
-        the files and on the Hub.
 
     Raises:
         UserError: The data are missing or malformed; the message names file and line.

@@ -46,17 +46,11 @@ TOGETHER_SENTENCES = (
 
 @dataclass(frozen=True)
 class Operation:
-    """One kind of step.
+    """One kind of step."""
 
-    Args:
-        symbol: The arithmetic operator of its equation.
-        changes_subject: Whether its result belongs to another person than its input.
-        sentences: Its wordings in the question.
-    """
-
-    symbol: str
-    changes_subject: bool
-    sentences: tuple[str, ...]
+    symbol: str  # the arithmetic operator of its equation
+    changes_subject: bool  # whether its result belongs to another person than its input
+    sentences: tuple[str, ...]  # its wordings in the question
 
 
 OPERATIONS = {

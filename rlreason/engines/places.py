@@ -21,17 +21,11 @@ LAUNCH = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one replica runs.
+    """Where one replica runs."""
 
-    Args:
-        cores: The cores that it keeps to; empty: all.
-        gpus: The GPUs that it sees, by number or name; None: those that this process sees.
-        memory_share: Share of the free memory there that it may take.
-    """
-
-    cores: tuple[int, ...]
-    gpus: tuple[str, ...] | None
-    memory_share: float
+    cores: tuple[int, ...]  # that it keeps to; empty: all
+    gpus: tuple[str, ...] | None  # that it sees, by number or name; None: those that this process sees
+    memory_share: float  # of the free memory there that it may take
 
 
 def places(config: EngineConfig, cores: Sequence[int], gpus: Sequence[str]) -> list[Place]:

@@ -27,9 +27,6 @@ def folder_in_memory(size: float | None, otherwise: Path) -> Iterator[Path]:
     Args:
         size: Bytes that will be written; None where that is not known.
         otherwise: Made instead on a disk, where memory has no room for `size` bytes, or `size` is None.
-
-    Yields:
-        The folder.
     """
     remove_abandoned()
     if size is None or not has_room(size):

@@ -27,14 +27,9 @@ def matrix_bytes(checkpoint: Path) -> int:
 
 
 def untied_view(checkpoint: Path, folder: Path) -> Path:
-    """A folder that loads like `checkpoint` with an output layer of its own.
+    """A new `folder` that loads like `checkpoint` with an output layer of its own, and links to its files.
 
-    Args:
-        checkpoint: Folder in Hugging Face format.
-        folder: New folder for the view; it links to the files of `checkpoint`.
-
-    Returns:
-        `folder`, or `checkpoint` itself where nothing is shared.
+    Where nothing is shared, it is `checkpoint` itself.
 
     Raises:
         UserError: The shared matrix has a name that is not known here.

@@ -27,22 +27,13 @@ LONGEST_TEXT = 512  # tokens of a text on which logits are compared
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far the logits of a written folder are from those of the checkpoint that it was made from.
+    """How far the logits of a written folder are from those of the checkpoint that it was made from."""
 
-    Args:
-        texts: Number of texts that were compared, at every token.
-        dtype: Precision of the written weights.
-        difference: Largest absolute difference from the checkpoint, held in that precision.
-        from_checkpoint: Largest absolute difference from the checkpoint as it is; above `difference` where the
-            precision was lowered.
-        allowed: The largest `difference` that rounding explains.
-    """
-
-    texts: int
-    dtype: str
-    difference: float
-    from_checkpoint: float
-    allowed: float
+    texts: int  # how many were compared, at every token
+    dtype: str  # precision of the written weights
+    difference: float  # largest absolute difference from the checkpoint, held in that precision
+    from_checkpoint: float  # from the checkpoint as it is; above `difference` where the precision was lowered
+    allowed: float  # the largest `difference` that rounding explains
 
 
 def weight_bytes(checkpoint: Path, precision: str) -> int:

@@ -51,12 +51,9 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_model(folder: Path, dtype: Any) -> Any:
-    """The language model of a checkpoint folder.
+    """The language model of a checkpoint folder in a precision, which is "auto" for that of its files.
 
-    Args:
-        folder: Folder of the checkpoint.
-        dtype: Precision; "auto" is that of the files. `to` would round what is not stored as well, such as rotary
-            angles.
+    Casting it afterwards would also round what is not stored, such as rotary angles.
     """
     from transformers import AutoModelForCausalLM
 

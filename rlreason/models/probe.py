@@ -25,15 +25,10 @@ TEXT = (  # words that every model here finds ordinary: rounding is largest wher
 
 @dataclass(frozen=True)
 class Probe:
-    """A text and what a model thinks of it.
+    """A text and what a model thinks of it."""
 
-    Args:
-        token_ids: The text in the model's tokens; shape `(time,)`.
-        logprobs: Log-probability of each token but the first given those before it, in nats; shape `(time - 1,)`.
-    """
-
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
+    token_ids: tuple[int, ...]  # the text; shape (time,)
+    logprobs: tuple[float, ...]  # of each token but the first given those before it, in nats; shape (time - 1,)
 
     def save(self, folder: Path) -> None:
         """Put it into a checkpoint's folder."""
@@ -59,15 +54,7 @@ def probe(model: Any, tokenizer: Any) -> Probe:
 
 
 def sequence_logprobs(model: Any, token_ids: Sequence[int]) -> tuple[float, ...]:
-    """Log-probability of each token but the first given those before it, in nats, in the model's own precision.
-
-    Args:
-        model: A causal language model of transformers.
-        token_ids: At least two; shape `(time,)`.
-
-    Returns:
-        Shape `(time - 1,)`.
-    """
+    """Log-probability of each token but the first in nats, in the model's own precision; shape `(time - 1,)`."""
     import torch
 
     was_training = model.training

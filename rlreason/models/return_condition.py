@@ -11,17 +11,11 @@ FILE = "return_condition.json"
 
 @dataclass(frozen=True)
 class ReturnCondition:
-    """Token ids that are inserted before what the policy writes.
+    """Token ids that are inserted before what the policy writes."""
 
-    Args:
-        good: Asks for what earned a good return.
-        bad: Asks for the opposite, for the control experiment.
-        every_step: Insert them before every step, or once before the solution.
-    """
-
-    good: tuple[int, ...]
-    bad: tuple[int, ...]
-    every_step: bool
+    good: tuple[int, ...]  # ask for what earned a good return
+    bad: tuple[int, ...]  # ask for the opposite, for the control experiment
+    every_step: bool  # insert them before every step, or once before the solution
 
     def save(self, folder: Path) -> None:
         """Put it into a checkpoint's folder."""

@@ -91,29 +91,25 @@ class ScalarHeadModel(nn.Module):  # type: ignore[misc]
 
 
 def completion_logprobs(logits: torch.Tensor, input_ids: torch.Tensor, completion_starts: torch.Tensor) -> torch.Tensor:
-    """Log-probability of every completion token given the tokens before it.
+    """Log-probability of every completion token in nats, 0 before the completion; shape `(batch, time)`.
 
     Args:
         logits: Logits of the next token; shape `(batch, time, vocabulary)`.
         input_ids: Shape `(batch, time)`.
         completion_starts: Shape `(batch,)`.
-
-    Returns:
-        Nats, 0 before the completion; shape `(batch, time)`.
     """
     chosen = logits[:, :-1].float().log_softmax(-1).gather(-1, input_ids[:, 1:].unsqueeze(-1)).squeeze(-1)
     return nn.functional.pad(chosen, (1, 0)) * _inside(chosen.shape[1] + 1, completion_starts)
 
 
 def likelihood_features(logprobs: torch.Tensor, completion_starts: torch.Tensor) -> torch.Tensor:
-    """Mean and lowest log-probability of the completion up to each token.
+    """Mean and lowest log-probability of the completion up to each token; shape `(batch, time, 2)`.
+
+    In nats, at least `LOWEST_LOGPROB`, 0 before the completion.
 
     Args:
         logprobs: Nats, 0 before the completion; shape `(batch, time)`.
         completion_starts: Shape `(batch,)`.
-
-    Returns:
-        Nats, at least `LOWEST_LOGPROB`, 0 before the completion; shape `(batch, time, 2)`.
     """
     bounded = logprobs.clamp(min=LOWEST_LOGPROB)
     count = _inside(logprobs.shape[1], completion_starts).cumsum(1)

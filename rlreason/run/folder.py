@@ -12,7 +12,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -236,23 +236,18 @@ def add_event(folder: Path, message: str) -> None:
 def environment() -> dict[str, Any]:
     """Versions, commit and hardware, for `result.json`."""
     import psutil
+    import torch
 
     versions = {"python": platform.python_version(), "rlreason": metadata.version("rlreason")}
     for package in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    hardware: dict[str, Any] = {
+    hardware = {
         "machine": platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": [],
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
     }
-    import torch
-
-    if torch.cuda.is_available():
-        hardware["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {"versions": versions, "commit": _commit(), "hardware": hardware}
 
 
@@ -292,8 +287,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """All whole JSON lines of a file, none where it is absent."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
+        with suppress(json.JSONDecodeError):  # the line that a killed process left unfinished; its stage is done again
             records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue  # the line that a killed process left unfinished; its stage is done again
     return records

@@ -31,45 +31,28 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 VOCABULARY_SIZE = 512
-TEMPLATE = "Question: {question}\nAnswer:\n"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One pass of language modelling over problems that no earlier stage saw.
+    """One pass of language modelling over problems that no earlier stage saw."""
 
-    Args:
-        problems: How many.
-        share_without_steps: Share of them that show the answer alone, the others their worked solution.
-        learning_rate: Peak learning rate; it decays to 0 within the stage.
-        batch_size: Sequences per optimizer step.
-    """
-
-    problems: int
-    share_without_steps: float
-    learning_rate: float
-    batch_size: int
+    problems: int  # how many
+    share_without_steps: float  # share of them that show the answer alone, the others their worked solution
+    learning_rate: float  # its peak; it decays to 0 within the stage
+    batch_size: int  # sequences per optimizer step
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one embedded model is made; recorded beside its weights.
-
-    Args:
-        hidden_size: Width of the residual stream.
-        layers: Transformer blocks.
-        heads: Attention heads.
-        intermediate_size: Width of the feed-forward layer.
-        stages: What it reads, in order.
-        seed: Seed of the corpus, the weights and the order.
-    """
+    """How one embedded model (a Llama) is made; recorded beside its weights."""
 
     hidden_size: int
     layers: int
     heads: int
     intermediate_size: int
-    stages: tuple[Stage, ...]
-    seed: int
+    stages: tuple[Stage, ...]  # what it reads, in order
+    seed: int  # of the corpus, the weights and the order
 
 
 HABIT = Stage(12_000, 0.65, 1e-3, 64)
@@ -88,23 +71,22 @@ def run(config: ExperimentConfig, console: Console) -> None:
     recipe = RECIPES.get(config.model.name)
     if recipe is None:
         raise UserError(f"model={config.model.name} is not embedded; choose model=tiny or model=small")
-    make(recipe, EMBEDDED_FOLDER / config.model.name, console)
+    make(recipe, config.model, EMBEDDED_FOLDER / config.model.name, console)
 
 
-def make(recipe: Recipe, output: Path, console: Console) -> None:
+def make(recipe: Recipe, settings: ModelConfig, output: Path, console: Console) -> None:
     """Pretrain a model by `recipe` and write it, in bfloat16, with its tokeniser and the recipe, to `output`."""
     import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from rlreason.models.loading import load_model
 
     total = sum(stage.problems for stage in recipe.stages)
     console.print(f"making {total:,} word problems")
     problems = iter(generate("pretrain", total, recipe.seed))
     rng = random.Random(recipe.seed)
     texts = [
-        [
-            answer_text(problem) if rng.random() < stage.share_without_steps else worked_text(problem)
-            for problem in islice(problems, stage.problems)
-        ]
+        [text_of(problem, rng.random() >= stage.share_without_steps) for problem in islice(problems, stage.problems)]
         for stage in recipe.stages
     ]
     tokenizer = train_tokenizer(texts[0][:20_000])
@@ -130,16 +112,22 @@ def make(recipe: Recipe, output: Path, console: Console) -> None:
         tokenizer.save_pretrained(checkpoint)
         for number, (stage, stage_texts) in enumerate(zip(recipe.stages, texts, strict=True), start=1):
             target = Path(folder) / f"stage-{number}"
-            checkpoint = _pretrain(checkpoint, tokenizer, stage_texts, stage, target, recipe.seed, console)
-        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16)
-        model.save_pretrained(output)
+            checkpoint = _pretrain(checkpoint, settings, tokenizer, stage_texts, stage, target, recipe.seed, console)
+        load_model(checkpoint, "bfloat16").save_pretrained(output)
     tokenizer.save_pretrained(output)
     (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     console.print(f"wrote {output}")
 
 
 def _pretrain(
-    start: Path, tokenizer: Any, texts: list[str], stage: Stage, output: Path, seed: int, console: Console
+    start: Path,
+    model: ModelConfig,
+    tokenizer: Any,
+    texts: list[str],
+    stage: Stage,
+    output: Path,
+    seed: int,
+    console: Console,
 ) -> Path:
     encoded = tokenizer([text + tokenizer.eos_token for text in texts])["input_ids"]
     examples = [Example((), tuple(ids)) for ids in encoded]
@@ -153,40 +141,20 @@ def _pretrain(
         weight_decay=0.01,
         max_grad_norm=1.0,
     )
-    model_config = ModelConfig(
-        name="tiny",
-        path=str(start),
-        revision=None,
-        parameters=None,
-        shape=None,
-        licence=None,
-        dtype="float32",
-        learning_rate=stage.learning_rate,
-        orm_learning_rate=stage.learning_rate,
-        rl_learning_rate=stage.learning_rate,
-        micro_batch_size=stage.batch_size,
-        gradient_checkpointing=False,
-        lora_rank=0,
-        lora_alpha=0,
-    )
 
     def progress(step: int, steps: int, loss: float) -> None:
         if step % 50 == 0 or step == steps:
             console.print(f"{output.name}: step {step} of {steps}, loss {loss:.3f}")
 
     scratch = output.with_name(output.name + "-training")
-    supervised_update(start, examples, config, model_config, output, scratch, seed, float("inf"), progress=progress)
+    supervised_update(start, examples, config, model, output, scratch, seed, float("inf"), progress=progress)
     return output
 
 
-def worked_text(problem: Problem) -> str:
-    """The problem with its solution step by step."""
-    return TEMPLATE.format(question=problem.question) + solution_text(problem)
-
-
-def answer_text(problem: Problem) -> str:
-    """The problem with its answer alone."""
-    return TEMPLATE.format(question=problem.question) + final_answer_line(problem.answer)
+def text_of(problem: Problem, with_steps: bool) -> str:
+    """The problem with its solution step by step, or with its answer alone."""
+    solution = solution_text(problem) if with_steps else final_answer_line(problem.answer)
+    return f"Question: {problem.question}\nAnswer:\n{solution}"
 
 
 def train_tokenizer(texts: list[str]) -> Any:

@@ -21,7 +21,7 @@ from rlreason.answers.extraction import extract_answer
 
 
 def is_correct(text: str, gold: str) -> bool:
-    return grade([text], [gold], workers=1)[0]
+    return grade([text], [gold])[0]
 
 
 EIGHTEEN = [
@@ -185,7 +185,7 @@ def test_no_text_raises_and_order_is_kept(pairs: list[tuple[str, str]]) -> None:
     texts, golds = [text for text, _ in pairs], [gold for _, gold in pairs]
     # A stand-in with both verdicts, because arbitrary expressions would each take math-verify its whole time limit.
     with mock.patch.object(worker, "are_equivalent", lambda answer, gold: len(answer + gold) % 2 == 0):
-        verdicts = grade(texts, golds, workers=2)
+        verdicts = grade(texts, golds)
         assert verdicts == [is_correct(text, gold) for text, gold in pairs]
     for text in texts:
         answer = extract_answer(text)
@@ -204,14 +204,13 @@ def test_votes_follow_the_relation_of_grading_but_for_percentages_and_algebra() 
 def test_slow_and_quick_answers_keep_their_order() -> None:
     texts = ["#### x+1", "#### 3", "none", "$x+2$", "#### 1+x", "\\boxed{\\sqrt{9}}", "#### 4"] * 3
     golds = ["1+x", "3", "3", "x+1", "1+x", "3", "3"] * 3
-    assert grade(texts, golds, workers=2) == [True, True, False, False, True, True, False] * 3
+    with mock.patch.object(os, "sched_getaffinity", return_value={0, 1}):
+        assert grade(texts, golds) == [True, True, False, False, True, True, False] * 3
 
 
-def test_lengths_and_workers_are_checked() -> None:
+def test_every_text_needs_a_gold() -> None:
     with pytest.raises(ValueError, match="shorter"):
         grade(["#### 1", "#### 2"], ["1"])
-    with pytest.raises(ValueError, match="workers"):
-        grade(["#### 1"], ["1"], workers=0)
 
 
 def test_hostile_texts_are_wrong() -> None:
@@ -221,7 +220,7 @@ def test_hostile_texts_are_wrong() -> None:
         *("#### " + "(" * 140 + "1" + ")" * 140, "#### " + "9" * 1_000_000, "9" * 5_000, "1/" * 50_000 + "1"),
         *("#### x y " * 20_000, "#" * 100_000, "answer is " * 20_000, "answer" + " " * 100_000, "A:" * 50_000),
     ]
-    assert not any(grade(texts, ["18"] * len(texts), workers=2))
+    assert not any(grade(texts, ["18"] * len(texts)))
     assert is_correct("$x+1$", "1+x")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from safetensors.torch import load_file
+from tests_support import composed
 
 from rlreason.models.loading import load_tokenizer
 from rlreason.tasks.tiny_base import RECIPES, Recipe, Stage, make
@@ -18,9 +19,9 @@ SMALL = Recipe(16, 1, 2, 32, (Stage(192, 0.0, 3e-3, 64), Stage(64, 0.65, 1e-3, 6
 
 @pytest.mark.engine
 def test_a_recipe_gives_the_same_model_every_time(tmp_path: Path) -> None:
-    console = Console(quiet=True)
-    make(SMALL, tmp_path / "first", console)
-    make(SMALL, tmp_path / "second", console)
+    console, settings = Console(quiet=True), composed("model=tiny").model
+    make(SMALL, settings, tmp_path / "first", console)
+    make(SMALL, settings, tmp_path / "second", console)
     first, second = (tmp_path / name / "model.safetensors" for name in ("first", "second"))
     assert first.read_bytes() == second.read_bytes()
     assert {str(tensor.dtype) for tensor in load_file(first).values()} == {"torch.bfloat16"}
