@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from rlreason.distributed.launch import missed_another, tell
-from rlreason.errors import INTERRUPTED, LEFT_ALONE, USER_ERROR, Failed, UserError
-from rlreason.jobs import Outcome, attempt, config_folder, config_folders, in_one_line
+from rlreason.errors import INTERRUPTED, LEFT_ALONE, Failed, UserError
+from rlreason.jobs import config_folder, config_folders, fail, run_job
 
 
 def main() -> None:
@@ -22,11 +21,16 @@ def main() -> None:
 
         print_help(config_folders(arguments), [argument for argument in arguments if not argument.startswith("-")])
         return
+    import hydra
+
+    from rlreason.config.compose import register_resolvers
+
     # Without this Hydra prints tracebacks of its own and exits with 1; we turn errors into one line each.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is first imported
+    register_resolvers()  # `--cfg job --resolve` is answered by Hydra alone
     try:
-        failure = compose_and_run()
+        hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(run_job)()
     except KeyboardInterrupt:
         fail("interrupted; the same command continues where it stopped", INTERRUPTED)
     except Failed as error:
@@ -41,26 +45,6 @@ def main() -> None:
             fail(f"lost another process: {error}", LEFT_ALONE)
         tell(f"{type(error).__name__}: {error}")
         raise
-    if failure is not None:
-        fail(failure)
-
-
-def compose_and_run() -> str | None:
-    """Let Hydra compose and run one job, or every combination of a sweep; what went wrong in a single job."""
-    import hydra
-
-    from rlreason.config.compose import register_resolvers
-
-    register_resolvers()  # `--cfg job --resolve` is answered by Hydra alone
-    outcomes: list[Outcome] = []
-
-    def job(composed: Any) -> Outcome:
-        outcome = attempt(composed)
-        outcomes.append(outcome)
-        return outcome
-
-    hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(job)()
-    return outcomes[0].error if len(outcomes) == 1 else None
 
 
 def composition_message(error: Exception) -> str | None:
@@ -73,11 +57,3 @@ def composition_message(error: Exception) -> str | None:
     from rlreason.help import suggest
 
     return suggest(error, config_folders(sys.argv[1:]))
-
-
-def fail(message: str, code: int = USER_ERROR) -> None:
-    """Print one line, or hand it to the process that started this one, and exit."""
-    line = in_one_line(message)
-    if not tell(line):
-        print(f"rlreason: {line}", file=sys.stderr)
-    sys.exit(code)

@@ -8,13 +8,13 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlreason.distributed import ranks
-from rlreason.errors import FolderRefused, UserError
+from rlreason.errors import USER_ERROR, FolderRefused, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DISK_TROUBLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
     """What became of a job.
 
@@ -39,34 +39,106 @@ class Outcome:
     crashed: bool = False
 
 
-def attempt(composed: Any) -> Outcome:
-    """Run one job; a mistake of the user's, and in a sweep any other failure, becomes its outcome.
+def run_job(composed: Any) -> Outcome:
+    """One experiment, as Hydra composed it: convert, check, then run its task or show what it ended with.
 
-    Caught here, inside Hydra, so that a failed job does not stop a sweep and Hydra adds no lines of its own.
+    Returns:
+        What became of it, in a sweep.
+
+    Raises:
+        SystemExit: A mistake of the user's, in a job that is no part of a sweep; it has been shown.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
+    from omegaconf import OmegaConf
+    from rich.console import Console
+
+    from rlreason.config.compose import from_composed
+    from rlreason.distributed import launch
+    from rlreason.distributed.placement import take_slot
 
     hydra_config = HydraConfig.get()
     folder = run_folder(composed, hydra_config)
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
+    with contained(folder, in_sweep, bool(composed.study)) as outcome:
+        config = from_composed(composed)
+        launch.check(config)
+        if ranks.size() > 1:
+            launch.prepare()
+            if ranks.rank() > 0:
+                ranks.serve()
+                return outcome
+        plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+        if config.budget is not None:
+            plain["algo"].update(asdict(config.algo))
+        console = Console() if sys.stdout.isatty() else Console(width=120)
+        if done_without_a_run(config, folder, console):
+            return outcome
+        from rlreason.display import Display
+
+        beside_others = take_slot() if ranks.size() == 1 else False
+        # The lines of jobs that run side by side would mix; each says how it ended, and task=watch shows the rest.
+        display = Display(Console(quiet=True) if beside_others else console)
+        result = finished_result(folder, plain)
+        finished_earlier = result is not None
+        if in_sweep and not beside_others and not finished_earlier:
+            console.rule(folder.name)
+        if result is None and launch.wanted(config):
+            arguments = [*own_config_folder(hydra_config), *hydra_config.overrides.task]
+            launch.start(config.launcher, config.nproc, arguments)
+            return outcome
+        with ranks.leading():
+            if result is None:
+                if config.task.name == "train":
+                    from rlreason.tasks.train import train as task
+                else:
+                    from rlreason.tasks.evaluate import evaluate as task
+                result = task(config, plain, folder, display)
+        if in_sweep and (finished_earlier or beside_others):
+            Display(console).brief(result, finished_earlier)
+        else:
+            display.table(result)
+            display.closing(result, folder)
+    return outcome
+
+
+@contextlib.contextmanager
+def contained(folder: Path, in_sweep: bool, in_study: bool) -> Iterator[Outcome]:
+    """Do a job; a mistake of the user's ends the program, and in a sweep it and any failure become the outcome.
+
+    Caught here, inside Hydra, so that a failed job does not stop a sweep and Hydra adds no lines of its own.
+
+    Args:
+        folder: The run folder.
+        in_sweep: Whether there are other jobs.
+        in_study: Whether somebody may look at what failed in the run folder.
+    """
+    outcome = Outcome(folder.name)
     try:
-        arguments = [*own_config_folder(hydra_config), *hydra_config.overrides.task]
-        run_job(composed, folder, in_sweep, arguments)
+        yield outcome
         (folder / "failure.txt").unlink(missing_ok=True)
-        return Outcome(folder.name)
     except Exception as error:
         message = user_message(error)
         if not in_sweep:
             if message is None:
                 raise
-            return Outcome(folder.name, message)
-        outcome = Outcome(folder.name, message or f"{type(error).__name__}: {error}", crashed=message is None)
-        if outcome.crashed or (composed.study and not isinstance(error, FolderRefused)):
+            fail(message)
+        outcome.error = message or f"{type(error).__name__}: {error}"
+        outcome.crashed = message is None
+        if outcome.crashed or (in_study and not isinstance(error, FolderRefused)):
             record_failure(folder, outcome, traceback.format_exc() if outcome.crashed else "")
         details = f" (traceback in {folder / 'failure.txt'})" if outcome.crashed else ""
         print(f"rlreason: {folder.name} failed: {in_one_line(outcome.error)}{details}", file=sys.stderr, flush=True)
-        return outcome
+
+
+def fail(message: str, code: int = USER_ERROR) -> NoReturn:
+    """Print one line, or hand it to the process that started this one, and exit."""
+    from rlreason.distributed.launch import tell
+
+    line = in_one_line(message)
+    if not tell(line):
+        print(f"rlreason: {line}", file=sys.stderr)
+    sys.exit(code)
 
 
 def config_folder() -> Path:
@@ -87,54 +159,6 @@ def own_config_folder(hydra_config: Any) -> list[str]:
     """What names the user's own folder of choices on a command line; nothing where there is none."""
     sources = hydra_config.runtime.config_sources
     return [part for item in sources if item.provider == "command-line" for part in ("--config-dir", item.path)]
-
-
-def run_job(composed: Any, folder: Path, in_sweep: bool, arguments: list[str]) -> None:
-    """One experiment: convert, check, then run its task or show what it ended with."""
-    from omegaconf import OmegaConf
-    from rich.console import Console
-
-    from rlreason.config.compose import from_composed
-    from rlreason.distributed import launch
-    from rlreason.distributed.placement import take_slot
-
-    config = from_composed(composed)
-    launch.check(config)
-    if ranks.size() > 1:
-        launch.prepare()
-        if ranks.rank() > 0:
-            ranks.serve()
-            return
-    plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
-    if config.budget is not None:
-        plain["algo"].update(asdict(config.algo))
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    if done_without_a_run(config, folder, console):
-        return
-    from rlreason.display import Display
-
-    beside_others = take_slot() if ranks.size() == 1 else False
-    # The lines of jobs that run side by side would mix; each says how it ended, and task=watch shows the rest.
-    display = Display(Console(quiet=True) if beside_others else console)
-    result = finished_result(folder, plain)
-    finished_earlier = result is not None
-    if in_sweep and not beside_others and not finished_earlier:
-        console.rule(folder.name)
-    if result is None and launch.wanted(config):
-        launch.start(config.launcher, config.nproc, arguments)
-        return
-    with ranks.leading():
-        if result is None:
-            if config.task.name == "train":
-                from rlreason.tasks.train import train as task
-            else:
-                from rlreason.tasks.evaluate import evaluate as task
-            result = task(config, plain, folder, display)
-    if in_sweep and (finished_earlier or beside_others):
-        Display(console).brief(result, finished_earlier)
-        return
-    display.table(result)
-    display.closing(result, folder)
 
 
 def done_without_a_run(config: ExperimentConfig, folder: Path, console: Console) -> bool:

@@ -113,10 +113,10 @@ def test_the_composed_configuration_can_be_shown(cold_rlreason, tmp_path):
 def test_a_full_or_read_only_disk_is_one_line(trouble, monkeypatch, tmp_path, capsys):
     from rlreason import cli, jobs
 
-    def run_job(composed, folder, in_sweep, overrides):
+    def finished_result(folder, plain):
         raise OSError(trouble, os.strerror(trouble), "runs/x/rollouts/round-1.parquet")
 
-    monkeypatch.setattr(jobs, "run_job", run_job)
+    monkeypatch.setattr(jobs, "finished_result", finished_result)
     monkeypatch.setattr(sys, "argv", ["rlreason", "tracker=none"])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ending:

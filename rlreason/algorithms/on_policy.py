@@ -85,7 +85,8 @@ def on_policy(
         batches = lab.batches(config, questions.problems, seed)
         with lab.training() as (settings, progress):
             arguments = (config, start.init, seed, settings, make_method)
-            report = ranks.together(on_policy_update, *arguments, batches=batches, course=course, progress=progress)
+            with ranks.called_elsewhere(on_policy_update, *arguments):
+                report = on_policy_update(*arguments, batches=batches, course=course, progress=progress)
         finished = lab.finish_training(report)
     ending, seen = finished
     course.measure()

@@ -72,14 +72,26 @@ def together(function: Callable[..., Value], *arguments: Any, **only_here: Any) 
     Returns:
         What the function returned here.
     """
+    with called_elsewhere(function, *arguments):
+        return function(*arguments, **only_here)
+
+
+@contextmanager
+def called_elsewhere(function: Callable[..., Any], *arguments: Any) -> Iterator[None]:
+    """Have the other processes call a function while the block calls it here, with the same arguments.
+
+    Args:
+        function: A function of a module.
+        arguments: What every process gets; must be picklable.
+    """
     global _torn
     if size() == 1:
-        return function(*arguments, **only_here)
+        yield
+        return
     shared((function.__module__, function.__qualname__, arguments))
     _torn = True
-    result = function(*arguments, **only_here)
+    yield
     _torn = False
-    return result
 
 
 def shared(value: Value) -> Value:
