@@ -83,11 +83,10 @@ def test_every_kind_of_job_of_a_study_composes_and_uses_its_budget(experiment, k
 
 
 @pytest.mark.parametrize("experiment", SWEEPS)
-def test_what_a_study_sets_belongs_to_choices_that_it_sweeps_over(experiment):
+def test_what_a_study_sets_belongs_to_choices_that_there_are(experiment):
     for choice in sweeper(experiment)["settings"]:
         group, _, name = choice.partition("=")
         assert (CONF / group / f"{name}.yaml").exists()
-        assert name in str(sweeper(experiment)["params"][group]).split(",")
 
 
 def test_what_a_study_sets_is_applied_to_its_choice_only():
