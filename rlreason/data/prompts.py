@@ -34,16 +34,9 @@ def build_prompts(
 ) -> tuple[list[Prompt], list[str]]:
     """Render and encode the prompt of every problem.
 
-    All problems see the same solved examples, but for a problem that is one of them: the next in the seeded order
-    then takes its place.
-
-    Args:
-        problems: What to ask.
-        training: The training questions, from whose solved ones the examples are drawn.
-        config: Template, examples and chat format.
-        tokenizer: The model's tokeniser (transformers).
-        seed: Decides the examples.
-        max_prompt_tokens: Longer prompts are left out.
+    All problems see the same solved examples, drawn by the seed from the training questions with solutions; a problem
+    that is one of them sees the next in the seeded order in its place. Prompts of more than `max_prompt_tokens` are
+    left out.
 
     Returns:
         The prompts that fit, in the order of `problems`, and the ids of the problems whose prompts do not.

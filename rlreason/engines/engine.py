@@ -12,21 +12,13 @@ from rlreason.types import Problem, Rollout
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """One completion to draw.
-
-    Args:
-        problem: What the prompt asks.
-        sample: The number of this completion among those of its problem.
-        seed: Seed of its random numbers; ignored by greedy decoding.
-        prompt_ids: Token ids of the prompt.
-        max_tokens: Tokens after which this completion is cut; None: as the settings say.
-    """
+    """One completion to draw."""
 
     problem: Problem
-    sample: int
-    seed: int
+    sample: int  # the number of this completion among those of its problem
+    seed: int  # of its random numbers; ignored by greedy decoding
     prompt_ids: tuple[int, ...]
-    max_tokens: int | None = None
+    max_tokens: int | None = None  # after which this completion is cut; None: as the settings say
 
     def drawn(self, completion_ids: Sequence[int], logprobs: Sequence[float], text: str, finish_reason: str) -> Rollout:
         """The rollout that answers this request; see :class:`rlreason.types.Rollout`."""
@@ -44,21 +36,13 @@ class SampleRequest:
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """How completions are drawn.
+    """How completions are drawn."""
 
-    Args:
-        temperature: Divides the logits; 0 is greedy decoding.
-        max_tokens: Tokens after which a completion is cut.
-        stop: Texts at which a completion ends; they are not part of it.
-        stop_token_ids: Tokens after which a completion ends as well; they are part of it.
-        banned_token_ids: Tokens that are never drawn.
-    """
-
-    temperature: float
-    max_tokens: int
-    stop: tuple[str, ...] = ()
-    stop_token_ids: tuple[int, ...] = ()
-    banned_token_ids: tuple[int, ...] = ()
+    temperature: float  # divides the logits; 0 is greedy decoding
+    max_tokens: int  # after which a completion is cut
+    stop: tuple[str, ...] = ()  # texts at which a completion ends; they are not part of it
+    stop_token_ids: tuple[int, ...] = ()  # tokens after which a completion ends as well; they are part of it
+    banned_token_ids: tuple[int, ...] = ()  # tokens that are never drawn
 
 
 def without_stop_text(ids: Sequence[int], text: str, tokenizer: Any) -> Sequence[int]:

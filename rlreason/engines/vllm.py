@@ -135,17 +135,11 @@ class VLLMEngine:
         vLLM computes a prompt whole when its log-probs are asked for, whatever prefixes are cached.
         """
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
 
-        engine = self.llm.llm_engine
-        parameters = SamplingParams(
-            temperature=0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY
-        )
-        engine.add_request("score", {"prompt_token_ids": list(token_ids)}, parameters, lora_request=self.adapters)
-        finished: list[Any] = []
-        while not finished:
-            finished = [output for output in engine.step() if output.finished]
-        positions = zip(finished[0].prompt_logprobs[1:], token_ids[1:], strict=True)
+        parameters = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0)
+        prompt = {"prompt_token_ids": list(token_ids)}
+        output = self.llm.generate(prompt, parameters, use_tqdm=False, lora_request=self.adapters)[0]
+        positions = zip(output.prompt_logprobs[1:], token_ids[1:], strict=True)
         return tuple(position[token].logprob for position, token in positions)
 
     def _rollout(self, request: SampleRequest, output: Any) -> Rollout:
