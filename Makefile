@@ -30,7 +30,7 @@ demo: $(READY)  ## the default experiment: expert iteration on the embedded tiny
 	$(BIN)/rlreason
 
 test: $(READY)  ## all tests, with the real engine and the real trainer on the tiny model
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

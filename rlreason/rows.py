@@ -39,7 +39,7 @@ class Table(Mapping[str, Row], Generic[Row]):
         self.group = group
         self.kind = kind
         self.settings = settings
-        self._rows = dict(rows)
+        self.rows = dict(rows)
 
     def __getitem__(self, name: str) -> Row:
         """The row of a name.
@@ -47,18 +47,18 @@ class Table(Mapping[str, Row], Generic[Row]):
         Raises:
             UserError: Nobody has declared it.
         """
-        if name not in self._rows:
+        if name not in self.rows:
             raise UserError(
-                f"{self.group}={name} is not declared; choose from: {', '.join(self._rows)}, or name a row of your own "
+                f"{self.group}={name} is not declared; choose from: {', '.join(self.rows)}, or name a row of your own "
                 f"in its configuration file: row: PACKAGE.MODULE.NAME"
             )
-        return self._rows[name]
+        return self.rows[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        return iter(self.rows)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def of(self, section: Mapping[str, Any]) -> Row:
         """The row that a section of a composed configuration chooses, registered first if it comes from outside.
@@ -89,7 +89,7 @@ class Table(Mapping[str, Row], Generic[Row]):
             raise UserError(f"{self.group}={name}: its row is of type {type(row).__name__}, not {self.kind.__name__}")
         if not (isinstance(row.settings, type) and issubclass(row.settings, self.settings)):
             raise UserError(f"{self.group}={name}: the settings of its row must extend {self.settings.__name__}")
-        if self._rows.setdefault(name, row) != row:
+        if self.rows.setdefault(name, row) != row:
             raise UserError(f"{self.group}={name} is declared already; give the row another name")
 
 

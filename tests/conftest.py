@@ -9,12 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from rlreason.config.compose import TABLES
 from rlreason.distributed.shares import confine
 
 ROOT = Path(__file__).parent.parent
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # `make test`: workers that shared cores would wait for each other
     confine(int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+
+
+@pytest.fixture(autouse=True)
+def the_tables_of_the_package(monkeypatch):
+    """No test sees the rows that another one has registered."""
+    for table in TABLES.values():
+        monkeypatch.setattr(table, "rows", dict(table.rows))
 
 
 @dataclass

@@ -133,7 +133,7 @@ def test_repeated_ids_are_refused(tmp_path: Path) -> None:
 def test_an_empty_split_is_refused(monkeypatch: pytest.MonkeyPatch, split: str) -> None:
     splits = {"train": [Problem("a", "A?", "1")], "test": [Problem("b", "B?", "1")], split: []}
     row = replace(DATASETS["gsm8k"], splits=lambda _: splits)
-    monkeypatch.setattr(DATASETS, "_rows", {"gsm8k": row})
+    monkeypatch.setattr(DATASETS, "rows", {"gsm8k": row})
     assert refusal(data_config("gsm8k")) == f"data=gsm8k: the {split} split is empty; use more data"
 
 

@@ -30,7 +30,7 @@ VALIDATION, ROUND = stages.selection("init", 0), stages.sampling_round(1)
 
 
 def finished(folder, seconds):
-    begun(folder, VALIDATION, ROUND, stages.result())
+    begun(folder, VALIDATION, ROUND, stages.RESULT)
     (folder / "result.json").write_text(json.dumps({"seconds": {"total": seconds}}))
 
 
