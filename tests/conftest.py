@@ -18,6 +18,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # `make test`: workers that shared core
     confine(int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
 
 
+def pytest_collection_modifyitems(items):
+    """Files that take minutes come first, so that none of them is left to one worker at the end."""
+    items.sort(key=lambda item: not ("integration" in item.path.parts or item.path.name == "test_several_processes.py"))
+
+
 @pytest.fixture(autouse=True)
 def the_tables_of_the_package(monkeypatch):
     """No test sees the rows that another one has registered."""
