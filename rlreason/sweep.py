@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.algorithms.registry import ALGORITHMS
-from rlreason.config.compose import from_composed
+from rlreason.config.compose import TABLES, from_composed
 from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
 from rlreason.display import plain_list
@@ -23,8 +23,6 @@ from rlreason.jobs import Outcome, given_settings, in_one_line, record_failure, 
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.identity import NAMED_GROUPS
 from rlreason.study.plan import Command, Job, add_to_plan
-
-CHOSEN_BY_ROWS = ("algo", "reward", "init", "data")
 
 Launch = Callable[[Sequence[Sequence[str]]], Sequence[Any]]
 
@@ -85,7 +83,7 @@ def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence
         choices = dict(composed.hydra.runtime.choices)
         reason = None
         if composed.task.name == "train":
-            reason = skipped({group: composed[group] for group in CHOSEN_BY_ROWS})
+            reason = skipped({group: composed[group] for group in TABLES})
         if reason is not None:
             reasons[reason] += 1
             continue

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from rlreason.config.compose import from_composed
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.sections import ModelConfig
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -75,3 +76,23 @@ def assert_same(run: Path, whole: Path) -> None:
         table = pd.read_parquet(path)
         assert not table.duplicated(["problem_id", "sample"]).any()
     assert not list((run / "rollouts").glob("*.arrows"))
+
+
+def model_config(**changes):
+    """A section `model` of a test; weights in float32, no adapters, unless `changes` say otherwise."""
+    values = {
+        "name": "test",
+        "revision": None,
+        "parameters": None,
+        "shape": None,
+        "licence": None,
+        "dtype": "float32",
+        "learning_rate": 1e-3,
+        "orm_learning_rate": 1e-4,
+        "rl_learning_rate": 1e-6,
+        "micro_batch_size": 2,
+        "gradient_checkpointing": False,
+        "lora_rank": 0,
+        "lora_alpha": 1.0,
+    }
+    return ModelConfig(**{**values, **changes})

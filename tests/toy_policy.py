@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests_support import model_config
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlreason.algorithms.grpo import GRPOConfig
 from rlreason.algorithms.ppo import PPOConfig
-from rlreason.config.sections import ModelConfig
 from rlreason.training.common import OnlineSettings
 from rlreason.training.method import Method
 from rlreason.training.on_policy_trainer import Batches, OnPolicyTrainer
@@ -21,22 +21,7 @@ from rlreason.types import Asked, Problem, Rollout, StepReward
 
 WORDS = ["<end>", "<pad>", "?", "a", "b", "c", "d", "e"]
 END, PAD, QUESTION = 0, 1, 2
-MODEL = ModelConfig(
-    name="toy",
-    path="toy",
-    revision=None,
-    parameters=None,
-    shape=None,
-    licence=None,
-    dtype="float32",
-    learning_rate=1e-2,
-    orm_learning_rate=1e-3,
-    rl_learning_rate=1e-6,
-    micro_batch_size=16,
-    gradient_checkpointing=False,
-    lora_rank=0,
-    lora_alpha=1.0,
-)
+MODEL = model_config(name="toy", path="toy", learning_rate=1e-2, orm_learning_rate=1e-3, micro_batch_size=16)
 ON_POLICY: dict[str, Any] = {
     "batches": 25,
     "questions": 4,

@@ -171,9 +171,9 @@ class GRPOMethod(Method):
     """
 
     def __init__(self, settings: GRPOConfig, max_completion_tokens: int, reference: Any) -> None:
+        super().__init__(reference)
         self.settings = settings
         self.max_completion_tokens = max_completion_tokens
-        self.reference = reference if reference is None else reference.requires_grad_(False).eval()
 
     def advantages(
         self,

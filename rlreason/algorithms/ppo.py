@@ -242,9 +242,9 @@ class PPOMethod(Method):
     """
 
     def __init__(self, settings: PPOConfig, critic: Critic, reference: Any) -> None:
+        super().__init__(reference)
         self.settings = settings
         self.critic = critic
-        self.reference = reference if reference is None else reference.requires_grad_(False).eval()
         self.kl_coefficient = settings.kl_coefficient
         self.step_kl = 0.0  # between the policies before and after the batch's steps so far, of this process's share
 

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 class Method:
     """Advantages, a loss, and what is kept from one batch to the next; every process has one.
 
-    Attributes:
-        reference: The initial policy. None where there is no KL penalty, and with LoRA, whose adapters are switched off
-            instead.
+    Args:
+        reference: The initial policy, which does not learn. None where there is no KL penalty, and with LoRA, whose
+            adapters are switched off instead.
     """
 
-    reference: Any = None
+    def __init__(self, reference: Any) -> None:
+        self.reference = None if reference is None else reference.requires_grad_(False).eval()
 
     def advantages(
         self,

@@ -3,26 +3,10 @@
 from pathlib import Path
 
 import pytest
-
-from rlreason.config.sections import ModelConfig
+from tests_support import model_config
 
 EMBEDDED = Path(__file__).parents[2] / "rlreason/models/weights/tiny"
-MODEL = ModelConfig(
-    name="tiny",
-    path=str(EMBEDDED),
-    revision=None,
-    parameters=None,
-    shape=None,
-    licence=None,
-    dtype="float32",
-    learning_rate=1e-3,
-    orm_learning_rate=1e-4,
-    rl_learning_rate=1e-6,
-    micro_batch_size=2,
-    gradient_checkpointing=False,
-    lora_rank=0,
-    lora_alpha=1.0,
-)
+MODEL = model_config(name="tiny", path=str(EMBEDDED))
 SEQUENCES = [([5, 9, 30, 40], [21, 22, 23, 7, 8]), ([11], [33, 44]), ([2, 3], [60, 61, 62, 63])]
 
 

@@ -4,29 +4,14 @@ import math
 from pathlib import Path
 
 import pytest
+from tests_support import model_config
 
-from rlreason.config.sections import ModelConfig
 from rlreason.config.updates import SupervisedConfig
 from rlreason.training.supervised import Example, supervised_update
 
 pytestmark = pytest.mark.engine
 EMBEDDED = Path(__file__).parents[2] / "rlreason/models/weights/tiny"
-MODEL = ModelConfig(
-    name="tiny",
-    path=str(EMBEDDED),
-    revision=None,
-    parameters=None,
-    shape=None,
-    licence=None,
-    dtype="float32",
-    learning_rate=1e-3,
-    orm_learning_rate=1e-4,
-    rl_learning_rate=1e-6,
-    micro_batch_size=2,
-    gradient_checkpointing=False,
-    lora_rank=0,
-    lora_alpha=1.0,
-)
+MODEL = model_config(name="tiny", path=str(EMBEDDED))
 CONFIG = SupervisedConfig(
     learning_rate=1e-3,
     epochs=1,
