@@ -5,7 +5,9 @@ They are frozen, hold plain Python values, and import nothing, so that every lay
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +19,17 @@ class Problem:
         question: The question as the data set words it.
         answer: The gold final answer, without marker or unit.
         steps: The lines of the reference solution, without the line of the final answer; empty when unknown.
+        columns: The whole row of the data set, by column, for rewards of the user's own; empty for generated questions.
+        cluster: What the question shares with others, such as the template of which all are variants; intervals then
+            draw clusters. None where every question stands alone.
     """
 
     id: str
     question: str
     answer: str
     steps: tuple[str, ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    cluster: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
