@@ -53,7 +53,7 @@ def run_job(composed: Any) -> Outcome:
     from omegaconf import OmegaConf
     from rich.console import Console
 
-    from rlreason.config.compose import from_composed
+    from rlreason.config.compose import from_composed, own_parts
     from rlreason.distributed import launch
     from rlreason.distributed.placement import take_slot
 
@@ -71,6 +71,8 @@ def run_job(composed: Any) -> Outcome:
         plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
         if config.budget is not None:
             plain["algo"].update(asdict(config.algo))
+        if parts := own_parts(config):
+            plain["sources"] = {part.path: part.digest for part in parts}
         console = Console() if sys.stdout.isatty() else Console(width=120)
         if done_without_a_run(config, folder, console):
             return outcome

@@ -9,6 +9,7 @@ from inspect import formatannotation
 from typing import Any, TypeVar
 
 from rlreason.errors import UserError
+from rlreason.own import FORMS, names_own
 
 Section = TypeVar("Section", bound="Settings")
 
@@ -37,6 +38,7 @@ def setting(
     at_most: float | None = None,
     below: float | None = None,
     choices: tuple[str, ...] = (),
+    own: bool = False,
 ) -> Any:
     """A field of a section, with all that `--help` prints and that a value is checked against.
 
@@ -47,10 +49,11 @@ def setting(
         at_most: Largest value.
         below: Bound that every value is smaller than.
         choices: The values that a text can have.
+        own: Whether it names, besides, something that the user has written, see `rlreason.own`.
     """
     declared = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     bounds = {name: bound for name, bound in declared.items() if bound is not None}
-    return field(metadata={"meaning": meaning, "bounds": bounds, "choices": choices})
+    return field(metadata={"meaning": meaning, "bounds": bounds, "choices": choices, "own": own})
 
 
 def require(condition: bool, message: str) -> None:
@@ -73,7 +76,9 @@ class Settings:
             value = getattr(self, item.name)
             bounds, choices = item.metadata.get("bounds", {}), item.metadata.get("choices", ())
             within = value is None or all(BOUNDS[name][1](value, bound) for name, bound in bounds.items())
-            if not within or (value is not None and choices and value not in choices):
+            if choices and value is not None and value not in choices:
+                within = item.metadata["own"] and names_own(value)
+            if not within:
                 raise UserError(objection(item, value))
         self.check()
 
@@ -88,6 +93,8 @@ def allowed(item: Field[Any]) -> str:
     words = TYPES.get(kind, kind)
     if choices := item.metadata.get("choices"):
         words = f"one of {', '.join(choices)}"
+    if item.metadata.get("own"):
+        words = f"{words}, or {FORMS}" if choices else (words if kind.startswith("list") else FORMS)
     if bounds := item.metadata.get("bounds"):
         words += " " + " and ".join(f"{BOUNDS[name][0]} {bound:g}" for name, bound in bounds.items())
     return f"{words}, or null" if null else words

@@ -6,8 +6,10 @@ Below this file nobody sees an OmegaConf object.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
+from rlreason.algorithms import own
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.base import Settings, converted, require
 from rlreason.config.budget import within_budget
@@ -27,8 +29,10 @@ from rlreason.config.sections import (
 from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
 from rlreason.orm.settings import OutcomeModelConfig
+from rlreason.own import Own, imported
+from rlreason.rewards import custom
 from rlreason.rewards.registry import REWARDS
-from rlreason.rows import Table, imported
+from rlreason.rows import Table
 
 TABLES: dict[str, Table[Any]] = {"algo": ALGORITHMS, "reward": REWARDS, "init": INITS, "data": DATASETS}
 SECTIONS: dict[str, type[Settings]] = {
@@ -75,9 +79,9 @@ def from_composed(composed: Any) -> ExperimentConfig:
     values: dict[str, Any] = {}
     for group in GROUPS:
         require(group in plain, f"the configuration has no section {group!r}; add it to the defaults list")
-        fields = {key: value for key, value in plain[group].items() if group not in TABLES or key != "row"}
+        section = {key: value for key, value in plain[group].items() if group not in TABLES or key != "row"}
         try:
-            values[group] = converted(settings_of(group, plain[group]), fields)
+            values[group] = converted(settings_of(group, plain[group]), section)
         except UserError as error:
             raise UserError(
                 str(error) if str(error).startswith((f"{group}.", f"{group}=")) else f"{group}.{error}"
@@ -86,6 +90,24 @@ def from_composed(composed: Any) -> ExperimentConfig:
     config = ExperimentConfig(**vars(converted(GeneralConfig, general)), **values)
     _check_together(config)
     return within_budget(config)
+
+
+def own_parts(config: ExperimentConfig) -> list[Own]:
+    """What the user has written and the configuration names: rewards, advantages, losses, metrics.
+
+    Raises:
+        UserError: Something cannot be imported.
+    """
+    found = []
+    for group in GROUPS:
+        section = getattr(config, group)
+        for item in fields(section):
+            if item.metadata.get("own"):
+                value = getattr(section, item.name)
+                paths = value if isinstance(value, list) else [value]
+                chosen = (None, *item.metadata["choices"])
+                found += [imported(f"{group}.{item.name}", path) for path in paths if path not in chosen]
+    return found
 
 
 def settings_of(group: str, section: Mapping[str, Any]) -> type[Settings]:
@@ -131,9 +153,21 @@ def _check_together(config: ExperimentConfig) -> None:
         f"init={config.init.name} needs worked solutions, which {name} does not have; "
         "use init=scratch, or an SFT model",
     )
-    for path in config.eval.metrics:
-        require(callable(imported("eval.metrics", path)), f"eval.metrics={path} is not a function")
+    for part in own_parts(config):
+        _check_own(part, config)
     require(
         config.task.name != "evaluate" or config.eval.orm != "train",
         "eval.orm=train belongs to training runs; with task=evaluate give the folder of a trained ORM: eval.orm=FOLDER",
     )
+
+
+def _check_own(part: Own, config: ExperimentConfig) -> None:
+    """Refuse what cannot be called as it will be, tried on a small batch where it works on tensors."""
+    if part.key == custom.KEY:
+        custom.check_function(part.path)
+    elif part.key == own.ADVANTAGE:
+        own.check_advantage(part.path)
+    elif part.key == own.LOSS:
+        own.check_loss(part.path, with_reference=config.algo.kl_coefficient > 0)
+    else:
+        require(callable(part.value), f"{part.key}={part.path} is not a function")
