@@ -21,6 +21,8 @@ OVERVIEW = """\
   rlreason -m experiment=paper-tiny         a whole study; its runs live together in runs/paper-tiny
   rlreason task=watch study=paper-tiny      follow it
   rlreason task=evaluate model=small eval.k=96
+  rlreason task=try_reward task.rollouts=runs/NAME reward=dense
+                                            what a reward gives, before anything is paid for
   rlreason task=report study=NAME           tables, figures and findings of the runs in runs/NAME
   rlreason --cfg job --resolve              the composed configuration, without running it
 
@@ -162,14 +164,13 @@ def suggest(error: Exception, folders: Sequence[Path]) -> str:
 
 def _unknown_key(key: str) -> str:
     from rlreason.config.base import describe
-    from rlreason.config.compose import SECTIONS, TABLES
+    from rlreason.config.compose import SECTIONS, TABLES, TASKS
     from rlreason.config.experiment import GeneralConfig
-    from rlreason.config.sections import ExportConfig
 
     known = [*GROUP_NOTES, *(field for field, _, _ in describe(GeneralConfig))]
     section = key.partition(".")[0]
     schemas: dict[str, list[type[Settings]]] = {group: [schema] for group, schema in SECTIONS.items()}
-    schemas["task"] = [ExportConfig]
+    schemas["task"] = list(TASKS.values())
     schemas |= {group: [row.settings for row in table.values()] for group, table in TABLES.items()}
     if section in schemas:
         known = [f"{section}.{field}" for schema in schemas[section] for field, _, _ in describe(schema)]

@@ -25,6 +25,7 @@ from rlreason.config.sections import (
     ShardingConfig,
     TaskConfig,
     TrackerConfig,
+    TryRewardConfig,
 )
 from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
@@ -45,7 +46,12 @@ SECTIONS: dict[str, type[Settings]] = {
     "eval": EvalConfig,
     "tracker": TrackerConfig,
 }
-TASKS = ("train", "evaluate", "plan", "report", "watch", "export", "tiny_base")
+TASKS: dict[str, type[TaskConfig]] = {
+    **dict.fromkeys(("train", "evaluate", "plan", "report", "watch"), TaskConfig),
+    "export": ExportConfig,
+    "try_reward": TryRewardConfig,
+    "tiny_base": TaskConfig,
+}
 GROUPS = ("task", *TABLES, *SECTIONS)
 
 
@@ -126,7 +132,7 @@ def settings_of(group: str, section: Mapping[str, Any]) -> type[Settings]:
     if group == "task":
         name = section.get("name")
         require(name in TASKS, f"task.name={name!r} is unknown; choose from: {', '.join(TASKS)}")
-        return ExportConfig if name == "export" else TaskConfig
+        return TASKS[str(name)]
     return SECTIONS[group]
 
 

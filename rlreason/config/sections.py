@@ -14,7 +14,8 @@ class TaskConfig(Settings):
     """What to do."""
 
     name: str = setting(
-        "train, evaluate, plan, report or watch (a study), export, tiny_base (make the embedded models again)"
+        "train, evaluate, plan, report or watch (a study), export, try_reward, "
+        "tiny_base (make the embedded models again)"
     )
 
 
@@ -39,6 +40,24 @@ class ExportConfig(TaskConfig):
         require(
             self.checkpoint is None or ("/" not in self.checkpoint and self.checkpoint.strip(".") != ""),
             f"task.checkpoint={self.checkpoint!r} must be the name of a checkpoint of the run, such as round-1",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TryRewardConfig(TaskConfig):
+    """Which solutions the reward of the command is tried on."""
+
+    rollouts: str | None = setting(
+        "a run folder, one of its files of rollouts, or a file of answers (columns: question, answer, completion)"
+    )
+    most: int = setting("solutions that are tried at most, spread evenly over all", at_least=1)
+    examples: int = setting("solutions that are shown with what their steps earn", at_least=0)
+
+    def check(self) -> None:
+        """Refuse to try a reward on nothing."""
+        require(
+            self.rollouts is not None,
+            "task.rollouts is missing; name a run folder, one of its files of rollouts, or a file of answers",
         )
 
 
