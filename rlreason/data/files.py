@@ -123,16 +123,18 @@ def _divided(given: Mapping[str, list[Problem]], config: FilesConfig) -> dict[st
         return dict(given)
     shares = dict(zip(NAMES, config.shares, strict=True))
     asked = {split: share for split, share in shares.items() if share > 0 and (split == "train" or split not in given)}
+    asked = asked or {"train": 1.0}  # the data bring every other split that has a share
     divided: dict[str, list[Problem]] = {split: [] for split in asked}
     for problem in given["train"]:
-        divided[_share(problem, asked) if asked else "train"].append(problem)
+        divided[_share(problem, asked)].append(problem)
     empty = [split for split in asked if not divided[split]]
     if empty:
         raise UserError(
             f"data.shares={config.shares} leaves no {empty[0]} questions: data.path={config.path} has "
             f"{len(given['train']):,} to divide; raise that share, or use more data"
         )
-    return {split: divided.get(split, given.get(split, [])) for split in NAMES if split in divided or split in given}
+    found = {**given, **divided}
+    return {split: found[split] for split in NAMES if split in divided or (split in given and split != "train")}
 
 
 def _share(problem: Problem, shares: Mapping[str, float]) -> str:

@@ -23,8 +23,8 @@ SUBJECTS = (
     *("number_theory", "prealgebra", "precalculus"),
 )
 LEVELS = (1, 2, 3, 4, 5)
-# "\boxed 2": a few solutions leave out the braces.
-_BOXED_WITHOUT_BRACES = re.compile(r"\\f?boxed\s+([^\s$.{]+)")
+# A few solutions write "\fbox{2}", or "\boxed 2" without braces.
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|([^\s${}.]+))")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +80,9 @@ def splits(config: MathConfig) -> Splits:
 
 def _problem(row: Row) -> Problem:
     question, solution = row.text("problem"), row.text("solution")
-    bare = _BOXED_WITHOUT_BRACES.findall(solution)
-    answer = extract_answer(solution) if re.search(r"\\f?boxed\s*\{", solution) else bare[-1] if bare else None
-    if answer is None:
+    boxed = _BOX.sub(lambda match: r"\boxed{" + (f"{match[1]}}}" if match[1] else ""), solution)
+    answer = extract_answer(boxed)
+    if r"\boxed{" not in boxed or answer is None:
         raise UserError(f"{row.place}: the column 'solution' must state its answer in \\boxed{{}}; fix the row")
     answer = without_thousands(answer)
     identity = "math-" + hashlib.sha256(normalised(question).encode()).hexdigest()[:12]

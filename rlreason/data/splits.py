@@ -106,17 +106,10 @@ def _check(splits: Mapping[str, Sequence[Problem]], config: DataConfig) -> None:
         if not problems:
             raise UserError(f"data={config.name}: the {name} split is empty; use more data")
     where = "" if config.path is None else f" in data.path={config.path}"
-    counts = Counter(problem.id for problems in splits.values() for problem in problems)
-    repeated = [identity for identity, count in counts.items() if count > 1]
-    if repeated:
-        raise UserError(
-            f"data={config.name}: {len(repeated)} ids occur more than once (first: {_shown(repeated)}); "
-            f"make them unique{where}"
-        )
     for one, other in combinations(splits, 2):
         known = {normalised(problem.question): problem.id for problem in splits[one]}
         shared = [
-            f"{known[question]} = {problem.id}"
+            problem.id if known[question] == problem.id else f"{known[question]} = {problem.id}"
             for problem in splits[other]
             if (question := normalised(problem.question)) in known
         ]
@@ -125,6 +118,13 @@ def _check(splits: Mapping[str, Sequence[Problem]], config: DataConfig) -> None:
                 f"data={config.name}: {one} and {other} share {len(shared)} questions (first: {_shown(shared)}); "
                 f"remove the copies{where}"
             )
+    counts = Counter(problem.id for problems in splits.values() for problem in problems)
+    repeated = [identity for identity, count in counts.items() if count > 1]
+    if repeated:
+        raise UserError(
+            f"data={config.name}: {len(repeated)} ids occur more than once (first: {_shown(repeated)}); "
+            f"make them unique{where}"
+        )
 
 
 def _resemblances(splits: Mapping[str, Sequence[Problem]]) -> list[str]:
