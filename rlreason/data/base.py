@@ -140,11 +140,10 @@ def without_copies(problems: Sequence[Problem], split: str) -> tuple[list[Proble
     for problem in problems:
         copies.setdefault(normalised(problem.question), []).append(problem)
     left_out = len(problems) - len(copies)
-    times = sum(len(group) > 1 for group in copies.values())
     disagreeing = sum(len({item.answer for item in group}) > 1 for group in copies.values())
-    note = f"{split}: {times:,} questions stand there more than once and count once ({left_out:,} rows fewer)"
+    note = f"{split}: rows left out, for their questions stand there already: {left_out:,}"
     if disagreeing:
-        note += f"; the answers to {disagreeing:,} of them differ, and the most frequent one counts"
+        note += f" (questions with several answers, of which the most frequent one counts: {disagreeing:,})"
     return [_one_of(group) for group in copies.values()], [note] if left_out else []
 
 

@@ -45,7 +45,7 @@ class Columns:
         question: Holds the question: text, or messages of which one is the user's.
         answer: Holds the gold answer, or a worked solution that ends with it.
         solution: Holds the worked solution; None where no column of its own does.
-        guessed: Which of them were guessed, for the user to see: "question from 'problem'".
+        guessed: Which of them were guessed, as the user would name them: "data.question=problem".
     """
 
     question: str
@@ -80,7 +80,7 @@ def columns_of(rows: Sequence[Row], question: str | None, answer: str | None, so
                 f"name it: data.{what}=COLUMN"
             )
     given = {"question": question, "answer": answer, "solution": solution}
-    guessed = [f"{what} from {chosen[what]!r}" for what in given if given[what] is None and chosen[what] is not None]
+    guessed = [f"data.{what}={chosen[what]}" for what in given if given[what] is None and chosen[what] is not None]
     found = chosen["solution"] if chosen["solution"] != chosen["answer"] else None
     return Columns(str(chosen["question"]), str(chosen["answer"]), found, guessed)
 

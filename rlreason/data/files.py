@@ -72,7 +72,7 @@ def splits(config: FilesConfig) -> Splits:
         by_split[split] = [_problem(row, columns, config.cluster) for row in found]
     kept = {split: without_copies(problems, split) for split, problems in by_split.items()}
     divided = _divided({split: problems for split, (problems, _) in kept.items()}, config)
-    guesses = [f"data.path={config.path}: {', '.join(columns.guessed)}"] if columns.guessed else []
+    guesses = [f"guessed from the names of the columns: {', '.join(columns.guessed)}"] if columns.guessed else []
     return Splits(
         {split: _in_order(problems, config.seed) for split, problems in divided.items()},
         (

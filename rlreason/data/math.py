@@ -74,7 +74,7 @@ def splits(config: MathConfig) -> Splits:
     tested = {normalised(problem.question) for problem in test}
     left = [problem for problem in train if normalised(problem.question) not in tested]
     found = from_two_splits(left, test, config)
-    note = f"train: {len(train) - len(left):,} questions are left out, since the test split has them as well"
+    note = f"train: questions left out, for the test split has them as well: {len(train) - len(left):,}"
     return Splits(found.problems, (*found.notes, note)) if len(left) < len(train) else found
 
 

@@ -97,7 +97,9 @@ def read_data(config: DataConfig) -> Data:
                 "lower it, or use null for all"
             )
     splits = {name: tuple(problems[: sizes[name]]) for name, problems in found.problems.items()}
-    return Data(config.name, splits, (*found.notes, *_resemblances(splits)))
+    # Of templates all splits of generated data are made.
+    resemblances = () if DATASETS[config.name].generated else _resemblances(splits)
+    return Data(config.name, splits, (*found.notes, *resemblances))
 
 
 def _check(splits: Mapping[str, Sequence[Problem]], config: DataConfig) -> None:
@@ -136,11 +138,11 @@ def _resemblances(splits: Mapping[str, Sequence[Problem]]) -> list[str]:
         near = [f"{forms[one][form]} = {forms[other][form]}" for form in forms[one] if form in forms[other]]
         if near:
             notes.append(
-                f"{one} and {other}: {len(near):,} questions are the same but for punctuation and symbols "
+                f"questions of {one} and {other} that are the same but for punctuation and symbols: {len(near):,} "
                 f"(first: {_shown(near)})"
             )
         if shared := sorted(clusters[one] & clusters[other]):
-            notes.append(f"{one} and {other} share {len(shared):,} clusters (first: {_shown(shared)})")
+            notes.append(f"clusters that lie in {one} and in {other}: {len(shared):,} (first: {_shown(shared)})")
     return notes
 
 

@@ -129,8 +129,8 @@ def test_copies_within_a_split_count_once_whatever_the_seed(tmp_path: Path, seed
     assert len(whole) == 10
     assert [problem.answer for problem in whole if "question 3?" in problem.question] == ["4"]
     assert data.notes == (
-        "train: 1 questions stand there more than once and count once (2 rows fewer); the answers to 1 of them "
-        "differ, and the most frequent one counts",
+        "train: rows left out, for their questions stand there already: 2 (questions with several answers, of which the "
+        "most frequent one counts: 1)",
     )
 
 
@@ -141,7 +141,7 @@ def test_near_copies_over_splits_are_said_and_stay(tmp_path: Path) -> None:
     data = read_data(data_config("gsm8k", tmp_path))
     assert len(data.measured("test")) == 6
     (note,) = data.notes
-    assert "and test: 1 questions are the same but for punctuation and symbols (first: gsm8k-train-5 =" in note
+    assert "and test that are the same but for punctuation and symbols: 1 (first: gsm8k-train-5 =" in note
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "svamp", "wordproblems"])

@@ -300,8 +300,8 @@ def test_copies_count_once_with_the_most_frequent_answer(tmp_path: Path, order: 
     found = [item for problems in data.splits.values() for item in problems if "many" in item.question.lower()]
     assert [(item.question, item.answer) for item in found] == [("How many?", "4")]
     assert (
-        "train: 1 questions stand there more than once and count once (3 rows fewer); the answers to 1 of them differ, "
-        "and the most frequent one counts"
+        "train: rows left out, for their questions stand there already: 3 (questions with several answers, of which the "
+        "most frequent one counts: 1)"
     ) in data.notes
 
 
@@ -320,7 +320,9 @@ def test_near_copies_share_a_split_where_it_is_drawn_and_are_said_where_it_is_gi
     lines(tmp_path / "given" / "train.jsonl", sums(40))
     lines(tmp_path / "given" / "test.jsonl", near[:3])
     notes = read_data(config(tmp_path / "given", shares=[1, 0, 0])).notes
-    assert any("train and test: 3 questions are the same but for punctuation and symbols" in note for note in notes)
+    assert any(
+        "questions of train and test that are the same but for punctuation and symbols: 3" in note for note in notes
+    )
 
 
 def test_a_cluster_is_kept_and_stays_in_one_split(tmp_path: Path) -> None:
@@ -336,7 +338,7 @@ def test_clusters_that_lie_in_two_given_splits_are_said(tmp_path: Path) -> None:
     for name, first in (("train", 0), ("validation", 30), ("test", 60)):
         lines(tmp_path / f"{name}.jsonl", [{**row, "template": f"t{i % 3}"} for i, row in enumerate(sums(4, first))])
     notes = read_data(config(tmp_path, cluster="template")).notes
-    assert "train and test share 3 clusters (first: t0, t1, t2)" in notes
+    assert "clusters that lie in train and in test: 3 (first: t0, t1, t2)" in notes
 
 
 def test_a_row_without_its_cluster_is_refused(tmp_path: Path) -> None:
@@ -383,27 +385,26 @@ SKYRL = {
         (
             VERL,
             ("6*200=1200",),
-            "question from 'extra_info.question', answer from 'reward_model.ground_truth', "
-            "solution from 'extra_info.answer'",
+            "data.question=extra_info.question, data.answer=reward_model.ground_truth, data.solution=extra_info.answer",
         ),
-        (SKYRL, (), "question from 'prompt', answer from 'reward_spec.ground_truth'"),
+        (SKYRL, (), "data.question=prompt, data.answer=reward_spec.ground_truth"),
         (
             {"question": "How many?", "answer": "6*200=1200\n#### 1,200"},
             ("6*200=1200",),
-            "question from 'question', answer from 'answer'",
+            "data.question=question, data.answer=answer",
         ),
-        ({"Problem": "How many?", "Final Answer": 1200.0}, (), "question from 'Problem', answer from 'Final Answer'"),
-        ({"prompt": "How many?", "completion": "#### 1200"}, (), "question from 'prompt', answer from 'completion'"),
-        ({"query": "How many?", "label": "$1200$"}, (), "question from 'query', answer from 'label'"),
+        ({"Problem": "How many?", "Final Answer": 1200.0}, (), "data.question=Problem, data.answer=Final Answer"),
+        ({"prompt": "How many?", "completion": "#### 1200"}, (), "data.question=prompt, data.answer=completion"),
+        ({"query": "How many?", "label": "$1200$"}, (), "data.question=query, data.answer=label"),
         (
             {"problem": "How many?", "solution": "6*200=\\boxed{1,200}", "level": "Level 1"},
             ("6*200=\\boxed{1,200}",),
-            "question from 'problem', answer from 'solution', solution from 'solution'",
+            "data.question=problem, data.answer=solution, data.solution=solution",
         ),
         (
             {"instruction": "How many?", "input": None, "output": "Six times 200.\nThe answer is 1,200."},
             ("Six times 200.",),
-            "question from 'instruction', answer from 'output'",
+            "data.question=instruction, data.answer=output",
         ),
     ],
     ids=["verl", "skyrl", "gsm8k", "capitals", "trl", "label", "math", "alpaca"],
@@ -415,7 +416,7 @@ def test_columns_are_guessed_by_the_names_that_are_in_use(
     for path in (lines(tmp_path / "questions.jsonl", [row]), tmp_path / "questions.parquet"):
         problem, notes = one(path)
         assert (problem.question, problem.answer, problem.steps) == ("How many?", "1200", steps)
-        assert f"data.path={path}: {guessed}" in notes
+        assert f"guessed from the names of the columns: {guessed}" in notes
 
 
 def test_the_rows_of_one_file_of_verl_say_their_split(tmp_path: Path) -> None:
@@ -432,7 +433,7 @@ def test_named_columns_are_taken_and_nothing_is_said(tmp_path: Path) -> None:
     path = lines(tmp_path / "questions.jsonl", [row])
     problem, notes = one(path, question="meta.ask.0", answer="a.b", solution="why")
     assert (problem.question, problem.answer, problem.steps) == ("How many?", "7", ("3+4=7", "done"))
-    assert not any(str(path) in note for note in notes)
+    assert not any("guessed" in note for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_a_training_problem_that_is_a_test_problem_is_left_out_and_said(tmp_path
     with (tmp_path / "train.jsonl").open("a") as file:
         file.write("\n" + json.dumps(problem(12)))
     found = read_data(MathConfig(name="math", levels=None, **{**COMMON, "path": str(tmp_path)}))
-    assert "train: 1 questions are left out, since the test split has them as well" in found.notes
+    assert "train: questions left out, for the test split has them as well: 1" in found.notes
     assert len(found.training().train) == 12
 
 
