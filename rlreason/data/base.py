@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,7 +170,7 @@ def normalised(question: str) -> str:
 
 def bare(question: str) -> str:
     """Equal for questions that differ in nothing but case, white space, punctuation and symbols."""
-    return re.sub(r"[\W_]+", "", question.casefold()) or normalised(question)
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", question).casefold()) or normalised(question)
 
 
 def training_questions(config: DataConfig, dataset: Dataset) -> int | None:

@@ -17,20 +17,23 @@ QUESTIONS = (
     ("question", "problem"),
     ("extra_info.question",),
     ("prompt", "query", "instruction"),
-    ("input", "text"),
+    ("input", "text", "task", "question_text", "problem_text", "problem_statement", "messages"),
 )
 ANSWERS = (
     ("reward_model.ground_truth", "reward_spec.ground_truth"),
     (
         *("answer", "final_answer", "expected_answer", "correct_answer", "reference_answer"),
-        *("gold", "gold_answer", "ground_truth"),
+        *("gold_answer", "golden_answer", "gold", "ground_truth", "ground_truth_answer"),
     ),
-    ("result", "target", "label"),
+    ("result", "target", "label", "reference", "expected", "gt", "numerical_answer"),
     ("output", "response", "completion"),
 )
 SOLUTIONS = (
-    ("solution", "rationale", "reasoning", "explanation", "worked_solution", "reference_solution"),
-    ("cot", "chain_of_thought", "generated_solution"),
+    (
+        *("solution", "rationale", "reasoning", "explanation"),
+        *("worked_solution", "reference_solution", "gold_solution"),
+    ),
+    ("cot", "chain_of_thought", "generated_solution", "steps"),
     ("extra_info.answer",),
 )
 SPLITS = (("split",), ("extra_info.split",))

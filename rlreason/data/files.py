@@ -39,7 +39,7 @@ class FilesConfig(DataConfig):
     def check(self) -> None:
         """Refuse data that nobody has named, and shares that are none."""
         require(
-            self.path is not None,
+            bool(self.path),
             "data.path is missing: data=files needs data.path=FILE, FOLDER or OWNER/NAME (a data set of the Hub)",
         )
         shares = "[" + ", ".join(f"{share:g}" for share in self.shares) + "]"

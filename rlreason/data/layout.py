@@ -210,7 +210,7 @@ def _by_split(sets: Mapping[str, list[Reader]], where: str) -> Located:
         names = [name for name in found if found[name] == split]
         if len(names) > 1:
             raise UserError(
-                f"{where} holds {' and '.join(names)}, and both may be the {split} split; leave only one of them there"
+                f"{where} holds {' and '.join(names)}, and both may be the {split} split; keep one, or give data.path=FILE"
             )
     passed_over = [name for name in sets if name not in found]
     note = f"{where}: not read, for its name is that of no split: {', '.join(passed_over)}"

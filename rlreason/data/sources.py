@@ -373,7 +373,7 @@ def _row(number: int, place: str, values: Any) -> Row:
     if not isinstance(values, dict):
         raise UserError(f"{place}: must be a JSON object with named columns, not {type(values).__name__}; fix the file")
     for column, value in values.items():
-        if not _is_encodable(value):
+        if not (_is_encodable(column) and _is_encodable(value)):
             raise UserError(
                 f"{place}: the column {column!r} holds half a character (a lone surrogate, \\ud800 to \\udfff), which "
                 "is no text; fix or remove the row"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlreason.config.sections import DataConfig
-from rlreason.data.base import GENERATED_TEST_SIZE, GENERATED_TRAIN_SIZE, Splits
+from rlreason.data.base import GENERATED_TEST_SIZE, GENERATED_TRAIN_SIZE, Splits, bare
 from rlreason.data.registry import DATASETS
 from rlreason.data.splits import TrainingData, read_data
 from rlreason.errors import UserError
@@ -129,8 +129,8 @@ def test_copies_within_a_split_count_once_whatever_the_seed(tmp_path: Path, seed
     assert len(whole) == 10
     assert [problem.answer for problem in whole if "question 3?" in problem.question] == ["4"]
     assert data.notes == (
-        "train: rows left out, for their questions stand there already: 2 (questions with several answers, of which the "
-        "most frequent one counts: 1)",
+        "train: rows left out, for their questions stand there already: 2 (questions with several answers, of which "
+        "the most frequent one counts: 1)",
     )
 
 
@@ -217,3 +217,9 @@ def test_wordproblems_out_of_distribution() -> None:
     problems = evaluation_problems(data_config(test_size=6), "ood")
     assert len(problems) == 6
     assert {len(problem.steps) for problem in problems} <= {5, 6}
+
+
+def test_questions_that_differ_in_symbols_and_in_the_form_of_their_letters_are_the_same_when_bare() -> None:
+    assert bare("Café: 3 × 4?") == bare("CAFE\u0301 3 4")
+    assert bare("３ cats") == bare("3 cats!")
+    assert bare("+?") != bare("-?")

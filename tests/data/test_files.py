@@ -300,8 +300,8 @@ def test_copies_count_once_with_the_most_frequent_answer(tmp_path: Path, order: 
     found = [item for problems in data.splits.values() for item in problems if "many" in item.question.lower()]
     assert [(item.question, item.answer) for item in found] == [("How many?", "4")]
     assert (
-        "train: rows left out, for their questions stand there already: 3 (questions with several answers, of which the "
-        "most frequent one counts: 1)"
+        "train: rows left out, for their questions stand there already: 3 (questions with several answers, of which "
+        "the most frequent one counts: 1)"
     ) in data.notes
 
 
