@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlreason.data.golds import gold, solution_steps
-from rlreason.data.sources import Row, shown
+from rlreason.data.sources import Row, names_of, shown
 from rlreason.errors import UserError
 
 # By rank: names of the same rank are equally likely. Dotted ones are those of verl and of SkyRL, where `prompt` is a
@@ -77,9 +77,9 @@ def columns_of(rows: Sequence[Row], question: str | None, answer: str | None, so
     chosen["answer"] = answer or guess(rows, ANSWERS, "answer") or chosen["solution"]
     for what in ("question", "answer"):
         if chosen[what] is None:
-            there = ", ".join(dict.fromkeys(str(name) for row in rows for name in row.values))
+            there = dict.fromkeys(str(name) for row in rows for name in row.values)
             raise UserError(
-                f"{rows[0].place}: no column has a name that is known for the {what} (there: {there}); "
+                f"{rows[0].place}: no column has a name that is known for the {what} (there: {names_of(there)}); "
                 f"name it: data.{what}=COLUMN"
             )
     given = {"question": question, "answer": answer, "solution": solution}

@@ -15,7 +15,9 @@ from rlreason.data.sources import (
     chosen_subset,
     file_rows,
     hub_splits,
+    hub_subsets,
     is_data_file,
+    names_of,
     split_of,
 )
 from rlreason.errors import UserError
@@ -71,7 +73,7 @@ def located(path: str, subset: str | None, default_subset: str | None = None) ->
         if subset is not None:
             raise UserError(f"data.subset={subset}: {where} is one file, which has no subsets; leave data.subset out")
         return _file(place, where)
-    if _HUB_NAME.fullmatch(path) and not is_data_file(Path(path)):
+    if _is_hub_name(path):
         found = hub_splits(path, subset, default_subset)
         return _by_split({name: [_giving(rows)] for name, rows in found.items()}, where)
     raise UserError(f"{where}: no such file or folder; check the path (a data set of the Hub is written OWNER/NAME)")
@@ -98,12 +100,22 @@ def split_rows(path: str, subset: str | None, split: str, default_subset: str | 
 
 
 def subsets_of(path: str) -> list[str]:
-    """The folders of a clone that each hold the splits of one subset; empty where `path` is none."""
+    """The data sets that lie together in a clone, a folder for each, or that a data set of the Hub consists of.
+
+    Raises:
+        UserError: `path` is a name of the Hub, and cannot be loaded from there.
+    """
     place = Path(path).expanduser()
+    if _is_hub_name(path) and not place.exists():
+        return hub_subsets(path)
     if not place.is_dir():
         return []
     folders = [folder for folder in _folders(place) if folder.name != "data" and folder.name not in SPLIT_WORDS]
     return [folder.name for folder in folders if any(split_of(item.name) for item in _listed(folder))]
+
+
+def _is_hub_name(path: str) -> bool:
+    return _HUB_NAME.fullmatch(path) is not None and not is_data_file(Path(path))
 
 
 def _giving(rows: list[Row]) -> Reader:
@@ -170,7 +182,7 @@ def _shards(files: Sequence[Path], where: str) -> dict[str, list[Reader]]:
         of = {int(match["of"] or 0) for path in paths if (match := matches[path])}
         if len(paths) > 1 and not (all(matches[path] for path in paths) and len({path.suffix for path in paths}) == 1):
             raise UserError(
-                f"{where} holds {', '.join(path.name for path in paths)}, and only one of them can be meant; "
+                f"{where} holds {names_of(path.name for path in paths)}, and only one of them can be meant; "
                 "give data.path=FILE, or move the others away"
             )
         wanted = max(of, default=0)
@@ -200,7 +212,7 @@ def _by_split(sets: Mapping[str, list[Reader]], where: str) -> Located:
     found = exact or {name: split for name in sets if (split := split_of(name))}
     if not found and len(sets) > 1:
         raise UserError(
-            f"{where} holds {', '.join(sets)}: which are training questions, which test questions? Call them train, "
+            f"{where} holds {names_of(sets)}: which are training questions, which test questions? Call them train, "
             "validation and test, or give data.path=FILE"
         )
     if not found:
@@ -210,10 +222,11 @@ def _by_split(sets: Mapping[str, list[Reader]], where: str) -> Located:
         names = [name for name in found if found[name] == split]
         if len(names) > 1:
             raise UserError(
-                f"{where} holds {' and '.join(names)}, and both may be the {split} split; keep one, or give data.path=FILE"
+                f"{where} holds {' and '.join(names)}, and both may be the {split} split; keep one, or give "
+                "data.path=FILE"
             )
     passed_over = [name for name in sets if name not in found]
-    note = f"{where}: not read, for its name is that of no split: {', '.join(passed_over)}"
+    note = f"{where}: not read, for its name is that of no split: {names_of(passed_over)}"
     return Located({split: partial(_read, sets[name]) for name, split in found.items()}, (note,) if passed_over else ())
 
 

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ FORMATS_IN_WORDS = "JSON lines, JSON, CSV or parquet, each also .gz"
 # `datasets` retries an unreachable Hub for 23 seconds, and for minutes behind a firewall that drops packets.
 HUB_TIMEOUT_SECONDS = 5.0
 LONGEST_SHOWN = 80  # characters of a value in a message
+MOST_SHOWN = 12  # names in a message
 LONGEST_CSV_FIELD = 2**31 - 1
 _LFS_POINTER = b"version https://git-lfs"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -67,9 +68,9 @@ class Row:
         """
         value = self.find(column)
         if value is None:
-            there = ", ".join(map(str, self.values)) or "none"
             raise UserError(
-                f"{self.place}: the column {column!r} is missing (there: {there}); add it or use other data"
+                f"{self.place}: the column {column!r} is missing (there: {names_of(self.values)}); add it or use other "
+                "data"
             )
         return value
 
@@ -94,8 +95,14 @@ def split_of(name: str) -> str | None:
 
 def shown(value: Any) -> str:
     """A value in a message: on one line, and not too long."""
-    text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+    return _shortened(repr(value))
+
+
+def names_of(names: Iterable[Any]) -> str:
+    """Names in a message: on one line, and not too many."""
+    found = [_shortened(" ".join(str(name).split())) for name in names]
+    more = f" and {len(found) - MOST_SHOWN:,} more" if len(found) > MOST_SHOWN else ""
+    return ", ".join(found[:MOST_SHOWN]) + more or "none"
 
 
 def is_data_file(path: Path) -> bool:
@@ -175,15 +182,25 @@ def hub_splits(repository: str, subset: str | None, default_subset: str | None) 
     """
     import datasets
 
-    with _from_hub(
-        f"data.path={repository} is no file and no folder here, and as a data set of that name it", repository
-    ):
-        subsets = datasets.get_dataset_config_names(repository)
-        if subset is not None or (len(subsets) > 1 and "default" not in subsets):
-            subset = chosen_subset(f"data.path={repository}", subset, subsets, default_subset)
+    subsets = hub_subsets(repository)
+    if subset is not None or (len(subsets) > 1 and "default" not in subsets):
+        subset = chosen_subset(f"data.path={repository}", subset, subsets, default_subset)
+    with _from_hub(_not_here(repository), repository):
         tables = datasets.load_dataset(repository, subset)
         found = {str(name): _hub_table(repository, name, table) for name, table in tables.items()}
     return {name: rows for name, rows in found.items() if rows}
+
+
+def hub_subsets(repository: str) -> list[str]:
+    """The configurations of a data set on the Hub, or of its copy in the local cache.
+
+    Raises:
+        UserError: The data set cannot be loaded.
+    """
+    import datasets
+
+    with _from_hub(_not_here(repository), repository):
+        return list(datasets.get_dataset_config_names(repository))
 
 
 def chosen_subset(where: str, subset: str | None, subsets: Sequence[str], default: str | None = None) -> str:
@@ -202,10 +219,13 @@ def chosen_subset(where: str, subset: str | None, subsets: Sequence[str], defaul
         return subsets[0] if default not in subsets else str(default)
     if subset in subsets:
         return str(subset)
-    there = ", ".join(subsets) or "none"
     if subset is None:
-        raise UserError(f"{where} has several subsets; choose one of them as data.subset: {there}")
-    raise UserError(f"data.subset={subset}: {where} has no such subset; choose from: {there}")
+        raise UserError(f"{where} has several subsets; choose one of them as data.subset: {names_of(subsets)}")
+    raise UserError(f"data.subset={subset}: {where} has no such subset; choose from: {names_of(subsets)}")
+
+
+def _not_here(path: str) -> str:
+    return f"data.path={path} is no file and no folder here, and as a data set of that name it"
 
 
 def _hub_table(repository: str, split: str, table: Any) -> list[Row]:
@@ -340,7 +360,7 @@ def _csv_rows(path: Path, text: str) -> list[Row]:
             if values:
                 if len(values) != len(names):
                     raise UserError(
-                        f"{place}: {len(values)} values for {len(names)} columns ({', '.join(names)}); quote texts "
+                        f"{place}: {len(values)} values for {len(names)} columns ({names_of(names)}); quote texts "
                         f"that hold {delimiter!r}, or fix the row"
                     )
                 # An empty field is no value, as null is none.
@@ -391,5 +411,8 @@ def _is_encodable(value: Any) -> bool:
 
 
 def _in_one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    return _shortened(" ".join(str(error).split()))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."

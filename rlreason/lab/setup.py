@@ -59,9 +59,10 @@ def prepared(
     if advice is not None:
         display.line(advice)
     data = read_data(config.data)
-    learned = data.training() if trains or config.prompt.examples else None
-    training = learned.train if learned is not None else ()
-    validation = learned.validation if learned is not None and trains else ()
+    learned = data.training() if trains else None
+    validation = learned.validation if learned is not None else ()
+    # Solved examples come from training questions also where nothing is trained.
+    training = learned.train if learned is not None else data.splits.get("train", ())
     measured = data.measured(config.eval.split)
     elsewhere = data.measured("ood") if trains and config.eval.ood else ()
     model = resolve(config.model)

@@ -70,6 +70,19 @@ def ids(problems: Sequence[Any]) -> list[str]:
     return [item.id for item in problems]
 
 
+def test_a_name_of_the_hub_that_has_the_subjects_as_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hub_splits(path: str, subset: str | None, _: str | None) -> dict[str, list[Row]]:
+        assert path == "some/math" and subset is not None
+        return {
+            split: [Row(number, f"{subset} {split}, row {number}", row) for number, row in enumerate(rows, start=1)]
+            for split, rows in SUBJECTS[subset].items()
+        }
+
+    monkeypatch.setattr("rlreason.data.layout.hub_subsets", lambda _: list(SUBJECTS))
+    monkeypatch.setattr("rlreason.data.layout.hub_splits", hub_splits)
+    assert len(math.load("train", "some/math", None)) == 14
+
+
 @pytest.mark.parametrize("layout", [original, clone, merged])
 def test_every_layout_of_math_gives_the_splits_of_the_hub(
     tmp_path: Path, layout: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
