@@ -112,11 +112,16 @@ class SFTInitConfig(SupervisedConfig):
 class DataConfig(Settings):
     """Questions, answers and splits."""
 
-    name: str = setting("gsm8k, svamp, gsm_symbolic or wordproblems")
-    path: str | None = setting("folder with the data files; null: from the Hub, or generated")
+    name: str = setting("files (your own), gsm8k, gsm8k_platinum, math, svamp, gsm_symbolic or wordproblems")
+    path: str | None = setting(
+        "file or folder with the data, or OWNER/NAME on the Hub; null: from the Hub, or generated"
+    )
     seed: int = setting("decides the held-out validation split and generated problems; not the run's seed")
     train_size: int | None = setting("training questions; null: all", at_least=1)
-    validation_size: int = setting("questions held out of training to decide when to stop", at_least=1)
+    validation_size: int | None = setting(
+        "questions held out of training to decide when to stop; null: the whole validation split of data=files",
+        at_least=1,
+    )
     test_size: int | None = setting("test questions; null: all", at_least=1)
     max_prompt_tokens: int = setting("longer prompts are left out, counted and reported", at_least=1)
     max_completion_tokens: int = setting("tokens after which a completion is cut, counted and reported", at_least=1)
