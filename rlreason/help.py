@@ -161,18 +161,12 @@ def suggest(error: Exception, folders: Sequence[Path]) -> str:
 
 
 def _unknown_key(key: str) -> str:
-    from rlreason.config.base import describe
-    from rlreason.config.compose import SECTIONS, TABLES
-    from rlreason.config.experiment import GeneralConfig
-    from rlreason.config.sections import ExportConfig
+    from rlreason.config.compose import settings_by_key
 
-    known = [*GROUP_NOTES, *(field for field, _, _ in describe(GeneralConfig))]
     section = key.partition(".")[0]
-    schemas: dict[str, list[type[Settings]]] = {group: [schema] for group, schema in SECTIONS.items()}
-    schemas["task"] = [ExportConfig]
-    schemas |= {group: [row.settings for row in table.values()] for group, table in TABLES.items()}
-    if section in schemas:
-        known = [f"{section}.{field}" for schema in schemas[section] for field, _, _ in describe(schema)]
-    near = difflib.get_close_matches(key, dict.fromkeys(known), n=3, cutoff=0.4)
+    declared = settings_by_key()
+    of_section = [name for name in declared if name.startswith(f"{section}.")]
+    known = of_section or [*GROUP_NOTES, *(name for name in declared if "." not in name)]
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else "see rlreason --help"
     return f"{key} is unknown; {hint}"

@@ -141,7 +141,7 @@ def _offline_unless_reachable(repository: str, client_error: type[Exception]) ->
 
 
 def _file(folder: str, name: str) -> Path:
-    directory = Path(folder).expanduser()
+    directory = Path(folder)
     if not directory.exists():
         raise UserError(f"data.path={folder}: no such folder; check the path, or leave data.path out to use the Hub")
     if not directory.is_dir():

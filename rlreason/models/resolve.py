@@ -39,7 +39,7 @@ def resolve(config: ModelConfig) -> ResolvedModel:
         UserError: There is no such model, it cannot be reached, or its folder cannot be used.
     """
     path = config.path
-    looks_local = path.startswith(("/", ".", "~", "embedded:")) or path.count("/") > 1
+    looks_local = path.startswith(("/", ".", "embedded:")) or path.count("/") > 1
     if not looks_local and not Path(path).exists():
         found = _hub(path, config.revision)
     elif config.revision is not None:
@@ -49,7 +49,7 @@ def resolve(config: ModelConfig) -> ResolvedModel:
     elif path.startswith("embedded:"):
         found = _embedded(path.removeprefix("embedded:"))
     else:
-        found = _folder(Path(path).expanduser())
+        found = _folder(Path(path))
     check_folder(found.folder, path)
     return found
 
