@@ -221,6 +221,7 @@ def run_folder(config: Any, hydra: Any) -> Path:
         config: What Hydra composed.
         hydra: Its own section, with choices and overrides.
     """
+    from rlreason.arguments import unquoted
     from rlreason.config.texts import home_expanded
     from rlreason.run.identity import NAMED_GROUPS, RUNTIME_FIELDS, RUNTIME_KEYS, RUNTIME_SECTIONS, run_name
 
@@ -238,10 +239,11 @@ def run_folder(config: Any, hydra: Any) -> Path:
         if override in given:
             continue
         key, _, value = override.lstrip("+").partition("=")
+        value = unquoted(value)
         if key == "experiment" and value == config.study:
             continue  # the study's folder says it
         if key not in unnamed and key.split(".")[0] not in (*RUNTIME_SECTIONS, "task"):
-            changes[key] = Path(value).name if "/" in value else value
+            changes[key] = Path(value).name if "/" in value and value[0] != "[" else value
     return parent / run_name(named, changes, config.seed)
 
 

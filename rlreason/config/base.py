@@ -83,10 +83,16 @@ class Settings:
         """Refuse values that are each within their bounds and cannot work together."""
 
 
-def allowed(item: Field[Any]) -> str:
-    """The values that a field can have, in words: "a number above 0 and below 1, or null"."""
+def kind_of(item: Field[Any]) -> tuple[str, bool]:
+    """The type of a field as it is written, and whether it can be null as well."""
     written = item.type if isinstance(item.type, str) else formatannotation(item.type)
     kind, _, null = written.partition(" | ")
+    return kind, bool(null)
+
+
+def allowed(item: Field[Any]) -> str:
+    """The values that a field can have, in words: "a number above 0 and below 1, or null"."""
+    kind, null = kind_of(item)
     words = TYPES.get(kind, kind)
     if choices := item.metadata.get("choices"):
         words = f"one of {', '.join(choices)}"

@@ -54,7 +54,7 @@ class ModelConfig(Settings):
 
     name: str = setting("short name, used in run names")
     path: str = setting(
-        "embedded:NAME, a folder in Hugging Face format, a Hub name, or the folder of a finished run, for its policy",
+        "embedded:NAME, a folder in Hugging Face format, a Hub name, or the folder of a finished run: its policy",
         read=model_path,
     )
     revision: str | None = setting("branch, tag or commit on the Hub")
@@ -120,9 +120,7 @@ class PromptConfig(Settings):
     template: str = setting("jinja2 template of the question, with the variable `question`", read=with_line_breaks)
     chat: bool = setting("wrap the question in the tokeniser's chat template")
     examples: int = setting("solved training questions shown before the question", at_least=0)
-    stop: list[str] = setting(
-        "texts at which a completion ends, besides the end-of-text token", read=with_line_breaks
-    )
+    stop: list[str] = setting("texts at which a completion ends, besides the end-of-text token", read=with_line_breaks)
 
     def check(self) -> None:
         """Refuse a template without the question."""
@@ -229,7 +227,7 @@ class EvalConfig(Settings):
         "sampling temperature of those samples (the paper: 0.7); maj@1 is always greedy", above=0
     )
     orm: str | None = setting(
-        "ORM for rerank@K: a folder, or train (the one of the section orm); null: only where the run uses an ORM anyway",
+        "ORM for rerank@K: a folder, or train (that of the section orm); null: only where the run uses an ORM anyway",
         read=outcome_model_path,
     )
     rerank: str = setting("a solution's rank by its steps' scores", choices=("final", "product", "minimum"))

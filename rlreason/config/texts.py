@@ -1,11 +1,11 @@
-"""What a text of the configuration means: `~` at the start of a path, `\\n` and `\\t` in what a prompt is made of."""
+r"""What a text of the configuration means: `~` at the start of a path, `\n` and `\t` in what a prompt is made of."""
 
 from __future__ import annotations
 
 import os.path
 import re
 
-# LaTeX commands that begin with \n or \t, and those that begin with \text.
+# LaTeX commands that begin with n or t; those that begin with `text` are all commands.
 LATEX = frozenset(
     """
     nabla natural nbsp ncong ne nearrow neg negmedspace negthickspace negthinspace neq newcommand newenvironment newline
@@ -17,7 +17,7 @@ LATEX = frozenset(
     tabular tabularnewline tag tan tanh tau tbinom tfrac tg th therefore thetasym theta thickapprox thicksim thickspace
     thinspace thispagestyle tilde times tiny title to today top triangle triangledown triangleleft trianglelefteq
     triangleq triangleright trianglerighteq tt twocolumn twoheadleftarrow twoheadrightarrow
-    """.split()
+    """.split()  # noqa: SIM905
 )
 BREAKS = {"n": "\n", "t": "\t"}
 ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\([nt])([A-Za-z]*)")

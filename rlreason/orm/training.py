@@ -28,7 +28,7 @@ from rlreason.lab.shared import deciding_sections, made_once
 from rlreason.lab.updating import trained
 from rlreason.models.loading import fingerprint
 from rlreason.orm.calibration import VALIDATION_SAMPLES, Calibration, fit_calibration
-from rlreason.orm.model import CARD_FILE, Card, OutcomeModel, read_card
+from rlreason.orm.model import Card, OutcomeModel, read_card
 from rlreason.orm.settings import OutcomeModelConfig
 from rlreason.orm.update import LabelledSolution, outcome_update
 from rlreason.run import store

@@ -90,11 +90,11 @@ def _refuse_runs(folder: Path) -> None:
     runs = [str(item.parent) for item in sorted(folder.glob("[!.]*/config.yaml")) if is_run(item.parent)]
     if runs:
         raise UserError(f"{folder} holds runs; name one of them: {_listed(runs)}")
-    studies = [str(path.parent.parent) for path in sorted(folder.glob("[!.]*/[!.]*/config.yaml")) if is_run(path.parent)]
+    studies = [
+        str(path.parent.parent) for path in sorted(folder.glob("[!.]*/[!.]*/config.yaml")) if is_run(path.parent)
+    ]
     if studies:
-        raise UserError(
-            f"{folder} holds studies; name a run in one of them: {_listed(list(dict.fromkeys(studies)))}"
-        )
+        raise UserError(f"{folder} holds studies; name a run in one of them: {_listed(list(dict.fromkeys(studies)))}")
 
 
 def _listed(names: list[str]) -> str:
