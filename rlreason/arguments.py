@@ -23,6 +23,7 @@ FUNCTION = re.compile(r"\s*(choice|range|interval|glob|sort|shuffle|tag|int|floa
 NULL = re.compile(r"\s*null\s*", re.IGNORECASE)
 INTERPOLATION = re.compile(r"(\\*)\$\{")
 CLOSING = {"(": ")", "[": "]", "{": "}"}
+BLANKS = " \t"  # that Hydra drops around a value
 BRACKETS = ("([{", "[", "")  # that keep commas together, the most likely reading first
 
 
@@ -72,12 +73,15 @@ def as_typed(arguments: Sequence[str], folders: Sequence[Path]) -> CommandLine:
         What Hydra is to read; read once more it stays as it is, without a note.
 
     Raises:
-        UserError: An override is none, or could be meant in several ways; the message shows how to write it.
-        SystemExit: An option is unknown.
+        UserError: An option is unknown, or an override is none or could be meant in several ways; the message shows
+            how to write it.
+        SystemExit: An option has a value that it cannot have.
     """
     from hydra._internal.utils import get_args_parser
 
-    options = get_args_parser().parse_intermixed_args(list(arguments))
+    options, unknown = get_args_parser().parse_known_intermixed_args(list(arguments))
+    if unknown:
+        raise UserError(f"{' '.join(unknown)}: there is no such option; see rlreason --help and rlreason --hydra-help")
     if options.shell_completion:
         return CommandLine(tuple(arguments), ())
     several = options.multirun or "hydra.mode=MULTIRUN" in options.overrides
@@ -241,7 +245,7 @@ def _text(value: str, setting: Setting) -> str:
         return value
     if parsed is not None:
         read = None if parsed.is_sweep_override() else parsed.value()
-        escaped = isinstance(read, str) and value == value.strip() and not setting.backslashes
+        escaped = isinstance(read, str) and value == value.strip(BLANKS) and not setting.backslashes
         if (isinstance(read, str) and read == value) or escaped or setting.kind == "unknown":
             return value
     return quoted(value)
@@ -249,7 +253,7 @@ def _text(value: str, setting: Setting) -> str:
 
 def _texts(value: str, setting: Setting) -> str:
     """A list of texts, each quoted where Hydra would refuse or change it."""
-    stripped = value.strip()
+    stripped = value.strip(BLANKS)
     parsed = _parsed(f"x={value}")
     if not (stripped.startswith("[") and stripped.endswith("]") and len(stripped) > 1):
         if parsed is not None and not stripped.startswith("["):
@@ -257,7 +261,7 @@ def _texts(value: str, setting: Setting) -> str:
         if stripped.startswith("["):
             raise _NotRead(f"its brackets do not match; as one text: {_shown(setting.key, f'[{quoted(value)}]')}")
         raise _NotRead(f"it is a list; as one text in a list: {_shown(setting.key, f'[{quoted(value)}]')}")
-    inner = stripped[1:-1].strip()
+    inner = stripped[1:-1].strip(BLANKS)
     if not inner:
         return value
     parts = _split(inner)
@@ -303,10 +307,10 @@ def _split_outside(value: str, brackets: str) -> list[str] | None:
         elif character in (CLOSING[opening] for opening in brackets):
             return None
         elif character == "," and not expected:
-            parts.append(value[start:position].strip(" \t"))
+            parts.append(value[start:position].strip(BLANKS))
             start = position + 1
         position += 1
-    return None if expected else [*parts, value[start:].strip(" \t")]
+    return None if expected else [*parts, value[start:].strip(BLANKS)]
 
 
 def _end_of_quote(value: str, start: int) -> int | None:

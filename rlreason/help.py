@@ -165,7 +165,8 @@ def suggest(error: Exception, folders: Sequence[Path]) -> str:
 
 def _unknown_choice(group: str, name: str, folders: Sequence[Path]) -> str:
     there = [*BUILT_IN.get(group, ()), *choices(folders, group)]
-    near = difflib.get_close_matches(name.rpartition("/")[2], there, n=3, cutoff=0.4)
+    last = name.rpartition("/")[2]
+    near = [last] if last in there else difflib.get_close_matches(last, there, n=3, cutoff=0.4)
     meant = [f"{group}={choice}" for choice in near] if "/" in name else near
     own = {"model": "local", "data": "files"}.get(group)  # the choice that takes any path
     if "/" in name and own in there:

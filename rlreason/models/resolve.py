@@ -39,7 +39,7 @@ def resolve(config: ModelConfig) -> ResolvedModel:
         UserError: There is no such model, it cannot be reached, or its folder cannot be used.
     """
     path = config.path
-    looks_local = path.startswith(("/", ".", "embedded:")) or path.count("/") > 1
+    looks_local = path.startswith(("/", ".", "~", "embedded:")) or path.count("/") > 1
     if not looks_local and not Path(path).exists():
         found = _hub(path, config.revision)
     elif config.revision is not None:

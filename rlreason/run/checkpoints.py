@@ -15,7 +15,8 @@ MOST_NAMED = 8
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run, finished or not."""
-    return (folder / "config.yaml").is_file() and not (folder / MODEL_FILE).is_file()
+    begun = (folder / "config.yaml").is_file() and any((folder / name).is_file() for name in ("journal.jsonl", ".lock"))
+    return begun and not (folder / MODEL_FILE).is_file()
 
 
 def checkpoints(run: Path) -> list[str]:
@@ -47,7 +48,7 @@ def model_path(path: str) -> str:
     """
     path = home_expanded(path)
     folder = Path(path)
-    if not folder.is_dir() or (folder / MODEL_FILE).is_file():
+    if not path or not folder.is_dir() or (folder / MODEL_FILE).is_file():
         return path
     if not is_run(folder):
         _refuse_runs(folder)
@@ -70,7 +71,7 @@ def outcome_model_path(path: str) -> str:
     """
     path = home_expanded(path)
     folder = Path(path)
-    if not folder.is_dir() or (folder / CARD_FILE).is_file():
+    if not path or not folder.is_dir() or (folder / CARD_FILE).is_file():
         return path
     inside = [item.parent for item in sorted((folder / "checkpoints").glob(f"[!.]*/{CARD_FILE}"))]
     if inside:
