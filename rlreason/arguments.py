@@ -167,7 +167,7 @@ def _model_of_ones_own(value: str, several: bool, folders: Sequence[Path]) -> li
     def own(name: str) -> bool:
         if not name or any((folder / "model" / f"{name}.yaml").is_file() for folder in folders):
             return False
-        return "/" in name or name.startswith("~") or Path(name).is_dir()
+        return "/" in name or name.startswith(("~", "embedded:")) or Path(name).is_dir()
 
     if FUNCTION.match(value):
         return None

@@ -167,9 +167,10 @@ def _unknown_choice(group: str, name: str, folders: Sequence[Path]) -> str:
     there = [*BUILT_IN.get(group, ()), *choices(folders, group)]
     last = name.rpartition("/")[2]
     near = [last] if last in there else difflib.get_close_matches(last, there, n=3, cutoff=0.4)
-    meant = [f"{group}={choice}" for choice in near] if "/" in name else near
-    own = {"model": "local", "data": "files"}.get(group)  # the choice that takes any path
-    if "/" in name and own in there:
+    is_path = "/" in name or Path(name).exists()
+    meant = [f"{group}={choice}" for choice in near] if is_path else near
+    own = {"model": "local", "orm": "local", "data": "files"}.get(group)  # the choice that takes any path
+    if is_path and own in there:
         meant.append(f"{group}={own} {group}.path={name}")
     hint = f"did you mean {' or '.join(meant)}? " if meant else ""
     return f"{group}={name} is unknown; {hint}choose from: {', '.join(there)}"

@@ -48,13 +48,17 @@ def model_path(path: str) -> str:
     """
     path = home_expanded(path)
     folder = Path(path)
-    if not path or not folder.is_dir() or (folder / MODEL_FILE).is_file():
+    if not path or (folder / MODEL_FILE).is_file():
+        return path
+    for run in (folder.parent, folder.parent.parent):
+        if run / "checkpoints" in (folder, folder.parent) and is_run(run):
+            raise UserError(f"{path} is no checkpoint of the run {run}; {_choice_of(run)}")
+    if not folder.is_dir():
         return path
     if not is_run(folder):
         _refuse_runs(folder)
         return path
-    there = [f"model.path={folder / 'checkpoints' / name}" for name in checkpoints(folder)]
-    choose = f"choose one of its checkpoints: {_listed(there)}" if there else "it has no checkpoint"
+    choose = _choice_of(folder)
     if not (folder / "result.json").is_file():
         raise UserError(f"{path} is a run that has not finished; {choose}")
     chosen = selected(folder)
@@ -85,6 +89,11 @@ def outcome_model_path(path: str) -> str:
     if chosen is None or not (chosen / CARD_FILE).is_file():
         raise UserError(f"{path} is a run without an outcome reward model; name one of algo=orm")
     return str(chosen)
+
+
+def _choice_of(run: Path) -> str:
+    there = [f"model.path={run / 'checkpoints' / name}" for name in checkpoints(run)]
+    return f"choose one of its checkpoints: {_listed(there)}" if there else "it has no checkpoint"
 
 
 def _refuse_runs(folder: Path) -> None:
