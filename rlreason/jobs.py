@@ -52,7 +52,7 @@ def run_job(composed: Any) -> Outcome:
     from hydra.types import RunMode
     from rich.console import Console
 
-    from rlreason.config.compose import from_plain, plain_values
+    from rlreason.config.compose import from_plain, own_parts, plain_values
     from rlreason.distributed import launch
     from rlreason.distributed.placement import take_slot
 
@@ -73,6 +73,8 @@ def run_job(composed: Any) -> Outcome:
                 return outcome
         if config.budget is not None:
             plain["algo"].update(asdict(config.algo))
+        if parts := own_parts(config):
+            plain["sources"] = {part.path: part.digest for part in parts}
         console = Console() if sys.stdout.isatty() else Console(width=120)
         if done_without_a_run(config, folder, console):
             return outcome

@@ -280,6 +280,8 @@ def test_the_home_folder_in_every_setting_that_is_a_path(home):
     found = [config.runs_dir, config.data.path, config.model.path, config.orm.path, config.eval.orm]
     found += [config.task.run, config.task.to, config.algo.rollouts]
     assert set(found) == {f"{home}/x"}
+    (home / "mine.py").write_text("def loss(*tensors): return None\n")
+    assert composed(*read("algo=grpo", "algo.loss=~/mine.py:loss")).algo.loss == f"{home}/mine.py:loss"
 
 
 def test_only_the_start_of_a_path_is_the_home_folder(home):

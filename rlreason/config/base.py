@@ -8,7 +8,9 @@ from dataclasses import Field, dataclass, field, fields
 from inspect import formatannotation
 from typing import Any, TypeVar
 
+from rlreason.config.texts import home_expanded
 from rlreason.errors import UserError
+from rlreason.own import FORMS, names_own
 
 Section = TypeVar("Section", bound="Settings")
 
@@ -38,6 +40,7 @@ def setting(
     below: float | None = None,
     choices: tuple[str, ...] = (),
     read: Callable[[str], str] | None = None,
+    own: bool = False,
 ) -> Any:
     """A field of a section, with all that `--help` prints and that a value is checked against.
 
@@ -49,10 +52,19 @@ def setting(
         below: Bound that every value is smaller than.
         choices: The values that a text can have.
         read: Gives what a text means, for one that does not stand for itself, such as a path with `~`; None: it does.
+        own: Whether it names, besides, something that the user has written, see `rlreason.own`; by its file, perhaps.
     """
     declared = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     bounds = {name: bound for name, bound in declared.items() if bound is not None}
-    return field(metadata={"meaning": meaning, "bounds": bounds, "choices": choices, "read": read})
+    return field(
+        metadata={
+            "meaning": meaning,
+            "bounds": bounds,
+            "choices": choices,
+            "read": home_expanded if own else read,
+            "own": own,
+        }
+    )
 
 
 def require(condition: bool, message: str) -> None:
@@ -75,7 +87,9 @@ class Settings:
             value = getattr(self, item.name)
             bounds, choices = item.metadata.get("bounds", {}), item.metadata.get("choices", ())
             within = value is None or all(BOUNDS[name][1](value, bound) for name, bound in bounds.items())
-            if not within or (value is not None and choices and value not in choices):
+            if choices and value is not None and value not in choices:
+                within = item.metadata["own"] and names_own(value)
+            if not within:
                 raise UserError(objection(item, value))
         self.check()
 
@@ -96,6 +110,8 @@ def allowed(item: Field[Any]) -> str:
     words = TYPES.get(kind, kind)
     if choices := item.metadata.get("choices"):
         words = f"one of {', '.join(choices)}"
+    if item.metadata.get("own"):
+        words = f"{words}, or {FORMS}" if choices else (words if kind.startswith("list") else FORMS)
     if bounds := item.metadata.get("bounds"):
         words += " " + " and ".join(f"{BOUNDS[name][0]} {bound:g}" for name, bound in bounds.items())
     return f"{words}, or null" if null else words

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import Field, fields
 from typing import Any
 
+from rlreason.algorithms import own
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.base import Settings, as_meant, converted, require
 from rlreason.config.budget import within_budget
@@ -29,8 +30,10 @@ from rlreason.config.texts import home_expanded
 from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
 from rlreason.orm.settings import OutcomeModelConfig
+from rlreason.own import Own, imported
+from rlreason.rewards import custom
 from rlreason.rewards.registry import REWARDS
-from rlreason.rows import Table, imported
+from rlreason.rows import Table
 
 TABLES: dict[str, Table[Any]] = {"algo": ALGORITHMS, "reward": REWARDS, "init": INITS, "data": DATASETS}
 SECTIONS: dict[str, type[Settings]] = {
@@ -140,6 +143,24 @@ def settings_by_key() -> dict[str, list[Field[Any]]]:
     return found
 
 
+def own_parts(config: ExperimentConfig) -> list[Own]:
+    """What the user has written and the configuration names: rewards, advantages, losses, metrics.
+
+    Raises:
+        UserError: Something cannot be imported.
+    """
+    found = []
+    for group in GROUPS:
+        section = getattr(config, group)
+        for item in fields(section):
+            if item.metadata.get("own"):
+                value = getattr(section, item.name)
+                paths = value if isinstance(value, list) else [value]
+                chosen = (None, *item.metadata["choices"])
+                found += [imported(f"{group}.{item.name}", path) for path in paths if path not in chosen]
+    return found
+
+
 def settings_of(group: str, section: Mapping[str, Any]) -> type[Settings]:
     """The dataclass of a section.
 
@@ -183,9 +204,21 @@ def _check_together(config: ExperimentConfig) -> None:
         f"init={config.init.name} needs worked solutions, which {name} does not have; "
         "use init=scratch, or an SFT model",
     )
-    for path in config.eval.metrics:
-        require(callable(imported("eval.metrics", path)), f"eval.metrics={path} is not a function")
+    for part in own_parts(config):
+        _check_own(part, config)
     require(
         config.task.name != "evaluate" or config.eval.orm != "train",
         "eval.orm=train belongs to training runs; with task=evaluate give the folder of a trained ORM: eval.orm=FOLDER",
     )
+
+
+def _check_own(part: Own, config: ExperimentConfig) -> None:
+    """Refuse what cannot be called as it will be, tried on a small batch where it works on tensors."""
+    if part.key == custom.KEY:
+        custom.check_function(part.path)
+    elif part.key == own.ADVANTAGE:
+        own.check_advantage(part.path)
+    elif part.key == own.LOSS:
+        own.check_loss(part.path, with_reference=config.algo.kl_coefficient > 0)
+    else:
+        require(callable(part.value), f"{part.key}={part.path} is not a function")

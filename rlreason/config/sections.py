@@ -232,7 +232,9 @@ class EvalConfig(Settings):
     )
     rerank: str = setting("a solution's rank by its steps' scores", choices=("final", "product", "minimum"))
     ood: bool = setting("also measure the first and the last policy on questions with more steps (generated data)")
-    metrics: list[str] = setting("metrics of your own: import paths of functions, such as package.module.NAME")
+    metrics: list[str] = setting(
+        "functions of your own: FILE.py:NAME, PACKAGE.MODULE:NAME or PACKAGE.MODULE.NAME", own=True
+    )
     resamples: int = setting("bootstrap resamples of the questions for each 95 % interval", at_least=100)
 
     def check(self) -> None:
