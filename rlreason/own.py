@@ -72,7 +72,7 @@ def imported(key: str, path: str) -> Own:
     if not separator:
         where, _, name = path.rpartition(".")
     is_file = where.endswith(".py")
-    module = _at(key, path, Path(where).expanduser().resolve()) if is_file else _found(key, path, where)
+    module = _at(key, path, Path(where).resolve()) if is_file else _found(key, path, where)
     if not hasattr(module, name):
         there = [item for item, value in vars(module).items() if callable(value) and not item.startswith("_")]
         raise UserError(

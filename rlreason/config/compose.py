@@ -6,12 +6,12 @@ Below this file nobody sees an OmegaConf object.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any
 
 from rlreason.algorithms import own
 from rlreason.algorithms.registry import ALGORITHMS
-from rlreason.config.base import Settings, converted, require
+from rlreason.config.base import Settings, as_meant, converted, require
 from rlreason.config.budget import within_budget
 from rlreason.config.experiment import ExperimentConfig, GeneralConfig
 from rlreason.config.inits import INITS
@@ -27,6 +27,7 @@ from rlreason.config.sections import (
     TrackerConfig,
     TryRewardConfig,
 )
+from rlreason.config.texts import home_expanded
 from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
 from rlreason.orm.settings import OutcomeModelConfig
@@ -56,10 +57,15 @@ GROUPS = ("task", *TABLES, *SECTIONS)
 
 
 def register_resolvers() -> None:
-    """Teach OmegaConf `${full_or_lora:RANK,FULL,LORA}`: one value where all weights are trained, one for adapters."""
+    """Teach OmegaConf what the files in `conf/` ask of it.
+
+    `${full_or_lora:RANK,FULL,LORA}` is one value where all weights are trained and one for adapters, `${home:PATH}` a
+    path whose `~` stands for the home folder.
+    """
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("full_or_lora", lambda rank, full, lora: lora if rank else full, replace=True)
+    OmegaConf.register_new_resolver("home", home_expanded, replace=True)
 
 
 def from_composed(composed: Any) -> ExperimentConfig:
@@ -74,6 +80,18 @@ def from_composed(composed: Any) -> ExperimentConfig:
     Raises:
         UserError: A key is unknown, a value has the wrong type or cannot work; the message names it.
     """
+    return from_plain(plain_values(composed))
+
+
+def plain_values(composed: Any) -> dict[str, Any]:
+    """What Hydra composed as plain values, which a run saves: `~`, line breaks and run folders as what they mean.
+
+    Args:
+        composed: The composed `DictConfig`.
+
+    Raises:
+        UserError: A section is missing, nobody has declared it, or a value means nothing.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -82,9 +100,26 @@ def from_composed(composed: Any) -> ExperimentConfig:
         plain: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key}: {str(error.msg).splitlines()[0]}") from error
-    values: dict[str, Any] = {}
     for group in GROUPS:
         require(group in plain, f"the configuration has no section {group!r}; add it to the defaults list")
+        plain[group] = as_meant(settings_of(group, plain[group]), plain[group], f"{group}.")
+    return as_meant(GeneralConfig, plain)
+
+
+def from_plain(plain: Mapping[str, Any]) -> ExperimentConfig:
+    """Convert plain values to the typed configuration.
+
+    Args:
+        plain: What `plain_values` gives.
+
+    Returns:
+        The experiment, every field checked, its algorithm within `budget`.
+
+    Raises:
+        UserError: A key is unknown, a value has the wrong type or cannot work; the message names it.
+    """
+    values: dict[str, Any] = {}
+    for group in GROUPS:
         section = {key: value for key, value in plain[group].items() if group not in TABLES or key != "row"}
         try:
             values[group] = converted(settings_of(group, plain[group]), section)
@@ -96,6 +131,22 @@ def from_composed(composed: Any) -> ExperimentConfig:
     config = ExperimentConfig(**vars(converted(GeneralConfig, general)), **values)
     _check_together(config)
     return within_budget(config)
+
+
+def settings_by_key() -> dict[str, list[Field[Any]]]:
+    """Every setting that this package and the rows registered so far declare, such as "algo.samples", from all choices.
+
+    Returns:
+        By key the field of each choice of its group that has it.
+    """
+    schemas: dict[str, list[type[Settings]]] = {"": [GeneralConfig], "task.": list(TASKS.values())}
+    schemas |= {f"{group}.": [schema] for group, schema in SECTIONS.items()}
+    schemas |= {f"{group}.": [row.settings for row in table.values()] for group, table in TABLES.items()}
+    found: dict[str, list[Field[Any]]] = {}
+    for prefix, group in schemas.items():
+        for item in (item for schema in group for item in fields(schema)):
+            found.setdefault(f"{prefix}{item.name}", []).append(item)
+    return found
 
 
 def own_parts(config: ExperimentConfig) -> list[Own]:

@@ -67,7 +67,7 @@ def try_reward(config: ExperimentConfig, console: Console) -> None:
     """
     wanted = config.task
     assert isinstance(wanted, TryRewardConfig) and wanted.rollouts is not None
-    found = solutions(config, Path(wanted.rollouts).expanduser(), wanted.most)
+    found = solutions(config, Path(wanted.rollouts), wanted.most)
     reward = given_reward(config, found.tokenizer)
     begun = time.perf_counter()
     rewards = reward(found.rollouts)
@@ -210,7 +210,8 @@ def _of_run(run: Path, path: Path, most: int) -> Solutions:
     from rlreason.models.resolve import resolve
 
     plain: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    data = read_data(converted(settings_of("data", plain["data"]), _without_row(plain["data"])))
+    section: Any = converted(settings_of("data", plain["data"]), _without_row(plain["data"]))
+    data = read_data(section)
     problems = {problem.id: problem for split in data.splits.values() for problem in split}
     files = [path] if path.is_file() else training_files(run) or sorted(run.glob("rollouts/*-sampled.parquet"))
     try:
