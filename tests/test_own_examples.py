@@ -46,9 +46,8 @@ def test_a_table_of_questions_and_a_length_penalty(rlreason, tmp_path):
     assert "rewards.py:short: " in config
     (kept,) = (folder / "runs/own/own").iterdir()
     assert kept.read_text() == FILES["rewards.py"]
-    shown = rlreason(
-        folder, "task=try_reward", "task.rollouts=runs/own", *asked[2:], "task.examples=2", "tracker=none"
-    ).check()
+    reward = [word for word in asked if word.startswith("reward.")]
+    shown = rlreason(folder, "task=try_reward", "task.rollouts=runs/own", *reward, "task.examples=2").check()
     assert "reward=sparse + 0.01 x rewards.py:short on 72 solutions of 24 questions from runs/own" in shown.output
     assert "a right solution earns more than a wrong one with probability" in shown.output
     assert "s for a thousand" in shown.output

@@ -26,7 +26,7 @@ from rlreason.errors import UserError
 from rlreason.evaluation.statistics import interval_text
 from rlreason.orm.judging import area_under_curve, interval_over_questions, rows_by_question
 from rlreason.rewards.base import Reward
-from rlreason.rewards.custom import with_own
+from rlreason.rewards.custom import CustomRewardConfig, with_own
 from rlreason.rewards.registry import REWARDS
 from rlreason.run import store
 from rlreason.run.folder import training_files
@@ -93,8 +93,10 @@ def try_reward(config: ExperimentConfig, console: Console) -> None:
 def title(config: ExperimentConfig) -> str:
     """The reward in words, with the user's own part."""
     settings = config.reward
-    added = "" if settings.function is None else f" + {settings.function_weight:g} x {settings.function}"
-    return f"reward={settings.name}{added}"
+    if settings.function is None:
+        return f"reward={settings.name}"
+    own = settings.function if settings.function_weight == 1 else f"{settings.function_weight:g} x {settings.function}"
+    return f"reward={own}" if isinstance(settings, CustomRewardConfig) else f"reward={settings.name} + {own}"
 
 
 def solutions(config: ExperimentConfig, path: Path, most: int) -> Solutions:
@@ -198,7 +200,7 @@ def _within_questions(
     if not mixed:
         return []
     inside = float(np.mean([area_under_curve(values[rows], right[rows]) for rows in mixed]))
-    return [f"within a question {inside:.3f}, over the {len(mixed):,} questions that have both"]
+    return [f"within a question {inside:.3f}, over questions that have both, of which there are {len(mixed):,}"]
 
 
 def _of_run(run: Path, path: Path, most: int) -> Solutions:
@@ -244,12 +246,14 @@ def _of_file(config: ExperimentConfig, path: Path, most: int) -> Solutions:
     columns = columns_of([replace(row, values=_without(row.values, column)) for row in rows], None, None, None)
     tokenizer = load_tokenizer(resolve(config.model).folder)
     splitter = StepSplitter(tokenizer)
+    first: dict[str, int] = {}  # row of each question
     found, golds, texts = [], [], []
     for row in kept:
         steps, gold = answer_of(row, columns)
         question, text = question_of(row, columns.question), row.text(column)
         ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-        problem = Problem(question, question, gold, steps, dict(row.values))
+        identity = f"row {first.setdefault(question, row.number)}"
+        problem = Problem(identity, question, gold, steps, dict(row.values))
         parts = splitter.split(ids, text)
         found.append(Rollout(problem, row.number, 0, (), ids, (), text, "stop", parts, extract_answer(text)))
         golds.append(gold)
