@@ -98,7 +98,7 @@ class DataConfig(Settings):
         "file or folder with the data, or OWNER/NAME on the Hub; null: from the Hub, or generated"
     )
     seed: int = setting(
-        "decides the order of questions, which are held out (not so with data=files) and generated ones; not the run's seed"
+        "decides the order of questions, and which are held out (not with data=files) or generated; not the run's seed"
     )
     train_size: int | None = setting("training questions; null: all", at_least=1)
     validation_size: int | None = setting(
