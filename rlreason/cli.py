@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from rlreason.distributed.launch import missed_another, tell
+from rlreason.distributed.launch import missed_another, started_here, tell
 from rlreason.errors import INTERRUPTED, LEFT_ALONE, Failed, UserError
 from rlreason.jobs import config_folder, config_folders, fail, run_job
 
@@ -23,6 +23,7 @@ def main() -> None:
         return
     import hydra
 
+    from rlreason.arguments import as_typed
     from rlreason.config.compose import register_resolvers
 
     # Without this Hydra prints tracebacks of its own and exits with 1; we turn errors into one line each.
@@ -30,6 +31,11 @@ def main() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is first imported
     register_resolvers()  # `--cfg job --resolve` is answered by Hydra alone
     try:
+        if not started_here():  # by a process whose arguments Hydra has read
+            typed = as_typed(arguments, config_folders(arguments))
+            for note in typed.notes:
+                print(f"rlreason: {note}", file=sys.stderr, flush=True)
+            sys.argv[1:] = typed.arguments
         hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")(run_job)()
     except KeyboardInterrupt:
         fail("interrupted; the same command continues where it stopped", INTERRUPTED)

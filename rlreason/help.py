@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,10 @@ OVERVIEW = """\
   rlreason -m experiment=paper-tiny         a whole study; its runs live together in runs/paper-tiny
   rlreason task=watch study=paper-tiny      follow it
   rlreason task=evaluate model=small eval.k=96
+  rlreason task=try_reward task.rollouts=runs/NAME reward=dense
+                                            what a reward gives, before anything is paid for
   rlreason task=report study=NAME           tables, figures and findings of the runs in runs/NAME
+  rlreason 'data.path="/data/a, b"'         a value in quotes is taken as it stands; 'prompt.stop=["</s>","#"]'
   rlreason --cfg job --resolve              the composed configuration, without running it
 
 The same command again continues an interrupted run, or prints the result of a finished one.
@@ -145,34 +149,42 @@ def suggest(error: Exception, folders: Sequence[Path]) -> str:
     launcher = re.search(r"Could not (?:find|load) 'hydra/launcher/((joblib|submitit|ray)\w*)'", message)
     if launcher:
         return f"hydra/launcher={launcher.group(1)} is not installed; pip install 'rlreason[{launcher.group(2)}]'"
-    choice = re.search(
-        r"Could not (?:find|load) '([\w@./-]+)/([^'/]*)'|In '[^']*': Could not find '([\w./-]+)/([^'/]*)'", message
-    )
+    groups = "|".join([*GROUP_NOTES, *BUILT_IN, r"[\w@./-]+"])
+    choice = re.search(rf"Could not (?:find|load) '({groups})/(.*?)'(?: |$)", message)
     if choice:
-        group, name = choice.group(1) or choice.group(3), choice.group(2) or choice.group(4)
-        there = [*BUILT_IN.get(group, ()), *choices(folders, group)]
-        near = difflib.get_close_matches(name, there, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        return f"{group}={name} is unknown; {hint}choose from: {', '.join(there)}"
+        return _unknown_choice(choice.group(1), choice.group(2), folders)
+    several = re.search(r"Ambiguous value for argument '([^=]*)=(.*?)' 1\. To use", message)
+    if several:
+        key, values = several.groups()
+        return (
+            f"{key}={values} gives several values; -m runs each of them: rlreason -m {shlex.quote(f'{key}={values}')}"
+        )
     group_name = re.search(r"Could not override '([\w.-]+)'", message)
     if group_name:
         return _unknown_key(group_name.group(1))
     return message.partition(" See https://")[0].partition(" full_key:")[0]
 
 
-def _unknown_key(key: str) -> str:
-    from rlreason.config.base import describe
-    from rlreason.config.compose import SECTIONS, TABLES
-    from rlreason.config.experiment import GeneralConfig
-    from rlreason.config.sections import ExportConfig
+def _unknown_choice(group: str, name: str, folders: Sequence[Path]) -> str:
+    there = [*BUILT_IN.get(group, ()), *choices(folders, group)]
+    last = name.rpartition("/")[2]
+    near = [last] if last in there else difflib.get_close_matches(last, there, n=3, cutoff=0.4)
+    is_path = "/" in name or Path(name).exists()
+    meant = [f"{group}={choice}" for choice in near] if is_path else near
+    own = {"model": "local", "orm": "local", "data": "files"}.get(group)  # the choice that takes any path
+    if is_path and own in there:
+        meant.append(f"{group}={own} {group}.path={name}")
+    hint = f"did you mean {' or '.join(meant)}? " if meant else ""
+    return f"{group}={name} is unknown; {hint}choose from: {', '.join(there)}"
 
-    known = [*GROUP_NOTES, *(field for field, _, _ in describe(GeneralConfig))]
+
+def _unknown_key(key: str) -> str:
+    from rlreason.config.compose import settings_by_key
+
     section = key.partition(".")[0]
-    schemas: dict[str, list[type[Settings]]] = {group: [schema] for group, schema in SECTIONS.items()}
-    schemas["task"] = [ExportConfig]
-    schemas |= {group: [row.settings for row in table.values()] for group, table in TABLES.items()}
-    if section in schemas:
-        known = [f"{section}.{field}" for schema in schemas[section] for field, _, _ in describe(schema)]
-    near = difflib.get_close_matches(key, dict.fromkeys(known), n=3, cutoff=0.4)
+    declared = settings_by_key()
+    of_section = [name for name in declared if name.startswith(f"{section}.")]
+    known = of_section or [*GROUP_NOTES, *(name for name in declared if "." not in name)]
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else "see rlreason --help"
     return f"{key} is unknown; {hint}"

@@ -50,10 +50,9 @@ def run_job(composed: Any) -> Outcome:
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    from omegaconf import OmegaConf
     from rich.console import Console
 
-    from rlreason.config.compose import from_composed
+    from rlreason.config.compose import from_plain, own_parts, plain_values
     from rlreason.distributed import launch
     from rlreason.distributed.placement import take_slot
 
@@ -61,16 +60,21 @@ def run_job(composed: Any) -> Outcome:
     folder = run_folder(composed, hydra_config)
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     with contained(folder, in_sweep, bool(composed.study)) as outcome:
-        config = from_composed(composed)
+        plain = plain_values(composed)
+        config = from_plain(plain)
+        if not launch.started_here():
+            for line in taken_from_runs(composed, plain):
+                print(f"rlreason: {line}", file=sys.stderr, flush=True)
         launch.check(config)
         if ranks.size() > 1:
             launch.prepare()
             if ranks.rank() > 0:
                 ranks.serve()
                 return outcome
-        plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
         if config.budget is not None:
             plain["algo"].update(asdict(config.algo))
+        if parts := own_parts(config):
+            plain["sources"] = {part.path: part.digest for part in parts}
         console = Console() if sys.stdout.isatty() else Console(width=120)
         if done_without_a_run(config, folder, console):
             return outcome
@@ -161,6 +165,20 @@ def own_config_folder(hydra_config: Any) -> list[str]:
     return [part for item in sources if item.provider == "command-line" for part in ("--config-dir", item.path)]
 
 
+def taken_from_runs(composed: Any, plain: Mapping[str, Any]) -> list[str]:
+    """Which checkpoint a model that was given as the folder of a run is, one line each."""
+    from rlreason.config.texts import home_expanded
+    from rlreason.run.checkpoints import checkpoints
+
+    lines = []
+    for group, key in (("model", "path"), ("orm", "path"), ("eval", "orm")):
+        given, taken = composed[group][key], plain[group][key]
+        if given is not None and taken != home_expanded(str(given)):
+            there = ", ".join(checkpoints(Path(home_expanded(str(given))))) or "none of its own"
+            lines.append(f"{group}.{key}={given} is read as {group}.{key}={taken}; checkpoints of this run: {there}")
+    return lines
+
+
 def done_without_a_run(config: ExperimentConfig, folder: Path, console: Console) -> bool:
     """Do a task that makes no run of its own; whether it was one."""
     if config.task.name == "watch":
@@ -179,6 +197,10 @@ def done_without_a_run(config: ExperimentConfig, folder: Path, console: Console)
         from rlreason.tasks.export import export
 
         export(config, folder, config_folder(), console)
+    elif config.task.name == "try_reward":
+        from rlreason.tasks.try_reward import try_reward
+
+        try_reward(config, console)
     elif config.task.name == "tiny_base":
         from rlreason.tasks import tiny_base
 
@@ -205,9 +227,11 @@ def run_folder(config: Any, hydra: Any) -> Path:
         config: What Hydra composed.
         hydra: Its own section, with choices and overrides.
     """
+    from rlreason.arguments import unquoted
+    from rlreason.config.texts import home_expanded
     from rlreason.run.identity import NAMED_GROUPS, RUNTIME_FIELDS, RUNTIME_KEYS, RUNTIME_SECTIONS, run_name
 
-    parent = Path(str(config.runs_dir)) / str(config.study or ".")
+    parent = Path(home_expanded(str(config.runs_dir))) / str(config.study or ".")
     if config.name:
         return parent / str(config.name)
     choices, overrides = hydra.runtime.choices, list(hydra.overrides.task)
@@ -221,10 +245,11 @@ def run_folder(config: Any, hydra: Any) -> Path:
         if override in given:
             continue
         key, _, value = override.lstrip("+").partition("=")
+        value = unquoted(value)
         if key == "experiment" and value == config.study:
             continue  # the study's folder says it
         if key not in unnamed and key.split(".")[0] not in (*RUNTIME_SECTIONS, "task"):
-            changes[key] = Path(value).name if "/" in value else value
+            changes[key] = Path(value).name if "/" in value and value[0] != "[" else value
     return parent / run_name(named, changes, config.seed)
 
 

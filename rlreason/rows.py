@@ -7,11 +7,11 @@ registered when that configuration is composed.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from rlreason.errors import UserError
+from rlreason.own import imported
 
 
 class HasSettings(Protocol):
@@ -73,7 +73,7 @@ class Table(Mapping[str, Row], Generic[Row]):
         if path is not None:
             key = f"{self.group}.row"
             try:
-                row = imported(key, str(path))
+                row = imported(key, str(path)).value
             except TypeError as error:  # a dataclass names the fields that a row leaves out
                 raise UserError(f"{key}={path} is not a whole row: {error}") from error
             self.register(str(section["name"]), row)
@@ -91,22 +91,3 @@ class Table(Mapping[str, Row], Generic[Row]):
             raise UserError(f"{self.group}={name}: the settings of its row must extend {self.settings.__name__}")
         if self.rows.setdefault(name, row) != row:
             raise UserError(f"{self.group}={name} is declared already; give the row another name")
-
-
-def imported(key: str, path: str) -> Any:
-    """What a configuration names by its import path.
-
-    Args:
-        key: The key of the configuration, for the message.
-        path: PACKAGE.MODULE.NAME.
-
-    Raises:
-        UserError: There is nothing of that name.
-    """
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{key}={path} cannot be imported ({error}); put its folder on PYTHONPATH, or fix the path"
-        ) from error

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from test_bring_your_own import RECIPES, write_recipes
 
+from rlreason.arguments import as_typed
 from rlreason.config.compose import from_composed
 from rlreason.data.columns import ANSWERS, QUESTIONS, SOLUTIONS
 from rlreason.sweep import with_settings
@@ -64,6 +65,8 @@ def test_every_command_composes(document, command, own, monkeypatch):
     for word in overrides:
         if word in launcher:
             pytest.importorskip(f"hydra_plugins.{launcher[word]}")
+    several = ["-m"] if "-m" in shlex.split(command) else []
+    overrides = list(as_typed([*several, *overrides], [CONF]).arguments)[len(several) :]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         values = [of(item) for item in OverridesParser.create().parse_overrides(overrides)]
         most = max(map(len, values), default=1)

@@ -607,6 +607,31 @@ HOOKS = [
     ),
     Hook(
         "Hydra",
+        "get_args_parser",
+        "rlreason/arguments.py",
+        "which arguments are overrides",
+        there("hydra._internal.utils:get_args_parser"),
+    ),
+    Hook(
+        "Hydra",
+        "OverridesParser",
+        ("rlreason/arguments.py", PLUGIN),
+        "what Hydra makes of an override, and how it quotes",
+        there(
+            "hydra.core.override_parser.overrides_parser:OverridesParser.parse_override",
+            "hydra.core.override_parser.types:QuotedString.with_quotes",
+        ),
+    ),
+    Hook(
+        "OmegaConf",
+        "grammar_parser.parse",
+        "rlreason/arguments.py",
+        "whether a text has interpolations in it",
+        there("omegaconf.grammar_parser:parse", "omegaconf.errors:GrammarParseError"),
+        word="grammar_parser",
+    ),
+    Hook(
+        "Hydra",
         "HYDRA_FULL_ERROR",
         "rlreason/cli.py",
         "errors reach this project's command line, which turns each into one line",

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from rlreason.algorithms.base import Algorithm, Questions, Trained, needs_none
 from rlreason.algorithms.on_policy import for_budget, on_policy, planned_on_policy, rollouts_at_most
+from rlreason.algorithms.own import own_advantages, own_loss
 from rlreason.algorithms.ppo_math import deviation, importance_weights, kl_loss_term, masked_mean
 from rlreason.config.base import setting
 from rlreason.config.updates import OnPolicyConfig
+from rlreason.own import names_own
 from rlreason.planning.facts import AlgorithmFacts
 from rlreason.training.method import Method
 from rlreason.types import Rollout
@@ -43,6 +45,14 @@ class GRPOConfig(OnPolicyConfig):
     advantage: str = setting(
         "group (return minus the group's mean, over its deviation), dr_grpo (no deviation), rloo (mean of the others)",
         choices=("group", "dr_grpo", "rloo"),
+        own=True,
+    )
+    ratio: str = setting(
+        "the probability ratio is that of each token, or of each solution: the geometric mean over its tokens (GSPO)",
+        choices=("token", "sequence"),
+    )
+    truncated: str = setting(
+        "a completion cut at its limit is learned from like others, or mask (no loss)", choices=("learn", "mask")
     )
 
 
@@ -56,11 +66,13 @@ def group_advantages(returns: torch.Tensor, kind: str) -> torch.Tensor:
 
     Args:
         returns: Shape `(questions, samples)`.
-        kind: "group", "dr_grpo" or "rloo".
+        kind: "group", "dr_grpo", "rloo", or a function of the user's own.
 
     Returns:
         Shape `(questions, samples)`.
     """
+    if names_own(kind):
+        return own_advantages(kind, returns)
     samples = returns.shape[1]
     advantages = returns - returns.mean(1, keepdim=True)
     if kind == "group":
@@ -109,15 +121,20 @@ def grpo_loss(
     mask, old_logprobs, advantages = batch["mask"], batch["old_logprobs"], batch["advantages"]
     micro_batches = settings.minibatch_size // len(mask)
     metrics = {"entropy": masked_mean(now.entropies, mask).item()}
-    ratio = (now.logprobs - old_logprobs).exp()
+    log_ratio = now.logprobs - old_logprobs
+    if settings.ratio == "sequence":
+        log_ratio = ((log_ratio * mask).sum(1) / mask.sum(1).clamp(min=1)).unsqueeze(1).expand_as(mask)
+    ratio, (lowest, highest) = log_ratio.exp(), settings.ratio_range
     kl = None  # stands before the surrogate, so that their gradients add up in TRL's order
     if settings.kl_coefficient > 0:  # tokens are of the old policy; weighted by the ratio, their mean is the KL of now
         kl = kl_loss_term(now.logprobs, batch["reference_logprobs"]) * ratio
         metrics["kl"] = masked_mean(kl, mask).item()
-    kept = ratio.clamp(1 - settings.clip, 1 + settings.clip)
-    per_token = -(ratio * advantages).minimum(kept * advantages)
-    if kl is not None:
-        per_token = per_token + settings.kl_coefficient * kl
+    if settings.loss is not None:
+        per_token = own_loss(settings.loss, now.logprobs, batch)
+    else:
+        per_token = -(ratio * advantages).minimum(ratio.clamp(lowest, highest) * advantages)
+        if kl is not None:
+            per_token = per_token + settings.kl_coefficient * kl
     total = (per_token * mask).sum()
     if settings.advantage == "dr_grpo":
         mean = total / (len(mask) * max_completion_tokens)
@@ -128,8 +145,8 @@ def grpo_loss(
         metrics["policy_loss"] = mean.item()
         loss = loss - settings.entropy_coefficient * (masked_mean(now.entropies, mask) / micro_batches)
 
-    low = ((ratio < 1 - settings.clip) & (advantages < 0)).float()
-    high = ((ratio > 1 + settings.clip) & (advantages > 0)).float()
+    low = ((ratio < lowest) & (advantages < 0)).float()
+    high = ((ratio > highest) & (advantages > 0)).float()
     metrics |= {
         "clip_ratio/low_mean": masked_mean(low, mask).item(),
         "clip_ratio/high_mean": masked_mean(high, mask).item(),
@@ -183,12 +200,17 @@ class GRPOMethod(Method):
         values: torch.Tensor | None,
         reference_logprobs: torch.Tensor | None,
     ) -> tuple[Batch, dict[str, float]]:
-        """`advantages` of a batch, and the tokens of an average minibatch, see `Method`."""
+        """`advantages` of a batch, what is learned from, and the tokens of an average minibatch, see `Method`."""
         del number, values
+        mask = batch["mask"]
+        if self.settings.truncated == "mask":
+            cut = mask.new_tensor([item.finish_reason == "length" for item in rollouts]).bool()
+            mask = mask * ~cut.unsqueeze(1)
         minibatches = self.settings.batch_size // self.settings.minibatch_size
         found = {
             "advantages": advantages(rollouts, batch, self.settings),
-            "tokens_per_minibatch": batch["mask"].sum().clamp(min=1) / minibatches,
+            "mask": mask,
+            "tokens_per_minibatch": mask.sum().clamp(min=1) / minibatches,
         }
         if reference_logprobs is not None:
             found["reference_logprobs"] = reference_logprobs

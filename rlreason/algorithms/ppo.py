@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlreason.algorithms.base import Algorithm, Questions, Trained
 from rlreason.algorithms.on_policy import for_budget, on_policy, planned_on_policy, rollouts_at_most
+from rlreason.algorithms.own import own_loss
 from rlreason.algorithms.ppo_math import (
     adapted_coefficient,
     explained_variance,
@@ -192,9 +193,12 @@ def ppo_loss(
         The micro-batch's part of the minibatch's loss, and metrics, which are means over the micro-batch's tokens.
     """
     mask, old_logprobs = batch["mask"], batch["old_logprobs"]
-    policy = policy_loss(now.logprobs, old_logprobs, batch["advantages"], settings.clip)
-    if settings.kl_coefficient > 0 and settings.kl_in == "loss":
-        policy = policy + kl_coefficient * kl_loss_term(now.logprobs, batch["reference_logprobs"])
+    if settings.loss is not None:
+        policy = own_loss(settings.loss, now.logprobs, batch)
+    else:
+        policy = policy_loss(now.logprobs, old_logprobs, batch["advantages"], settings.ratio_range)
+        if settings.kl_coefficient > 0 and settings.kl_in == "loss":
+            policy = policy + kl_coefficient * kl_loss_term(now.logprobs, batch["reference_logprobs"])
     policy = policy - settings.entropy_coefficient * now.entropies
     assert now.values is not None  # PPO has a critic
     value = value_loss(now.values[:, :-1], batch["old_values"], batch["returns"], settings.value_clip)
@@ -202,11 +206,13 @@ def ppo_loss(
     loss = (per_token * mask).sum() / batch["minibatch_tokens"]
 
     log_ratio = (now.logprobs.detach() - old_logprobs) * mask
+    low, high = settings.ratio_range
+    clipped = (log_ratio.exp() < low) | (log_ratio.exp() > high)
     return loss, {
         "policy_loss": masked_mean(policy, mask).item(),
         "value_loss": masked_mean(value, mask).item(),
         "entropy": masked_mean(now.entropies, mask).item(),
-        "clip_fraction": masked_mean(((log_ratio.exp() - 1).abs() > settings.clip).float(), mask).item(),
+        "clip_fraction": masked_mean(clipped.float(), mask).item(),
         "approximate_kl": masked_mean(log_ratio.exp() - 1 - log_ratio, mask).item(),
     }
 

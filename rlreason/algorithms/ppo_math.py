@@ -132,14 +132,15 @@ def importance_weights(
 
 
 def policy_loss(
-    logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: torch.Tensor, clip: float
+    logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: torch.Tensor, ratio_range: tuple[float, float]
 ) -> torch.Tensor:
-    """The clipped surrogate, token by token: `-min(ratio A, clip(ratio, 1 - clip, 1 + clip) A)`.
+    """The clipped surrogate, token by token: `-min(ratio A, clip(ratio, low, high) A)`.
 
-    Schulman et al. 2017, equation 7, with its sign turned to a loss.
+    Schulman et al. 2017, equation 7, with its sign turned to a loss; low and high are 1 - clip and 1 + clip there, and
+    the upper side may be wider (Yu et al. 2025, DAPO).
     """
     ratio = (logprobs - old_logprobs).exp()
-    return -(ratio * advantages).minimum(ratio.clamp(1 - clip, 1 + clip) * advantages)
+    return -(ratio * advantages).minimum(ratio.clamp(*ratio_range) * advantages)
 
 
 def value_loss(

@@ -18,6 +18,7 @@ from rlreason.algorithms.base import DEDUPLICATE, Algorithm, Questions, Trained,
 from rlreason.algorithms.budget import whole
 from rlreason.answers.steps import through_answer
 from rlreason.config.base import require, setting
+from rlreason.config.texts import home_expanded
 from rlreason.config.updates import SupervisedConfig
 from rlreason.errors import UserError
 from rlreason.models.return_condition import ReturnCondition
@@ -35,7 +36,9 @@ class ReturnConditionedConfig(SupervisedConfig):
     """Return-conditioned RL: learn from right and wrong solutions under tags, ask for the good one."""
 
     name: str = setting("rcrl")
-    rollouts: str | None = setting("stored rollouts to learn from: a run folder or a Parquet file; null: sample them")
+    rollouts: str | None = setting(
+        "stored rollouts to learn from: a run folder or a Parquet file; null: sample them", read=home_expanded
+    )
     samples: int = setting("K, solutions sampled for every training question", at_least=1)
     questions: int = setting("training questions, a seeded draw; 0 means all of them", at_least=0)
     temperature: float = setting("sampling temperature", above=0)

@@ -8,7 +8,9 @@ from dataclasses import Field, dataclass, field, fields
 from inspect import formatannotation
 from typing import Any, TypeVar
 
+from rlreason.config.texts import home_expanded
 from rlreason.errors import UserError
+from rlreason.own import FORMS, names_own
 
 Section = TypeVar("Section", bound="Settings")
 
@@ -38,6 +40,8 @@ def setting(
     at_most: float | None = None,
     below: float | None = None,
     choices: tuple[str, ...] = (),
+    read: Callable[[str], str] | None = None,
+    own: bool = False,
 ) -> Any:
     """A field of a section, with all that `--help` prints and that a value is checked against.
 
@@ -48,10 +52,20 @@ def setting(
         at_most: Largest value.
         below: Bound that every value is smaller than.
         choices: The values that a text can have.
+        read: Gives what a text means, for one that does not stand for itself, such as a path with `~`; None: it does.
+        own: Whether it names, besides, something that the user has written, see `rlreason.own`; by its file, perhaps.
     """
     declared = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     bounds = {name: bound for name, bound in declared.items() if bound is not None}
-    return field(metadata={"meaning": meaning, "bounds": bounds, "choices": choices})
+    return field(
+        metadata={
+            "meaning": meaning,
+            "bounds": bounds,
+            "choices": choices,
+            "read": home_expanded if own else read,
+            "own": own,
+        }
+    )
 
 
 def require(condition: bool, message: str) -> None:
@@ -74,7 +88,9 @@ class Settings:
             value = getattr(self, item.name)
             bounds, choices = item.metadata.get("bounds", {}), item.metadata.get("choices", ())
             within = value is None or all(BOUNDS[name][1](value, bound) for name, bound in bounds.items())
-            if not within or (value is not None and choices and value not in choices):
+            if choices and value is not None and value not in choices:
+                within = item.metadata["own"] and names_own(value)
+            if not within:
                 raise UserError(objection(item, value))
         self.check()
 
@@ -82,13 +98,21 @@ class Settings:
         """Refuse values that are each within their bounds and cannot work together."""
 
 
-def allowed(item: Field[Any]) -> str:
-    """The values that a field can have, in words: "a number above 0 and below 1, or null"."""
+def kind_of(item: Field[Any]) -> tuple[str, bool]:
+    """The type of a field as it is written, and whether it can be null as well."""
     written = item.type if isinstance(item.type, str) else formatannotation(item.type)
     kind, _, null = written.partition(" | ")
+    return kind, bool(null)
+
+
+def allowed(item: Field[Any]) -> str:
+    """The values that a field can have, in words: "a number above 0 and below 1, or null"."""
+    kind, null = kind_of(item)
     words = TYPES.get(kind, kind)
     if choices := item.metadata.get("choices"):
         words = f"one of {', '.join(choices)}"
+    if item.metadata.get("own"):
+        words = f"{words}, or {FORMS}" if choices else (words if kind.startswith("list") else FORMS)
     if bounds := item.metadata.get("bounds"):
         words += " " + " and ".join(f"{BOUNDS[name][0]} {bound:g}" for name, bound in bounds.items())
     return f"{words}, or null" if null else words
@@ -103,6 +127,32 @@ def objection(item: Field[Any], value: Any) -> str:
 def describe(schema: type[Settings]) -> list[tuple[str, str, str]]:
     """(field, values it can have, meaning) of every field of a section, for `--help`."""
     return [(item.name, allowed(item), item.metadata["meaning"]) for item in fields(schema)]
+
+
+def as_meant(schema: type[Settings], values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a section with every text that does not stand for itself replaced by what it means.
+
+    Args:
+        schema: The section's class.
+        values: The value of each of its fields, and of any other key.
+        prefix: What stands before the name of a field, such as "model.".
+
+    Raises:
+        UserError: A text means nothing; the message begins with the field.
+    """
+    meant = dict(values)
+    for item in fields(schema):
+        read, value = item.metadata.get("read"), values.get(item.name)
+        if read is None or value is None:
+            continue
+        try:
+            if isinstance(value, str):
+                meant[item.name] = read(value)
+            elif isinstance(value, list):
+                meant[item.name] = [read(text) if isinstance(text, str) else text for text in value]
+        except UserError as error:
+            raise UserError(f"{prefix}{item.name}={error}") from error
+    return meant
 
 
 def converted(schema: type[Section], values: Mapping[str, Any]) -> Section:

@@ -6,10 +6,12 @@ Below this file nobody sees an OmegaConf object.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import Field, fields
 from typing import Any
 
+from rlreason.algorithms import own
 from rlreason.algorithms.registry import ALGORITHMS
-from rlreason.config.base import Settings, converted, require
+from rlreason.config.base import Settings, as_meant, converted, require
 from rlreason.config.budget import within_budget
 from rlreason.config.experiment import ExperimentConfig, GeneralConfig
 from rlreason.config.inits import INITS
@@ -23,12 +25,16 @@ from rlreason.config.sections import (
     ShardingConfig,
     TaskConfig,
     TrackerConfig,
+    TryRewardConfig,
 )
+from rlreason.config.texts import home_expanded
 from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
 from rlreason.orm.settings import OutcomeModelConfig
+from rlreason.own import Own, imported
+from rlreason.rewards import custom
 from rlreason.rewards.registry import REWARDS
-from rlreason.rows import Table, imported
+from rlreason.rows import Table
 
 TABLES: dict[str, Table[Any]] = {"algo": ALGORITHMS, "reward": REWARDS, "init": INITS, "data": DATASETS}
 SECTIONS: dict[str, type[Settings]] = {
@@ -41,15 +47,25 @@ SECTIONS: dict[str, type[Settings]] = {
     "eval": EvalConfig,
     "tracker": TrackerConfig,
 }
-TASKS = ("train", "evaluate", "plan", "report", "watch", "export", "tiny_base")
+TASKS: dict[str, type[TaskConfig]] = {
+    **dict.fromkeys(("train", "evaluate", "plan", "report", "watch"), TaskConfig),
+    "export": ExportConfig,
+    "try_reward": TryRewardConfig,
+    "tiny_base": TaskConfig,
+}
 GROUPS = ("task", *TABLES, *SECTIONS)
 
 
 def register_resolvers() -> None:
-    """Teach OmegaConf `${full_or_lora:RANK,FULL,LORA}`: one value where all weights are trained, one for adapters."""
+    """Teach OmegaConf what the files in `conf/` ask of it.
+
+    `${full_or_lora:RANK,FULL,LORA}` is one value where all weights are trained and one for adapters, `${home:PATH}` a
+    path whose `~` stands for the home folder.
+    """
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("full_or_lora", lambda rank, full, lora: lora if rank else full, replace=True)
+    OmegaConf.register_new_resolver("home", home_expanded, replace=True)
 
 
 def from_composed(composed: Any) -> ExperimentConfig:
@@ -64,6 +80,18 @@ def from_composed(composed: Any) -> ExperimentConfig:
     Raises:
         UserError: A key is unknown, a value has the wrong type or cannot work; the message names it.
     """
+    return from_plain(plain_values(composed))
+
+
+def plain_values(composed: Any) -> dict[str, Any]:
+    """What Hydra composed as plain values, which a run saves: `~`, line breaks and run folders as what they mean.
+
+    Args:
+        composed: The composed `DictConfig`.
+
+    Raises:
+        UserError: A section is missing, nobody has declared it, or a value means nothing.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -72,12 +100,29 @@ def from_composed(composed: Any) -> ExperimentConfig:
         plain: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key}: {str(error.msg).splitlines()[0]}") from error
-    values: dict[str, Any] = {}
     for group in GROUPS:
         require(group in plain, f"the configuration has no section {group!r}; add it to the defaults list")
-        fields = {key: value for key, value in plain[group].items() if group not in TABLES or key != "row"}
+        plain[group] = as_meant(settings_of(group, plain[group]), plain[group], f"{group}.")
+    return as_meant(GeneralConfig, plain)
+
+
+def from_plain(plain: Mapping[str, Any]) -> ExperimentConfig:
+    """Convert plain values to the typed configuration.
+
+    Args:
+        plain: What `plain_values` gives.
+
+    Returns:
+        The experiment, every field checked, its algorithm within `budget`.
+
+    Raises:
+        UserError: A key is unknown, a value has the wrong type or cannot work; the message names it.
+    """
+    values: dict[str, Any] = {}
+    for group in GROUPS:
+        section = {key: value for key, value in plain[group].items() if group not in TABLES or key != "row"}
         try:
-            values[group] = converted(settings_of(group, plain[group]), fields)
+            values[group] = converted(settings_of(group, plain[group]), section)
         except UserError as error:
             raise UserError(
                 str(error) if str(error).startswith((f"{group}.", f"{group}=")) else f"{group}.{error}"
@@ -86,6 +131,40 @@ def from_composed(composed: Any) -> ExperimentConfig:
     config = ExperimentConfig(**vars(converted(GeneralConfig, general)), **values)
     _check_together(config)
     return within_budget(config)
+
+
+def settings_by_key() -> dict[str, list[Field[Any]]]:
+    """Every setting that this package and the rows registered so far declare, such as "algo.samples", from all choices.
+
+    Returns:
+        By key the field of each choice of its group that has it.
+    """
+    schemas: dict[str, list[type[Settings]]] = {"": [GeneralConfig], "task.": list(TASKS.values())}
+    schemas |= {f"{group}.": [schema] for group, schema in SECTIONS.items()}
+    schemas |= {f"{group}.": [row.settings for row in table.values()] for group, table in TABLES.items()}
+    found: dict[str, list[Field[Any]]] = {}
+    for prefix, group in schemas.items():
+        for item in (item for schema in group for item in fields(schema)):
+            found.setdefault(f"{prefix}{item.name}", []).append(item)
+    return found
+
+
+def own_parts(config: ExperimentConfig) -> list[Own]:
+    """What the user has written and the configuration names: rewards, advantages, losses, metrics.
+
+    Raises:
+        UserError: Something cannot be imported.
+    """
+    found = []
+    for group in GROUPS:
+        section = getattr(config, group)
+        for item in fields(section):
+            if item.metadata.get("own"):
+                value = getattr(section, item.name)
+                paths = value if isinstance(value, list) else [value]
+                chosen = (None, *item.metadata["choices"])
+                found += [imported(f"{group}.{item.name}", path) for path in paths if path not in chosen]
+    return found
 
 
 def settings_of(group: str, section: Mapping[str, Any]) -> type[Settings]:
@@ -104,7 +183,7 @@ def settings_of(group: str, section: Mapping[str, Any]) -> type[Settings]:
     if group == "task":
         name = section.get("name")
         require(name in TASKS, f"task.name={name!r} is unknown; choose from: {', '.join(TASKS)}")
-        return ExportConfig if name == "export" else TaskConfig
+        return TASKS[str(name)]
     return SECTIONS[group]
 
 
@@ -131,9 +210,21 @@ def _check_together(config: ExperimentConfig) -> None:
         f"init={config.init.name} needs worked solutions, which {name} does not have; "
         "use init=scratch, or an SFT model",
     )
-    for path in config.eval.metrics:
-        require(callable(imported("eval.metrics", path)), f"eval.metrics={path} is not a function")
+    for part in own_parts(config):
+        _check_own(part, config)
     require(
         config.task.name != "evaluate" or config.eval.orm != "train",
         "eval.orm=train belongs to training runs; with task=evaluate give the folder of a trained ORM: eval.orm=FOLDER",
     )
+
+
+def _check_own(part: Own, config: ExperimentConfig) -> None:
+    """Refuse what cannot be called as it will be, tried on a small batch where it works on tensors."""
+    if part.key == custom.KEY:
+        custom.check_function(part.path)
+    elif part.key == own.ADVANTAGE:
+        own.check_advantage(part.path)
+    elif part.key == own.LOSS:
+        own.check_loss(part.path, with_reference=config.algo.kl_coefficient > 0)
+    else:
+        require(callable(part.value), f"{part.key}={part.path} is not a function")

@@ -22,6 +22,7 @@ from rlreason.config.sections import (
     TaskConfig,
     TrackerConfig,
 )
+from rlreason.config.texts import home_expanded
 from rlreason.orm.settings import OutcomeModelConfig
 
 RESERVED_FOLDERS = ("cache", "sweeps")
@@ -33,7 +34,7 @@ class GeneralConfig(Settings):
 
     name: str | None = setting("name of the run folder; null: made from what was asked for")
     study: str | None = setting("name of a study: its runs live together in runs_dir/STUDY; null: none")
-    runs_dir: str = setting("folder of all run folders")
+    runs_dir: str = setting("folder of all run folders", read=home_expanded)
     budget: int | None = setting(
         "training rollouts, those for an outcome reward model that the algorithm learns from included; the algorithm's "
         "rounds, batches and samples follow from it; null: as the section algo says",

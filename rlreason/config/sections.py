@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlreason.config.base import Settings, require, setting
+from rlreason.config.texts import home_expanded, with_line_breaks
 from rlreason.config.updates import SupervisedConfig
+from rlreason.run.checkpoints import model_path, outcome_model_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +16,8 @@ class TaskConfig(Settings):
     """What to do."""
 
     name: str = setting(
-        "train, evaluate, plan, report or watch (a study), export, tiny_base (make the embedded models again)"
+        "train, evaluate, plan, report or watch (a study), export, try_reward, "
+        "tiny_base (make the embedded models again)"
     )
 
 
@@ -22,8 +25,12 @@ class TaskConfig(Settings):
 class ExportConfig(TaskConfig):
     """Which checkpoint becomes a folder for others, and in which form."""
 
-    run: str | None = setting("folder of a finished run; null: the run that the rest of the command describes")
-    to: str | None = setting("folder to write; null: `export`, or `export-adapter`, in the run's folder")
+    run: str | None = setting(
+        "folder of a finished run; null: the run that the rest of the command describes", read=home_expanded
+    )
+    to: str | None = setting(
+        "folder to write; null: `export`, or `export-adapter`, in the run's folder", read=home_expanded
+    )
     checkpoint: str | None = setting("name of a checkpoint of the run; null: the selected one")
     adapter: bool = setting("the LoRA adapter alone, for use on the base model, instead of merged weights")
     precision: str = setting(
@@ -43,11 +50,33 @@ class ExportConfig(TaskConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TryRewardConfig(TaskConfig):
+    """Which solutions the reward of the command is tried on."""
+
+    rollouts: str | None = setting(
+        "a run folder, one of its files of rollouts, or a file of answers (columns: question, answer, completion)",
+        read=home_expanded,
+    )
+    most: int = setting("solutions that are tried at most, spread evenly over all", at_least=1)
+    examples: int = setting("solutions that are shown with what their steps earn", at_least=0)
+
+    def check(self) -> None:
+        """Refuse to try a reward on nothing."""
+        require(
+            self.rollouts is not None,
+            "task.rollouts is missing; name a run folder, one of its files of rollouts, or a file of answers",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig(Settings):
     """Which pretrained language model, and how it is held in memory."""
 
     name: str = setting("short name, used in run names")
-    path: str = setting("embedded:NAME, a folder in Hugging Face format, or a Hub name")
+    path: str = setting(
+        "embedded:NAME, a folder in Hugging Face format, a Hub name, or the folder of a finished run: its policy",
+        read=model_path,
+    )
     revision: str | None = setting("branch, tag or commit on the Hub")
     parameters: float | None = setting(
         "parameter count, for the memory check before a download; null: unknown", above=0
@@ -95,7 +124,8 @@ class DataConfig(Settings):
 
     name: str = setting("files (your own), gsm8k, gsm8k_platinum, math, svamp, gsm_symbolic or wordproblems")
     path: str | None = setting(
-        "file or folder with the data, or OWNER/NAME on the Hub; null: from the Hub, or generated"
+        "file or folder with the data, or OWNER/NAME on the Hub; null: from the Hub, or generated",
+        read=home_expanded,
     )
     seed: int = setting(
         "decides the order of questions, and which are held out (not with data=files) or generated; not the run's seed"
@@ -115,10 +145,10 @@ class PromptConfig(Settings):
     """How a question becomes a prompt."""
 
     name: str = setting("plain, few_shot or chat")
-    template: str = setting("jinja2 template of the question, with the variable `question`")
+    template: str = setting("jinja2 template of the question, with the variable `question`", read=with_line_breaks)
     chat: bool = setting("wrap the question in the tokeniser's chat template")
     examples: int = setting("solved training questions shown before the question", at_least=0)
-    stop: list[str] = setting("texts at which a completion ends, besides the end-of-text token")
+    stop: list[str] = setting("texts at which a completion ends, besides the end-of-text token", read=with_line_breaks)
 
     def check(self) -> None:
         """Refuse a template without the question."""
@@ -225,11 +255,14 @@ class EvalConfig(Settings):
         "sampling temperature of those samples (the paper: 0.7); maj@1 is always greedy", above=0
     )
     orm: str | None = setting(
-        "ORM for rerank@K: a folder, or train (the one of the section orm); null: only where the run uses an ORM anyway"
+        "ORM for rerank@K: a folder, or train (that of the section orm); null: only where the run uses an ORM anyway",
+        read=outcome_model_path,
     )
     rerank: str = setting("a solution's rank by its steps' scores", choices=("final", "product", "minimum"))
     ood: bool = setting("also measure the first and the last policy on questions with more steps (generated data)")
-    metrics: list[str] = setting("metrics of your own: import paths of functions, such as package.module.NAME")
+    metrics: list[str] = setting(
+        "functions of your own: FILE.py:NAME, PACKAGE.MODULE:NAME or PACKAGE.MODULE.NAME", own=True
+    )
     resamples: int = setting("bootstrap resamples of the questions for each 95 % interval", at_least=100)
 
     def check(self) -> None:

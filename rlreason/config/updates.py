@@ -47,6 +47,10 @@ class OnPolicyConfig(Settings):
     weight_decay: float = setting("AdamW weight decay", at_least=0)
     max_grad_norm: float = setting("gradient norm above which gradients are scaled down", above=0)
     clip: float = setting("the probability ratio is clipped to 1 - clip .. 1 + clip", above=0, below=1)
+    clip_high: float | None = setting("upper side of the clip, as 1 + clip_high; null: as algo.clip", above=0)
+    loss: str | None = setting(
+        "a loss per token of your own in the place of the clipped surrogate and the KL beside it; null: those", own=True
+    )
     kl_coefficient: float = setting("weight of the KL to the initial policy; 0: no reference model is held", at_least=0)
     entropy_coefficient: float = setting("weight of an entropy bonus in the loss", at_least=0)
     importance_cap: float | None = setting(
@@ -61,6 +65,11 @@ class OnPolicyConfig(Settings):
         choices=("uniform", "prioritized"),
     )
     backtracking: bool = setting("start from a part of the reference solution, shortened as it is mastered")
+
+    @property
+    def ratio_range(self) -> tuple[float, float]:
+        """What the probability ratio is clipped to."""
+        return 1 - self.clip, 1 + (self.clip if self.clip_high is None else self.clip_high)
 
     @property
     def batch_size(self) -> int:

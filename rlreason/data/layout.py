@@ -61,7 +61,7 @@ def located(path: str, subset: str | None, default_subset: str | None = None) ->
         UserError: There is nothing, or it is not clear which files are meant.
     """
     try:
-        place = Path(path).expanduser()
+        place = Path(path)
         there, is_folder = place.exists(), place.is_dir()
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, no home, no permission
         raise UserError(f"data.path={path}: cannot be looked at ({error}); check the path") from error
@@ -105,7 +105,7 @@ def subsets_of(path: str) -> list[str]:
     Raises:
         UserError: `path` is a name of the Hub, and cannot be loaded from there.
     """
-    place = Path(path).expanduser()
+    place = Path(path)
     if _is_hub_name(path) and not place.exists():
         return hub_subsets(path)
     if not place.is_dir():

@@ -40,7 +40,7 @@ def load(split: str, path: str | None) -> list[Problem]:
 
 
 def _file_rows(split: str, path: str) -> list[Row]:
-    official_file = Path(path).expanduser() / FILE_NAME
+    official_file = Path(path) / FILE_NAME
     place = located(str(official_file) if official_file.is_file() else path, None)
     if ONLY not in place.splits:
         return place.splits[split]() if split in place.splits else []

@@ -29,6 +29,11 @@ def wanted(config: ExperimentConfig) -> bool:
     return asked_for and "RANK" not in os.environ
 
 
+def started_here() -> bool:
+    """Whether `start` started this process, which the user therefore did not."""
+    return STARTED_HERE in os.environ
+
+
 def check(config: ExperimentConfig) -> None:
     """Refuse what the processes of a run cannot do together.
 
@@ -104,7 +109,7 @@ def prepare() -> None:
 
     To be called before torch is imported.
     """
-    if os.environ.get(STARTED_HERE):
+    if started_here():
         import ctypes
 
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
@@ -122,7 +127,7 @@ def missed_another(error: Exception) -> bool:
 
 def tell(message: str) -> bool:
     """Hand the one line that ends this process to the one that started it; whether there is one that shows it."""
-    if os.environ.get(STARTED_HERE) is None or ERROR_FILE not in os.environ:
+    if not started_here() or ERROR_FILE not in os.environ:
         return False
     with open(os.environ[ERROR_FILE], "w", encoding="utf-8") as file:
         json.dump({"message": message}, file)

@@ -14,7 +14,7 @@ from rlreason.evaluation.statistics import Interval
 from rlreason.lab.context import Context
 from rlreason.lab.scoring import step_scores
 from rlreason.lab.shared import evaluation_rollouts
-from rlreason.rows import imported
+from rlreason.own import imported
 from rlreason.run.stage import (
     FINAL,
     INIT,
@@ -95,7 +95,7 @@ def measured(
     if checkpoint == INIT:
         evaluations.at_start = samples
     earlier = () if checkpoint == INIT else evaluations.at_start
-    further = [imported("eval.metrics", path) for path in settings.metrics]
+    further = [imported("eval.metrics", path).value for path in settings.metrics]
     values = measure(answers, samples, k, ranks, settings.rerank, earlier, further)
     evaluations.per_problem[checkpoint] = values
     store_evaluation(context, evaluation(settings.split, checkpoint), problems, answers, samples, values)

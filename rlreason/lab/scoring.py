@@ -9,6 +9,7 @@ from typing import Any
 from rlreason.lab.context import Context
 from rlreason.orm.model import OutcomeModel
 from rlreason.rewards.base import Reward
+from rlreason.rewards.custom import with_own
 from rlreason.rewards.registry import REWARDS
 from rlreason.run import store
 from rlreason.run.stage import Stage
@@ -16,9 +17,10 @@ from rlreason.types import Rollout
 
 
 def reward_function(context: Context) -> Reward:
-    """The reward that the configuration names."""
+    """The reward that the configuration names, with the user's own added to it."""
     settings = context.config.reward
-    return partial(REWARDS[settings.name].score, settings=settings, outcome_model=context.outcome_model)
+    shipped = partial(REWARDS[settings.name].score, settings=settings, outcome_model=context.outcome_model)
+    return with_own(shipped, settings)
 
 
 def step_scores(

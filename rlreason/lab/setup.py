@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.algorithms.base import Questions
+from rlreason.config.compose import own_parts
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import needs_outcome_model
@@ -26,7 +27,8 @@ from rlreason.orm.training import given_model, outcome_model, refuse_seen_questi
 from rlreason.planning.fit import check_fits
 from rlreason.rewards.registry import REWARDS
 from rlreason.run import trackers
-from rlreason.run.folder import Run
+from rlreason.run.folder import Run, write_atomically
+from rlreason.run.identity import OWN
 from rlreason.types import Problem
 
 
@@ -68,6 +70,7 @@ def prepared(
     model = resolve(config.model)
     check_shape(config, model.folder)
     run = Run(folder, plain_config)
+    keep_own_code(run, config)
     engine = SharedEngine(config, longest_context(config))
     try:
         display.record = run.event
@@ -135,6 +138,14 @@ def report_lacking_references(context: Context) -> None:
         context.display.line(
             f"{without:,} of {len(training):,} reference solutions have no results: only their answer counts"
         )
+
+
+def keep_own_code(run: Run, config: ExperimentConfig) -> None:
+    """Keep what the user has written and the run is made with in the run folder, as it was imported."""
+    for part in own_parts(config):
+        name = part.file.name if part.file else f"{part.name}.txt"
+        (run.folder / OWN).mkdir(exist_ok=True)
+        write_atomically(run.folder / OWN / f"{part.digest}-{name}", part.source)
 
 
 def with_outcome_models(context: Context) -> Context:

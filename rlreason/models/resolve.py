@@ -49,7 +49,7 @@ def resolve(config: ModelConfig) -> ResolvedModel:
     elif path.startswith("embedded:"):
         found = _embedded(path.removeprefix("embedded:"))
     else:
-        found = _folder(Path(path).expanduser())
+        found = _folder(Path(path))
     check_folder(found.folder, path)
     return found
 

@@ -11,9 +11,9 @@ from typing import Any
 from rlreason.answers.steps import through_answer
 from rlreason.errors import UserError
 from rlreason.orm.calibration import Calibration
+from rlreason.run.checkpoints import CARD_FILE
 from rlreason.types import Rollout
 
-CARD_FILE = "outcome_model.json"
 TOKENS_PER_BATCH = 16_384
 WINDOW = 8192  # solutions that are grouped by length at a time, so that any number of them streams through
 

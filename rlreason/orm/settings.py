@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rlreason.config.base import setting
 from rlreason.config.updates import SupervisedConfig
+from rlreason.run.checkpoints import outcome_model_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,8 @@ class OutcomeModelConfig(SupervisedConfig):
 
     name: str = setting("outcome, rollout or local")
     path: str | None = setting(
-        "folder of a trained ORM, such as runs/NAME/orm; null: train one as described here, cached for later runs"
+        "folder of a trained ORM, or of a run of algo=orm; null: train one as described here, cached for later runs",
+        read=outcome_model_path,
     )
     samples: int = setting("K, solutions sampled for every training question", at_least=1)
     temperature: float = setting("sampling temperature of those solutions", above=0)

@@ -28,7 +28,7 @@ from rlreason.lab.shared import deciding_sections, made_once
 from rlreason.lab.updating import trained
 from rlreason.models.loading import fingerprint
 from rlreason.orm.calibration import VALIDATION_SAMPLES, Calibration, fit_calibration
-from rlreason.orm.model import CARD_FILE, Card, OutcomeModel, read_card
+from rlreason.orm.model import Card, OutcomeModel, read_card
 from rlreason.orm.settings import OutcomeModelConfig
 from rlreason.orm.update import LabelledSolution, outcome_update
 from rlreason.run import store
@@ -223,21 +223,19 @@ def labelled(item: Rollout, step_labels: Sequence[float], loss_on: str, weight: 
 
 
 def given_model(folder: Path, tokenizer: Any, option: str) -> OutcomeModel:
-    """A trained model from a folder that the user names; a run folder of algo=orm will do.
+    """A trained model from a folder that the user names.
 
     Raises:
         UserError: There is none, or it reads other tokens than this run writes.
     """
     folder = folder.resolve()
-    inside = folder / "checkpoints" / CHECKPOINT
-    model = inside if (inside / CARD_FILE).exists() else folder
-    card = read_card(model)
+    card = read_card(folder)
     if card.tokenizer != fingerprint(tokenizer):
         raise UserError(
             f"{option}={folder}: this outcome reward model was trained with another base and tokeniser; "
             "choose one of the same model family as model=..., or train one with algo=orm"
         )
-    return OutcomeModel(model, card)
+    return OutcomeModel(folder, card)
 
 
 def refuse_seen_questions(model: OutcomeModel, measured: Sequence[Problem]) -> None:

@@ -115,7 +115,7 @@ def local_folder(config: ModelConfig) -> Path:
     """The folder that a path stands for; one that does not exist for a Hub name."""
     if config.path.startswith("embedded:"):
         return EMBEDDED_FOLDER / config.path.removeprefix("embedded:")
-    return Path(config.path).expanduser()
+    return Path(config.path)
 
 
 def read_shape(values: Mapping[str, Any], counted: int | None) -> ModelShape | None:

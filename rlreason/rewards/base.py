@@ -25,6 +25,11 @@ class RewardConfig(Settings):
         "return from which expert iteration keeps a solution; null: the outcome reward model's own, calibrated on the "
         "validation questions"
     )
+    function: str | None = setting("a function of your own whose reward is added to this one; null: none", own=True)
+    function_weight: float = setting("what the values of that function are multiplied by")
+    function_seconds: float = setting(
+        "time that one call of it may take, in seconds; of an async function, all calls together", above=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

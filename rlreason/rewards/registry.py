@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlreason.rewards.base import RewardConfig, RewardRow
+from rlreason.rewards.custom import CUSTOM
 from rlreason.rewards.dense import DENSE
 from rlreason.rewards.orm import ORM
 from rlreason.rewards.sparse import SPARSE
@@ -12,5 +13,5 @@ REWARDS: Table[RewardRow] = Table(
     "reward",
     RewardRow,
     RewardConfig,
-    {"sparse": SPARSE, "dense": DENSE, "orm": ORM},
+    {"sparse": SPARSE, "dense": DENSE, "orm": ORM, "custom": CUSTOM},
 )

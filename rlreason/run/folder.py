@@ -22,7 +22,7 @@ import yaml
 
 from rlreason.errors import FolderRefused, UserError
 from rlreason.run import peaks
-from rlreason.run.identity import refuse_other_configuration
+from rlreason.run.identity import SOURCE, refuse_other_configuration
 from rlreason.run.stage import Kind, Stage
 
 Value = TypeVar("Value")
@@ -50,12 +50,13 @@ class Run:
         self.folder = folder
         self.config = config
         try:
-            if not any_configuration:
-                refuse_other_configuration(folder, config)
+            mended = (
+                False if any_configuration else refuse_other_configuration(folder, config, mendable(folder, config))
+            )
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(folder / ".lock")
             self._lock.acquire(timeout=1)  # `held` looks at the lock for an instant
-            if not (folder / "config.yaml").exists():
+            if mended or not (folder / "config.yaml").exists():
                 write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
         except filelock.Timeout:
             raise FolderRefused(
@@ -200,6 +201,13 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
     if any("kind" not in record for record in records):
         raise UserError(f"{folder} was made by an older version of rlreason; remove it, or set name=OTHER")
     return records
+
+
+def mendable(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """Keys of the user's own code that may still change in a run: nothing of what is stored was made with it."""
+    if training_files(folder):
+        return []
+    return [SOURCE + path for path in config.get("sources", {}) if path not in config["eval"]["metrics"]]
 
 
 def training_rollouts(records: Iterable[Mapping[str, Any]]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ RUNTIME_KEYS = (
     "gpu_name",
     "gpu_hour_price",
 )
+SOURCE = "sources."  # begins the key of a digest of the user's own code
+OWN = "own"  # folder of that code, in the run's
 RUNTIME_SECTIONS = ("tracker", "launcher", "sharding")
 RUNTIME_FIELDS = ("engine.replicas", "engine.devices", "engine.executor", "engine.probe_limit", "engine.adapters")
 
@@ -63,16 +65,34 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if key not in RUNTIME_FIELDS}
 
 
-def refuse_other_configuration(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise a FolderRefused when a run folder was made for a configuration with other numbers."""
+def refuse_other_configuration(folder: Path, config: Mapping[str, Any], mendable: Collection[str] = ()) -> bool:
+    """Refuse a run folder that was made for a configuration with other numbers.
+
+    Args:
+        folder: The run folder.
+        config: The composed configuration as plain values.
+        mendable: Keys that may differ all the same.
+
+    Returns:
+        Whether one of those does.
+
+    Raises:
+        FolderRefused: Another key does.
+    """
     path = folder / "config.yaml"
     if not path.exists():
-        return
+        return False
     there, here = identity(yaml.safe_load(path.read_text())), identity(config)
     different = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
-    if different:
-        shown = ", ".join(f"{key}={there.get(key)} there, {here.get(key)} asked for" for key in different[:3])
-        raise FolderRefused(
-            f"{folder} belongs to another configuration ({shown}{', ...' if len(different) > 3 else ''}); "
-            "set name=OTHER or remove the folder"
-        )
+    if set(different) <= set(mendable):
+        return bool(different)
+    shown = ", ".join(
+        f"{key.removeprefix(SOURCE)} has changed since; {folder / OWN} has what it was"
+        if key.startswith(SOURCE)
+        else f"{key}={there.get(key)} there, {here.get(key)} asked for"
+        for key in different[:3]
+    )
+    raise FolderRefused(
+        f"{folder} belongs to another configuration ({shown}{', ...' if len(different) > 3 else ''}); "
+        "set name=OTHER or remove the folder"
+    )

@@ -16,6 +16,7 @@ from rlreason.algorithms.base import Algorithm, needs_none
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.data.registry import DATASETS
 from rlreason.evaluation.statistics import Estimate, crossed_estimate
+from rlreason.own import names_own
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.folders import StudyRun
@@ -37,7 +38,8 @@ class Arm:
         reward: Such as "sparse".
         init: "scratch" or "sft".
         model: Such as "tiny".
-        variant: Further settings in which arms of the same four names differ, such as "algo.per=step"; or "".
+        variant: Further settings in which arms of the same four names differ, such as "algo.per=step", and those that
+            name something of the user's own; or "".
         runs: One of every seed, in the order of seeds.
     """
 
@@ -240,7 +242,7 @@ def _arms(runs: Sequence[StudyRun]) -> tuple[tuple[Arm, ...], list[str]]:
         varying = sorted(
             key
             for key in {key for run in alike for key in run.settings}
-            if not _within(key, incidental) and len({str(run.settings.get(key)) for run in alike}) > 1
+            if not _within(key, incidental) and (differs(key, alike) or names_own(alike[0].settings.get(key)))
         )
         variants: dict[str, dict[int, StudyRun]] = defaultdict(dict)
         for run in sorted(alike, key=lambda item: (item.seed, item.name)):
@@ -262,6 +264,11 @@ def _arms(runs: Sequence[StudyRun]) -> tuple[tuple[Arm, ...], list[str]]:
             ),
         )
     ), notes
+
+
+def differs(key: str, runs: Sequence[StudyRun]) -> bool:
+    """Whether runs have different values of a setting."""
+    return len({str(run.settings.get(key)) for run in runs}) > 1
 
 
 def _within(key: str, sections: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rlreason.arguments import quoted
 from rlreason.run.identity import NAMED_GROUPS, identity
 from rlreason.study.arms import Arm
 
@@ -55,5 +56,4 @@ def hydra_value(value: Any) -> str:
         return "[" + ",".join(map(hydra_value, value)) + "]"
     if isinstance(value, int | float) or PLAIN.fullmatch(value):
         return str(value)
-    escaped = re.sub(r"(\\*)'", r"\1\1\'", value)
-    return f"'{escaped}'"
+    return quoted(str(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from rlreason.run.folder import training_files, write_atomically
+from rlreason.run.identity import OWN, SOURCE
 from rlreason.study.arms import Arm, Comparison, comparisons
 from rlreason.study.commands import Compose, command
 from rlreason.study.drawn import Drawn, draw_all
@@ -100,6 +101,7 @@ def write_report(study: Study, compose: Compose) -> Report:
         "outcome_models": outcome_model_table(table),
         "planned": "\n".join(study.commands),
         "measurements": measurements,
+        "own": own_code(study.runs),
         "made_with": made_with(study.runs + study.outcome_models),
         "several": len(sections) > 1,
     }
@@ -135,6 +137,22 @@ def made_with(runs: Sequence[StudyRun]) -> list[tuple[str, str, str, int]]:
         commit = result.get("commit") or "unknown (not a git checkout)"
         found[versions, commit, hardware_text(result.get("hardware", {}))] += 1
     return [(*facts, number) for facts, number in found.most_common()]
+
+
+def own_code(runs: Sequence[StudyRun]) -> list[tuple[str, str, str, int]]:
+    """Setting, function, where its source is kept, and number of runs, of everything of the user's own."""
+    found: dict[tuple[str, str, str], list[StudyRun]] = defaultdict(list)
+    for run in runs:
+        for key, value in run.settings.items():
+            for path in value if isinstance(value, list) else [value]:
+                digest = run.settings.get(f"{SOURCE}{path}")
+                if digest is not None and not key.startswith(SOURCE):
+                    found[key, str(path), str(digest)].append(run)
+    return [
+        (key, path, next((str(file.relative_to(alike[0].folder.parent)) for file in kept), "not kept"), len(alike))
+        for (key, path, digest), alike in sorted(found.items())
+        for kept in [sorted((alike[0].folder / OWN).glob(f"{digest}-*"))]
+    ]
 
 
 def markdown_text(text: object) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import ExportConfig
 from rlreason.errors import UserError
+from rlreason.run.checkpoints import checkpoints, is_run, selected
 from rlreason.run.stage import FINAL, greedy
 
 if TYPE_CHECKING:
@@ -76,20 +77,20 @@ def export(config: ExperimentConfig, run: Path, conf: Path, console: Console) ->
 
 def _find_source(run: Path, checkpoint: str | None) -> Source:
     """The checkpoint to export; a UserError where there is none, or the run has not finished."""
-    if not (run / "config.yaml").is_file():
+    if not is_run(run):
         raise UserError(f"there is no run in {run}; name the folder of a finished one with task.run=runs/NAME")
     if not (run / "result.json").is_file():
         raise UserError(f"{run} has not finished; give its command again, and export when it has ended")
-    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    if "policy" not in result:
+    policy = selected(run)
+    if policy is None:
         raise UserError(
             f"{run} trained no policy; name a run of algo=ei, ppo, grpo, rcrl or sft with task.run=runs/NAME"
         )
-    policy = run / result["policy"]
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     folder = policy if checkpoint is None else run / "checkpoints" / checkpoint
     if not (folder / "config.json").is_file():
-        there = sorted(path.parent.name for path in (run / "checkpoints").glob("[!.]*/config.json"))
-        raise UserError(f"the checkpoint {folder} is not there; checkpoints of this run: {', '.join(there) or 'none'}")
+        there = ", ".join(checkpoints(run)) or "none"
+        raise UserError(f"the checkpoint {folder} is not there; checkpoints of this run: {there}")
     is_policy = folder.resolve() == policy.resolve()
     own = folder.resolve().is_relative_to(run.resolve())
     name = folder.name if own else "the checkpoint it started from"

@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from rlreason.config.inits import INITS
+from rlreason.own import names_own
 from rlreason.rewards.registry import REWARDS
 from rlreason.study.arms import Arm, Comparison
 
@@ -115,8 +116,14 @@ def looks(comparison: Comparison) -> dict[Arm, Look]:
 def short_label(arm: Arm) -> str:
     """An arm's name where model and init are said elsewhere."""
     reward = f" {REWARDS[arm.reward].title}" if arm.algorithm.uses_reward else ""
-    variant = f" ({', '.join(part.rpartition('.')[2] for part in arm.variant.split(', '))})" if arm.variant else ""
+    variant = f" ({', '.join(map(_short_setting, arm.variant.split(', ')))})" if arm.variant else ""
     return f"{arm.algorithm.title}{reward}{variant}"
+
+
+def _short_setting(setting: str) -> str:
+    """A setting without its section, and what is the user's own without its file."""
+    key, _, value = setting.partition("=")
+    return f"{key.rpartition('.')[2]}={value.rpartition(':')[2] if names_own(value) else value}"
 
 
 Group = tuple[str, tuple[Arm, ...]]
