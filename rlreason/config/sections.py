@@ -127,7 +127,9 @@ class DataConfig(Settings):
         "file or folder with the data, or OWNER/NAME on the Hub; null: from the Hub, or generated",
         read=home_expanded,
     )
-    seed: int = setting("decides the held-out validation split and generated problems; not the run's seed")
+    seed: int = setting(
+        "decides the order of questions, and which are held out (not with data=files) or generated; not the run's seed"
+    )
     train_size: int | None = setting("training questions; null: all", at_least=1)
     validation_size: int | None = setting(
         "questions held out of training to decide when to stop; null: the whole validation split of data=files",

@@ -140,7 +140,7 @@ def _divided(given: Mapping[str, list[Problem]], config: FilesConfig) -> dict[st
 def _share(problem: Problem, shares: Mapping[str, float]) -> str:
     """The split whose share of the line from 0 to 1 holds the hash of a problem."""
     # Letters and digits only, so that copies which differ in a comma are on the same side.
-    belongs_to = problem.cluster or bare(problem.question)
+    belongs_to = bare(problem.question) if problem.cluster is None else problem.cluster
     point = hash_of(f"split/{belongs_to}") / 2**64 * sum(shares.values())
     for split, share in shares.items():
         if point < share:

@@ -22,7 +22,6 @@ from rlreason.data.sources import (
 )
 from rlreason.errors import UserError
 
-CALL_THEM = "call the files train and test"
 ONLY = "only"  # the one set of rows of data that name no split
 # Facts about a data set that lie beside its rows.
 NO_ROWS = re.compile(
@@ -72,7 +71,7 @@ def located(path: str, subset: str | None, default_subset: str | None = None) ->
     if there:
         if subset is not None:
             raise UserError(f"data.subset={subset}: {where} is one file, which has no subsets; leave data.subset out")
-        return _file(place, where)
+        return _by_split(_sets_of_file(place), where)
     if _is_hub_name(path):
         found = hub_splits(path, subset, default_subset)
         return _by_split({name: [_giving(rows)] for name, rows in found.items()}, where)
@@ -94,7 +93,8 @@ def split_rows(path: str, subset: str | None, split: str, default_subset: str | 
     place = located(path, subset, default_subset)
     if ONLY in place.splits:
         raise UserError(
-            f"data.path={path}: nothing says which questions are for training and which for tests; {CALL_THEM}"
+            f"data.path={path}: nothing says which questions are for training and which for tests; call the files "
+            "train and test, or read them as your own with data=files"
         )
     return place.splits[split]() if split in place.splits else []
 
@@ -122,10 +122,8 @@ def _giving(rows: list[Row]) -> Reader:
     return lambda: rows
 
 
-def _file(path: Path, where: str) -> Located:
-    by_name = file_rows(path)
-    named = {_stem(path) if name is None else name: [_giving(rows)] for name, rows in by_name.items()}
-    return _by_split(named, where)
+def _sets_of_file(path: Path) -> dict[str, list[Reader]]:
+    return {_stem(path) if name is None else name: [_giving(rows)] for name, rows in file_rows(path).items()}
 
 
 def _folder(folder: Path, subset: str | None, default: str | None, where: str) -> dict[str, list[Reader]]:
@@ -189,12 +187,8 @@ def _shards(files: Sequence[Path], where: str) -> dict[str, list[Reader]]:
         if wanted > len(paths):
             raise UserError(f"{where}: {len(paths)} of the {wanted} files of {name!r} are there; copy the others too")
         sets[name] = [partial(_all_rows, path) for path in paths]
-    if len(sets) == 1 and len(files) == 1 and split_of(next(iter(sets))) is None:
-        # A file with lists of several splits in it may be called anything.
-        return {
-            _stem(files[0]) if name is None else name: [_giving(rows)] for name, rows in file_rows(files[0]).items()
-        }
-    return sets
+    # A file alone may hold several splits, whatever it is called.
+    return _sets_of_file(files[0]) if len(files) == 1 else sets
 
 
 def _stem(path: Path) -> str:

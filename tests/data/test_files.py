@@ -528,7 +528,7 @@ def with_others(folder: Path) -> None:
 
 
 def one_object(folder: Path) -> None:
-    (folder / "questions.json").write_text(json.dumps({"train": A, "test": B}))
+    (folder / "my_test.json").write_text(json.dumps({"train": A, "test": B}))
 
 
 def mixed(folder: Path) -> None:
