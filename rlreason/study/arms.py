@@ -16,8 +16,8 @@ from rlreason.algorithms.base import Algorithm, needs_none
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.data.registry import DATASETS
 from rlreason.evaluation.statistics import Estimate, crossed_estimate
-from rlreason.own import names_own
 from rlreason.rewards.registry import REWARDS
+from rlreason.run.identity import SOURCE
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.folders import StudyRun
 
@@ -242,7 +242,7 @@ def _arms(runs: Sequence[StudyRun]) -> tuple[tuple[Arm, ...], list[str]]:
         varying = sorted(
             key
             for key in {key for run in alike for key in run.settings}
-            if not _within(key, incidental) and (differs(key, alike) or names_own(alike[0].settings.get(key)))
+            if not _within(key, incidental) and (differs(key, alike) or names_own_code(key, alike[0]))
         )
         variants: dict[str, dict[int, StudyRun]] = defaultdict(dict)
         for run in sorted(alike, key=lambda item: (item.seed, item.name)):
@@ -267,8 +267,14 @@ def _arms(runs: Sequence[StudyRun]) -> tuple[tuple[Arm, ...], list[str]]:
 
 
 def differs(key: str, runs: Sequence[StudyRun]) -> bool:
-    """Whether runs have different values of a setting."""
-    return len({str(run.settings.get(key)) for run in runs}) > 1
+    """Whether runs have different values of a setting; of the user's own code, whether they had different sources."""
+    values = {str(run.settings.get(key)) for run in runs if not key.startswith(SOURCE) or key in run.settings}
+    return len(values) > 1
+
+
+def names_own_code(key: str, run: StudyRun) -> bool:
+    """Whether a setting of a run names code of the user's own."""
+    return f"{SOURCE}{run.settings.get(key)}" in run.settings
 
 
 def _within(key: str, sections: Sequence[str]) -> bool:
