@@ -121,6 +121,7 @@ def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) 
         "method": algorithm.method,
         "init": INITS.of(config["init"]),
         "reward": reward if algorithm.uses_reward else None,
+        "reward_function": config["reward"].get("function"),
         "rows": _rows(result, exported, evaluation),
         "problems": next(iter(evaluation["metrics"].values()))["problems"] if evaluation else 0,
         "wrong": 1 - evaluation["metrics"]["maj@1"]["value"] if evaluation else None,
