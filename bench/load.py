@@ -10,7 +10,7 @@ from rich.console import Console
 from rlreason.config.compose import from_composed
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
-from rlreason.data.splits import training_data
+from rlreason.data.splits import read_data
 from rlreason.display import Display
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.start import start_engine
@@ -43,10 +43,10 @@ class Load:
         self.samples = samples
         self.model = resolve(self.config.model)
         self.tokenizer = load_tokenizer(self.model.folder)
-        training = training_data(self.config.data).train
+        training = read_data(self.config.data).training().train
         self.problems = training[:questions]
         self.display = Display(Console(quiet=True))
-        self.prompts, _ = fit_prompts(self.config, self.tokenizer, training, self.problems, self.display)
+        self.prompts, _ = fit_prompts(self.config, self.tokenizer, training, {"training": self.problems}, self.display)
         limits = self.config.data.max_prompt_tokens + self.config.data.max_completion_tokens
         self.engine: Any = start_engine(self.config.engine, self.config.model, limits, 0)
         self.engine.load(self.model.folder)

@@ -22,6 +22,8 @@ OVERVIEW = """\
   rlreason -m experiment=paper-tiny         a whole study; its runs live together in runs/paper-tiny
   rlreason task=watch study=paper-tiny      follow it
   rlreason task=evaluate model=small eval.k=96
+  rlreason task=try_reward task.rollouts=runs/NAME reward=dense
+                                            what a reward gives, before anything is paid for
   rlreason task=report study=NAME           tables, figures and findings of the runs in runs/NAME
   rlreason 'data.path="/data/a, b"'         a value in quotes is taken as it stands; 'prompt.stop=["</s>","#"]'
   rlreason --cfg job --resolve              the composed configuration, without running it
@@ -176,11 +178,21 @@ def _unknown_choice(group: str, name: str, folders: Sequence[Path]) -> str:
     return f"{group}={name} is unknown; {hint}choose from: {', '.join(there)}"
 
 
-def _unknown_key(key: str) -> str:
-    from rlreason.config.compose import settings_by_key
+def has_field(schema: type[Settings], name: str) -> bool:
+    """Whether a section has a setting of that name."""
+    from rlreason.config.base import describe
 
-    section = key.partition(".")[0]
+    return any(field == name for field, _, _ in describe(schema))
+
+
+def _unknown_key(key: str) -> str:
+    from rlreason.config.compose import TABLES, settings_by_key
+
+    section, _, name = key.partition(".")
     declared = settings_by_key()
+    if key in declared and section in TABLES:
+        having = [f"{section}={row}" for row, facts in TABLES[section].items() if has_field(facts.settings, name)]
+        return f"{key} is a setting of {' and '.join(having)}, and not of the choice made here"
     of_section = [name for name in declared if name.startswith(f"{section}.")]
     known = of_section or [*GROUP_NOTES, *(name for name in declared if "." not in name)]
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)

@@ -99,7 +99,7 @@ def raised(error: BaseException) -> str:
 def _found(key: str, path: str, module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except Exception as error:  # the user's module may raise anything
+    except (Exception, SystemExit) as error:  # a module may raise anything
         raise UserError(
             f"{key}={path} cannot be imported ({error}); put its folder on PYTHONPATH, name its file "
             "(FILE.py:NAME), or fix the path"
@@ -111,7 +111,7 @@ def _at(key: str, path: str, file: Path) -> ModuleType:
         raise UserError(f"{key}={path}: there is no file {file.name} in {file.parent}; give {FORMS}")
     try:
         return _loaded(file)
-    except Exception as error:  # as above
+    except (Exception, SystemExit) as error:  # as above
         raise UserError(f"{key}={path}: {file.name} cannot be imported ({raised(error)}); fix it") from error
 
 

@@ -1,5 +1,6 @@
 """`budget=N`: an algorithm draws at most that many training rollouts, and hardly fewer, or names what it can draw."""
 
+import json
 import re
 from dataclasses import replace
 from functools import cache
@@ -11,7 +12,6 @@ from tests_support import composed
 
 from rlreason.algorithms.budget import ENOUGH, whole
 from rlreason.algorithms.registry import ALGORITHMS
-from rlreason.config import budget as subject
 from rlreason.config.budget import outcome_model_rollouts, within_budget
 from rlreason.data.base import training_questions
 from rlreason.data.registry import DATASETS
@@ -140,13 +140,20 @@ def test_stepwise_labels_have_no_price_beforehand():
     within_budget(replace(cached("algo=ei", "eval.orm=train", "orm=rollout"), budget=36_000))
 
 
-def test_data_of_unknown_size_ask_for_a_number_of_training_questions(monkeypatch):
-    row = replace(DATASETS["wordproblems"], generated=False, facts=None)
-    monkeypatch.setattr(subject, "DATASETS", {"wordproblems": row})
-    config = replace(cached("data.train_size=null"), budget=36_000)
-    assert "data=wordproblems has; set data.train_size" in refusal(config)
-    sized = within_budget(replace(config, data=replace(config.data, train_size=100)))
-    assert sized.algo.rounds * sized.algo.samples == 360
+def test_questions_of_unknown_number_are_counted_by_reading_them(tmp_path):
+    for name, first, count in (("train", 0, 40), ("validation", 50, 10), ("test", 70, 5)):
+        rows = [
+            json.dumps({"question": f"{number}+1?", "answer": number + 1}) for number in range(first, first + count)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    own = ("data=files", f"data.path={tmp_path}")
+    assert cached(*own, "algo=rcrl", "algo.labels=outcome", "budget=400").algo.samples == 10
+    few = ("data.train_size=20", "algo=rcrl", "algo.labels=outcome", "budget=400")
+    assert cached(*own, *few).algo.samples == 20
+    judged = cached(*own, "algo=ei", "reward=orm")
+    assert outcome_model_rollouts(judged, 40) == 40 * judged.orm.samples + 10 * 4
+    (tmp_path / "train.jsonl").unlink()
+    assert "has no train questions" in attempt(composed, *own, "budget=400")[1].args[0]
 
 
 def test_a_budget_counts_the_questions_that_there_are():

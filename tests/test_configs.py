@@ -14,7 +14,7 @@ CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF /
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_shipped_choice_composes(choice):
-    extra = [f"{choice.split('=')[0]}.path=/some/folder"] if choice.endswith("=local") else []
+    extra = [f"{choice.split('=')[0]}.path=/some/folder"] if choice.endswith(("=local", "data=files")) else []
     extra += ["launcher.address=node0:29500"] if choice.endswith("2nodes") else []
     config = composed(choice, *extra)
     group, _, name = choice.partition("=")

@@ -12,6 +12,7 @@ from test_bring_your_own import RECIPES, write_recipes
 
 from rlreason.arguments import as_typed
 from rlreason.config.compose import from_composed
+from rlreason.data.columns import ANSWERS, QUESTIONS, SOLUTIONS
 from rlreason.sweep import with_settings
 
 ROOT = Path(__file__).parent.parent
@@ -136,3 +137,9 @@ def test_no_paragraph_stands_in_two_documents():
             if len(words) > 120:
                 assert words not in seen, f"{path.name} and {seen[words].name}: {words[:80]}"
                 seen[words] = path
+
+
+def test_the_page_on_data_names_every_column_that_is_guessed():
+    text = text_of(ROOT / "docs/data.md")
+    names = {name for ranks in (QUESTIONS, ANSWERS, SOLUTIONS) for rank in ranks for name in rank}
+    assert {name for name in names if f"`{name}`" not in text} == set()

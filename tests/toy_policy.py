@@ -36,6 +36,8 @@ ON_POLICY: dict[str, Any] = {
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
     "clip": 0.2,
+    "clip_high": None,
+    "loss": None,
     "kl_coefficient": 0.0,
     "entropy_coefficient": 0.0,
     "importance_cap": 2.0,
@@ -61,7 +63,7 @@ PPO = PPOConfig(
     kl_target=None,
     kl_stop=None,
 )
-GRPO = GRPOConfig(name="grpo", **ON_POLICY, advantage="group")
+GRPO = GRPOConfig(name="grpo", **ON_POLICY, advantage="group", ratio="token", truncated="learn")
 
 
 def tokenizer() -> Any:

@@ -122,7 +122,7 @@ def _called(key: str, path: str, arguments: Mapping[str, Any], like: torch.Tenso
 
     try:
         found = imported(key, path).value(**arguments)
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise UserError(f"{key}={path} raised {raised(error)}; mend the function") from error
     if not isinstance(found, torch.Tensor) or found.shape != like.shape or not found.is_floating_point():
         what = f"{tuple(found.shape)} of {found.dtype}" if isinstance(found, torch.Tensor) else type(found).__name__

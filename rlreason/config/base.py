@@ -26,6 +26,7 @@ TYPES = {
     "bool": "true or false",
     "str": "text",
     "list[int]": "a list of whole numbers",
+    "list[float]": "a list of numbers",
     "list[str]": "a list of texts",
     "dict[str, Any]": "a mapping",
 }

@@ -10,6 +10,7 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import learns_from_outcome_model
 from rlreason.data.base import training_questions
 from rlreason.data.registry import DATASETS
+from rlreason.data.splits import read_data
 from rlreason.errors import UserError
 from rlreason.orm.calibration import VALIDATION_SAMPLES
 
@@ -30,10 +31,7 @@ def within_budget(config: ExperimentConfig) -> ExperimentConfig:
         return config
     questions = training_questions(config.data, DATASETS[config.data.name])
     if questions is None:
-        raise UserError(
-            f"budget={config.budget}: nothing says how many training questions data={config.data.name} has; "
-            "set data.train_size, or leave the budget out"
-        )
+        questions = len(read_data(config.data).training().train)
     paid = outcome_model_rollouts(config, questions)
     left = config.budget - paid
     if left <= 0:
@@ -70,4 +68,7 @@ def outcome_model_rollouts(config: ExperimentConfig, questions: int) -> int:
             "budget cannot be met with orm=rollout: how many prefixes it continues is not known beforehand; "
             "use orm=outcome, or a trained model: orm.path=FOLDER"
         )
-    return questions * config.orm.samples + config.data.validation_size * VALIDATION_SAMPLES
+    held_out = config.data.validation_size
+    if held_out is None:
+        held_out = len(read_data(config.data).training().validation)
+    return questions * config.orm.samples + held_out * VALIDATION_SAMPLES

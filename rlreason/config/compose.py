@@ -25,6 +25,7 @@ from rlreason.config.sections import (
     ShardingConfig,
     TaskConfig,
     TrackerConfig,
+    TryRewardConfig,
 )
 from rlreason.config.texts import home_expanded
 from rlreason.data.registry import DATASETS
@@ -46,7 +47,12 @@ SECTIONS: dict[str, type[Settings]] = {
     "eval": EvalConfig,
     "tracker": TrackerConfig,
 }
-TASKS = ("train", "evaluate", "plan", "report", "watch", "export", "tiny_base")
+TASKS: dict[str, type[TaskConfig]] = {
+    **dict.fromkeys(("train", "evaluate", "plan", "report", "watch"), TaskConfig),
+    "export": ExportConfig,
+    "try_reward": TryRewardConfig,
+    "tiny_base": TaskConfig,
+}
 GROUPS = ("task", *TABLES, *SECTIONS)
 
 
@@ -133,7 +139,7 @@ def settings_by_key() -> dict[str, list[Field[Any]]]:
     Returns:
         By key the field of each choice of its group that has it.
     """
-    schemas: dict[str, list[type[Settings]]] = {"": [GeneralConfig], "task.": [ExportConfig]}
+    schemas: dict[str, list[type[Settings]]] = {"": [GeneralConfig], "task.": list(TASKS.values())}
     schemas |= {f"{group}.": [schema] for group, schema in SECTIONS.items()}
     schemas |= {f"{group}.": [row.settings for row in table.values()] for group, table in TABLES.items()}
     found: dict[str, list[Field[Any]]] = {}
@@ -177,7 +183,7 @@ def settings_of(group: str, section: Mapping[str, Any]) -> type[Settings]:
     if group == "task":
         name = section.get("name")
         require(name in TASKS, f"task.name={name!r} is unknown; choose from: {', '.join(TASKS)}")
-        return ExportConfig if name == "export" else TaskConfig
+        return TASKS[str(name)]
     return SECTIONS[group]
 
 

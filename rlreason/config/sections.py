@@ -16,7 +16,8 @@ class TaskConfig(Settings):
     """What to do."""
 
     name: str = setting(
-        "train, evaluate, plan, report or watch (a study), export, tiny_base (make the embedded models again)"
+        "train, evaluate, plan, report or watch (a study), export, try_reward, "
+        "tiny_base (make the embedded models again)"
     )
 
 
@@ -45,6 +46,25 @@ class ExportConfig(TaskConfig):
         require(
             self.checkpoint is None or ("/" not in self.checkpoint and self.checkpoint.strip(".") != ""),
             f"task.checkpoint={self.checkpoint!r} must be the name of a checkpoint of the run, such as round-1",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TryRewardConfig(TaskConfig):
+    """Which solutions the reward of the command is tried on."""
+
+    rollouts: str | None = setting(
+        "a run folder, one of its files of rollouts, or a file of answers (columns: question, answer, completion)",
+        read=home_expanded,
+    )
+    most: int = setting("solutions that are tried at most, spread evenly over all", at_least=1)
+    examples: int = setting("solutions that are shown with what their steps earn", at_least=0)
+
+    def check(self) -> None:
+        """Refuse to try a reward on nothing."""
+        require(
+            self.rollouts is not None,
+            "task.rollouts is missing; name a run folder, one of its files of rollouts, or a file of answers",
         )
 
 
@@ -102,11 +122,19 @@ class SFTInitConfig(SupervisedConfig):
 class DataConfig(Settings):
     """Questions, answers and splits."""
 
-    name: str = setting("gsm8k, svamp, gsm_symbolic or wordproblems")
-    path: str | None = setting("folder with the data files; null: from the Hub, or generated", read=home_expanded)
-    seed: int = setting("decides the held-out validation split and generated problems; not the run's seed")
+    name: str = setting("files (your own), gsm8k, gsm8k_platinum, math, svamp, gsm_symbolic or wordproblems")
+    path: str | None = setting(
+        "file or folder with the data, or OWNER/NAME on the Hub; null: from the Hub, or generated",
+        read=home_expanded,
+    )
+    seed: int = setting(
+        "decides the order of questions, and which are held out (not with data=files) or generated; not the run's seed"
+    )
     train_size: int | None = setting("training questions; null: all", at_least=1)
-    validation_size: int = setting("questions held out of training to decide when to stop", at_least=1)
+    validation_size: int | None = setting(
+        "questions held out of training to decide when to stop; null: the whole validation split of data=files",
+        at_least=1,
+    )
     test_size: int | None = setting("test questions; null: all", at_least=1)
     max_prompt_tokens: int = setting("longer prompts are left out, counted and reported", at_least=1)
     max_completion_tokens: int = setting("tokens after which a completion is cut, counted and reported", at_least=1)

@@ -53,8 +53,12 @@ def _chunks(split: str, seed: int) -> Iterator[list[Problem]]:
     while True:
         # The library seeds its i-th problem with seed + i: only seeds far apart give different problems.
         drawn = reasoning_gym.create_dataset("gsm_symbolic", seed=hash_of(f"{seed}/{split}/{number}"), size=CHUNK_SIZE)
-        entries = (drawn[index] for index in range(CHUNK_SIZE))
-        yield [_problem(entry) for entry in entries if split_of(entry["question"], entry["answer"]) == split]
+        entries = ((drawn[index], drawn.task_indices[index]) for index in range(CHUNK_SIZE))
+        yield [
+            _problem(entry, template)
+            for entry, template in entries
+            if split_of(entry["question"], entry["answer"]) == split
+        ]
         number += 1
 
 
@@ -64,11 +68,11 @@ def split_of(question: str, answer: str) -> str:
     return hashed_split(" ".join([*re.findall(r"\d+(?:\.\d+)?", question), answer]), SPLIT_SHARES)
 
 
-def _problem(entry: dict[str, Any]) -> Problem:
+def _problem(entry: dict[str, Any], template: int) -> Problem:
     question = entry["question"].strip()
     steps, _ = split_solution(entry["metadata"]["answer_cot"])
     identity = "gsm_symbolic-" + hashlib.sha256(question.encode()).hexdigest()[:12]
-    return Problem(identity, question, entry["answer"], steps)
+    return Problem(identity, question, entry["answer"], steps, cluster=f"template-{template}")
 
 
 GSM_SYMBOLIC = Dataset(

@@ -6,10 +6,13 @@ import random
 import re
 from decimal import Decimal, InvalidOperation
 from functools import partial
+from pathlib import Path
 
 from rlreason.config.sections import DataConfig
 from rlreason.data.base import DataFacts, Dataset, official
-from rlreason.data.sources import Row, hub_rows, json_array
+from rlreason.data.golds import plain_number, without_thousands
+from rlreason.data.layout import ONLY, located
+from rlreason.data.sources import Row, hub_rows, shown
 from rlreason.errors import UserError
 from rlreason.types import Problem
 
@@ -26,7 +29,8 @@ def load(split: str, path: str | None) -> list[Problem]:
 
     Args:
         split: "train" or "test".
-        path: Folder with `SVAMP.json`, split 70/30 by a constant; None loads from the Hub, with the Hub's split.
+        path: Folder with `SVAMP.json`, or a file of its rows in any form, split 70/30 by a constant; or a clone or a
+            name of the Hub, with the Hub's split. None loads from the Hub.
 
     Raises:
         UserError: The data are missing or malformed; the message names file and row.
@@ -36,7 +40,11 @@ def load(split: str, path: str | None) -> list[Problem]:
 
 
 def _file_rows(split: str, path: str) -> list[Row]:
-    rows = json_array(path, FILE_NAME)
+    official_file = Path(path) / FILE_NAME
+    place = located(str(official_file) if official_file.is_file() else path, None)
+    if ONLY not in place.splits:
+        return place.splits[split]() if split in place.splits else []
+    rows = place.splits[ONLY]()
     test_size = round(TEST_SHARE * len(rows))
     test = set(random.Random(FILE_SPLIT_SEED).sample(range(len(rows)), test_size))
     return [row for index, row in enumerate(rows) if (index in test) == (split == "test")]
@@ -44,7 +52,7 @@ def _file_rows(split: str, path: str) -> list[Row]:
 
 def _problem(row: Row) -> Problem:
     question = join_sentences(row.text("Body"), row.text("Question"))
-    return Problem(f"svamp-{row.text('ID')}", question, _number(row), ())
+    return Problem(f"svamp-{row.text('ID')}", question, _number(row), (), dict(row.values))
 
 
 def join_sentences(body: str, question: str) -> str:
@@ -59,12 +67,12 @@ def _number(row: Row) -> str:
     """The answer as a plain decimal: the file has 8.0, the Hub "8"."""
     value = row.value("Answer")
     try:
-        number = Decimal(str(value).replace(",", ""))
+        number = Decimal(without_thousands(str(value)))
     except InvalidOperation:
         number = Decimal("NaN")
     if not number.is_finite():
-        raise UserError(f"{row.place}: the column 'Answer' must be a number; it is {value!r}")
-    return f"{number.to_integral_value():f}" if number == number.to_integral_value() else f"{number.normalize():f}"
+        raise UserError(f"{row.place}: the column 'Answer' must be a number; it is {shown(value)}")
+    return plain_number(number)
 
 
 SVAMP = Dataset(

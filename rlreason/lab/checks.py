@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,38 @@ def fit_prompts(
     config: ExperimentConfig,
     tokenizer: Any,
     training: Sequence[Problem],
-    problems: Sequence[Problem],
+    splits: Mapping[str, Sequence[Problem]],
     display: Display,
 ) -> tuple[dict[str, Prompt], list[str]]:
-    """The prompts that fit, by problem id, and the ids of those that do not, which are reported."""
+    """The prompts that fit, by problem id, and the ids of those that do not, which are reported.
+
+    Args:
+        config: The experiment.
+        tokenizer: The model's.
+        training: Questions that may be shown as solved examples.
+        splits: What is asked, by the name of its split.
+        display: Says how many are left out.
+
+    Raises:
+        UserError: No prompt of a split fits, or prompts cannot be made.
+    """
+    problems = [problem for asked in splits.values() for problem in asked]
     prompts, too_long = build_prompts(
         problems, training, config.prompt, tokenizer, config.data.seed, config.data.max_prompt_tokens
     )
+    found = {prompt.problem_id: prompt for prompt in prompts}
+    for split, asked in splits.items():
+        if asked and not any(problem.id in found for problem in asked):
+            raise UserError(
+                f"data.max_prompt_tokens={config.data.max_prompt_tokens}: the prompts of all {len(asked):,} {split} "
+                "questions are longer; raise it"
+            )
     if too_long:
         display.line(
             f"left out {len(too_long):,} of {len(problems):,} questions: their prompts are longer than "
             f"data.max_prompt_tokens={config.data.max_prompt_tokens} ({plain_list(too_long)})"
         )
-    return {prompt.problem_id: prompt for prompt in prompts}, too_long
+    return found, too_long
 
 
 def check_shape(config: ExperimentConfig, folder: Path) -> None:

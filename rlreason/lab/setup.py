@@ -14,7 +14,7 @@ from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import needs_outcome_model
 from rlreason.config.sections import SFTInitConfig
-from rlreason.data.splits import evaluation_problems, training_data
+from rlreason.data.splits import read_data
 from rlreason.display import Display
 from rlreason.errors import UserError
 from rlreason.lab.checks import check_shape, fit_prompts, quiet_libraries
@@ -60,11 +60,13 @@ def prepared(
     advice = check_fits(config)
     if advice is not None:
         display.line(advice)
-    data = training_data(config.data) if trains or config.prompt.examples else None
-    training = data.train if data is not None else ()
-    validation = data.validation if data is not None and trains else ()
-    measured = evaluation_problems(config.data, config.eval.split)
-    elsewhere = evaluation_problems(config.data, "ood") if trains and config.eval.ood else ()
+    data = read_data(config.data)
+    learned = data.training() if trains else None
+    validation = learned.validation if learned is not None else ()
+    # Solved examples come from training questions also where nothing is trained.
+    training = learned.train if learned is not None else data.splits.get("train", ())
+    measured = data.measured(config.eval.split)
+    elsewhere = data.measured("ood") if trains and config.eval.ood else ()
     model = resolve(config.model)
     check_shape(config, model.folder)
     run = Run(folder, plain_config)
@@ -77,8 +79,19 @@ def prepared(
             from rlreason.models.loading import load_tokenizer
 
             tokenizer = load_tokenizer(model.folder)
-        asked = (*(training if trains else ()), *validation, *measured, *elsewhere)
-        prompts, too_long = fit_prompts(config, tokenizer, training, asked, display)
+        for note in data.notes:
+            display.line(note)
+        splits = {
+            "training": training if trains else (),
+            "validation": validation,
+            config.eval.split: measured,
+            "out-of-distribution": elsewhere,
+        }
+        prompts, too_long = fit_prompts(config, tokenizer, training, splits, display)
+
+        def fitting(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+            return tuple(problem for problem in problems if problem.id in prompts)
+
         context = Context(
             config=config,
             run=run,
@@ -87,10 +100,10 @@ def prepared(
             tokenizer=tokenizer,
             prompts=prompts,
             splits=Splits(
-                training=fitting(training, prompts, "training") if trains else (),
-                validation=fitting(validation, prompts, "validation") if trains else (),
-                measured=fitting(measured, prompts, config.eval.split),
-                elsewhere=fitting(elsewhere, prompts, "out-of-distribution") if elsewhere else (),
+                training=fitting(training) if trains else (),
+                validation=fitting(validation),
+                measured=fitting(measured),
+                elsewhere=fitting(elsewhere),
             ),
             engine=engine,
             source=model.source,
@@ -104,18 +117,6 @@ def prepared(
     finally:
         engine.close()
         run.close()
-
-
-def fitting(problems: Sequence[Problem], prompts: Any, split: str) -> tuple[Problem, ...]:
-    """The problems whose prompts fit.
-
-    Raises:
-        UserError: None does.
-    """
-    found = tuple(problem for problem in problems if problem.id in prompts)
-    if not found:
-        raise UserError(f"no {split} question fits into data.max_prompt_tokens; raise it")
-    return found
 
 
 def report_lacking_references(context: Context) -> None:

@@ -72,13 +72,13 @@ def judging_report(
         `calibration_error`, the `reliability` curve, and each baseline's AUC.
     """
     right = np.asarray(correct, dtype=bool)
-    groups = _groups(problem_ids)
+    groups = rows_by_question(problem_ids)
     final = np.array([scores[-1] for scores in step_scores])
     report: dict[str, Any] = {
         "solutions": len(right),
         "share_right": float(right.mean()),
-        "auc": _interval(groups, resamples, lambda rows: area_under_curve(final[rows], right[rows])),
-        "accuracy": _interval(
+        "auc": interval_over_questions(groups, resamples, lambda rows: area_under_curve(final[rows], right[rows])),
+        "accuracy": interval_over_questions(
             groups, resamples, lambda rows: float(((final[rows] >= threshold) == right[rows]).mean())
         ),
         "calibration_error": calibration_error(final, right),
@@ -95,7 +95,7 @@ def judging_report(
         other = np.asarray(values, dtype=np.float64)
         other = -other if area_under_curve(other, right) < 0.5 else other
         report["baselines"][name] = area_under_curve(other, right)
-        report[f"auc_above_{name}"] = _interval(
+        report[f"auc_above_{name}"] = interval_over_questions(
             groups,
             resamples,
             lambda rows, other=other: area_under_curve(final[rows], right[rows])
@@ -104,14 +104,16 @@ def judging_report(
     return report
 
 
-def _groups(problem_ids: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+def rows_by_question(problem_ids: Sequence[str]) -> list[npt.NDArray[np.int64]]:
     """The rows of every problem."""
     names, first = np.unique(np.asarray(problem_ids), return_inverse=True)
     order = np.argsort(first, kind="stable")
     return np.split(order, np.cumsum(np.bincount(first, minlength=len(names)))[:-1])
 
 
-def _interval(groups: list[npt.NDArray[np.int64]], resamples: int, statistic: Any) -> dict[str, float | int]:
+def interval_over_questions(
+    groups: list[npt.NDArray[np.int64]], resamples: int, statistic: Any
+) -> dict[str, float | int]:
     """A statistic of all rows with its 95 % percentile bootstrap interval over problems."""
     generator = np.random.default_rng(0)
     draws = (generator.integers(len(groups), size=len(groups)) for _ in range(resamples))

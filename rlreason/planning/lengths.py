@@ -7,7 +7,7 @@ differ by some ten percent.
 from __future__ import annotations
 
 from rlreason.config.experiment import ExperimentConfig
-from rlreason.data.base import GENERATED_TEST_SIZE, training_questions
+from rlreason.data.base import GENERATED_TEST_SIZE, held_out, training_questions
 from rlreason.data.registry import DATASETS
 from rlreason.planning.facts import Sizes
 
@@ -22,11 +22,11 @@ def known_sizes(config: ExperimentConfig) -> Sizes | None:
         return None
     around = TEMPLATE + CHAT * prompt.chat
     examples = prompt.examples * (facts.question + facts.solution + around)
-    test = data.test_size or facts.test or GENERATED_TEST_SIZE
+    validation, test = held_out(data), data.test_size or facts.test or GENERATED_TEST_SIZE
     return Sizes(
         training=max(1, training_questions(data, DATASETS[data.name]) or 0),
-        validation=data.validation_size,
-        measured=data.validation_size if config.eval.split == "validation" else test,
+        validation=validation,
+        measured=validation if config.eval.split == "validation" else test,
         prompt=min(examples + facts.question + around, data.max_prompt_tokens),
         longest_prompt=int(min(examples + facts.longest_question + around, data.max_prompt_tokens)),
         completion=min(facts.solution, data.max_completion_tokens),

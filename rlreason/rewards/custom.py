@@ -128,20 +128,18 @@ def _credited(rollout: Rollout, given: Any, settings: RewardConfig) -> StepRewar
         UserError: It is no number, nor as many numbers as there are steps.
     """
     steps = through_answer(rollout.steps)
+    several = hasattr(given, "__len__") and not isinstance(given, str | bytes) and getattr(given, "ndim", 1) > 0
     try:
-        values = [float(value) for value in given]
-        if len(values) != len(steps):
-            raise _wrong(settings, rollout, f"gave {len(values)} values for {len(steps)} steps")
-    except TypeError:
-        try:
-            values = [float(given)]
-        except (TypeError, ValueError):
-            raise _wrong(settings, rollout, f"gave {given!r}, which is no number") from None
-        steps = steps[-1:]
-    except ValueError:
+        if isinstance(given, str | bytes):
+            raise TypeError
+        values = [float(value) for value in given] if several else [float(given)]
+    except (TypeError, ValueError):
         raise _wrong(settings, rollout, f"gave {given!r}, which is no number") from None
-    if isinstance(given, str | bytes) or not all(map(math.isfinite, values)):
+    if several and len(values) != len(steps):
+        raise _wrong(settings, rollout, f"gave {len(values)} values for {len(steps)} steps")
+    if not all(map(math.isfinite, values)):
         raise _wrong(settings, rollout, f"gave {given!r}, which is no finite number")
+    steps = steps if several else steps[-1:]
     return tuple(
         StepReward(step.start, step.end, value * settings.function_weight)
         for step, value in zip(steps, values, strict=False)
@@ -166,7 +164,7 @@ def _asked(rollouts: Sequence[Rollout], settings: RewardConfig) -> Sequence[Any]
                 given.append(function(problem, completion))
             except _TookTooLong:
                 raise _too_long(settings, rollout) from None
-            except Exception as error:  # the user's code may raise anything
+            except (Exception, SystemExit) as error:  # the user's code may raise anything
                 raise _wrong(settings, rollout, f"raised {raised(error)}") from error
     return given
 
@@ -189,7 +187,7 @@ def _of_batch(
                 given = asyncio.run(given)
     except _TookTooLong:
         raise _too_long(settings, rollouts[0], where) from None
-    except Exception as error:  # as above
+    except (Exception, SystemExit) as error:  # as above
         raise _wrong(settings, rollouts[0], f"raised {raised(error)}", where) from error
     try:
         values = list(given)

@@ -125,7 +125,7 @@ def test_policy_loss_and_its_gradient() -> None:
     logprobs = (-torch.rand(4, 5, dtype=torch.float64) * 2).requires_grad_()
     old = -torch.rand(4, 5, dtype=torch.float64) * 2
     advantages = torch.randn(4, 5, dtype=torch.float64)
-    found = policy_loss(logprobs, old, advantages, 0.2)
+    found = policy_loss(logprobs, old, advantages, (0.8, 1.2))
     for row in range(4):
         for column in range(5):
             ratio = math.exp(logprobs[row, column].item() - old[row, column].item())
@@ -146,7 +146,7 @@ def test_on_the_sampling_policy_the_gradient_is_that_of_reinforce() -> None:
     returns = torch.randn(6, dtype=torch.float64)
     logprobs = logits.log_softmax(-1).gather(1, actions.unsqueeze(1)).squeeze(1)
     (found,) = torch.autograd.grad(
-        policy_loss(logprobs, logprobs.detach(), returns, 0.2).mean(), logits, retain_graph=True
+        policy_loss(logprobs, logprobs.detach(), returns, (0.8, 1.2)).mean(), logits, retain_graph=True
     )
     (reinforce,) = torch.autograd.grad(-(returns * logprobs).mean(), logits)
     assert torch.allclose(found, reinforce)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlreason.config.sections import DataConfig, PromptConfig
+from rlreason.config.sections import PromptConfig
 from rlreason.data.registry import DATASETS
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -17,13 +17,13 @@ FILES = sorted([*(CONF / "data").glob("*.yaml"), *(CONF / "prompt").glob("*.yaml
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_file_is_described_and_complete(path: Path) -> None:
-    schema = DataConfig if path.parent.name == "data" else PromptConfig
+    schema = DATASETS[path.stem].settings if path.parent.name == "data" else PromptConfig
     text = path.read_text()
     values = yaml.safe_load(text)
     assert text.startswith("# ")
     assert list(values) and set(values) == {item.name for item in fields(schema)}
     assert values["name"] == path.stem
-    schema(**values)
+    schema(**{**values, "path": "."} if path.stem == "files" else values)
 
 
 def test_every_data_set_has_a_file() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from rlreason.config.sections import DataConfig
-from rlreason.data.base import GENERATED_TEST_SIZE, GENERATED_TRAIN_SIZE
+from rlreason.data.base import GENERATED_TEST_SIZE, GENERATED_TRAIN_SIZE, Splits, bare
 from rlreason.data.registry import DATASETS
-from rlreason.data.splits import evaluation_problems, training_data
+from rlreason.data.splits import TrainingData, read_data
 from rlreason.errors import UserError
 from rlreason.types import Problem
 
@@ -39,6 +39,14 @@ def write_gsm8k(folder: Path, train: int = 10, test: int = 5) -> Path:
 
 def ids(problems: tuple[Problem, ...]) -> list[str]:
     return [problem.id for problem in problems]
+
+
+def training_data(config: DataConfig) -> TrainingData:
+    return read_data(config).training()
+
+
+def evaluation_problems(config: DataConfig, split: str) -> tuple[Problem, ...]:
+    return read_data(config).measured(split)
 
 
 def refusal(config: DataConfig, split: str | None = None) -> str:
@@ -110,12 +118,51 @@ def test_a_question_of_training_and_test_is_refused_whatever_its_case_and_spaces
         assert f"remove the copies in data.path={tmp_path}" in message
 
 
-def test_a_question_twice_in_training_cannot_be_trained_on_and_validated_on(tmp_path: Path) -> None:
-    rows = [json.dumps({"question": "The same?", "answer": "#### 1"})] * 4
+@pytest.mark.parametrize("seed", range(4))
+def test_copies_within_a_split_count_once_whatever_the_seed(tmp_path: Path, seed: int) -> None:
     write_gsm8k(tmp_path)
-    (tmp_path / "train.jsonl").write_text("\n".join(rows))
-    message = refusal(data_config("gsm8k", tmp_path, validation_size=1))
-    assert "train and validation share 1 questions (first: gsm8k-train-" in message
+    row = {"question": "train  question 3?", "answer": "It is 4.\n#### 4"}
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write("\n" + "\n".join([json.dumps(row)] * 2))
+    data = read_data(data_config("gsm8k", tmp_path, seed=seed))
+    whole = [*data.training().train, *data.training().validation]
+    assert len(whole) == 10
+    assert [problem.answer for problem in whole if "question 3?" in problem.question] == ["4"]
+    assert data.notes == (
+        "train: rows left out, for their questions stand there already: 2 (questions with several answers, of which "
+        "the most frequent one counts: 1)",
+    )
+
+
+def test_near_copies_over_splits_are_said_and_stay(tmp_path: Path) -> None:
+    write_gsm8k(tmp_path)
+    with (tmp_path / "test.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({"question": "Train, question: 4!", "answer": "#### 1"}))
+    data = read_data(data_config("gsm8k", tmp_path))
+    assert len(data.measured("test")) == 6
+    (note,) = data.notes
+    assert "and test that are the same but for punctuation and symbols: 1 (first: gsm8k-train-5 =" in note
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "svamp", "wordproblems"])
+def test_a_data_set_without_a_validation_split_needs_a_number(tmp_path: Path, name: str) -> None:
+    path = None if name == "wordproblems" else write_gsm8k(tmp_path)
+    if name == "svamp":
+        rows = [{"ID": f"{n}", "Body": f"{n} cats.", "Question": "How many?", "Answer": n} for n in range(9)]
+        (tmp_path / "SVAMP.json").write_text(json.dumps(rows))
+    assert refusal(data_config(name, path, validation_size=None)).startswith(
+        f"data.validation_size=null: data={name} has no validation split of its own"
+    )
+
+
+def test_test_questions_alone_can_be_measured_and_not_trained_on(tmp_path: Path) -> None:
+    (write_gsm8k(tmp_path) / "train.jsonl").unlink()
+    config = data_config("gsm8k", tmp_path)
+    assert len(evaluation_problems(config, "test")) == 5
+    assert refusal(config) == (
+        "data=gsm8k has no train and no validation questions (there: test), so models can be measured on it and not "
+        "trained; use task=evaluate, or add training questions"
+    )
 
 
 def test_repeated_ids_are_refused(tmp_path: Path) -> None:
@@ -132,7 +179,7 @@ def test_repeated_ids_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_an_empty_split_is_refused(monkeypatch: pytest.MonkeyPatch, split: str) -> None:
     splits = {"train": [Problem("a", "A?", "1")], "test": [Problem("b", "B?", "1")], split: []}
-    row = replace(DATASETS["gsm8k"], splits=lambda _: splits)
+    row = replace(DATASETS["gsm8k"], splits=lambda _: Splits(splits))
     monkeypatch.setattr(DATASETS, "rows", {"gsm8k": row})
     assert refusal(data_config("gsm8k")) == f"data=gsm8k: the {split} split is empty; use more data"
 
@@ -148,9 +195,9 @@ def test_training_questions_cannot_be_evaluated(tmp_path: Path) -> None:
 
 
 def test_unknown_data_set_is_refused() -> None:
-    assert refusal(data_config("math")) == (
-        "data=math is not declared; choose from: gsm8k, svamp, gsm_symbolic, wordproblems, or name a row of your own "
-        "in its configuration file: row: PACKAGE.MODULE.NAME"
+    assert refusal(data_config("maths")) == (
+        "data=maths is not declared; choose from: files, gsm8k, gsm8k_platinum, math, svamp, gsm_symbolic, "
+        "wordproblems, or name a row of your own in its configuration file: row: PACKAGE.MODULE.NAME"
     )
 
 
@@ -170,3 +217,9 @@ def test_wordproblems_out_of_distribution() -> None:
     problems = evaluation_problems(data_config(test_size=6), "ood")
     assert len(problems) == 6
     assert {len(problem.steps) for problem in problems} <= {5, 6}
+
+
+def test_questions_that_differ_in_symbols_and_in_the_form_of_their_letters_are_the_same_when_bare() -> None:
+    assert bare("Café: 3 × 4?") == bare("CAFE\u0301 3 4")
+    assert bare("３ cats") == bare("3 cats!")
+    assert bare("+?") != bare("-?")

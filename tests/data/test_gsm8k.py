@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from gsm8k_like import FINAL_ANSWERS, GSM8K_ROWS, write_gsm8k
 from hypothesis import given
@@ -83,3 +86,63 @@ def test_any_solution_is_its_lines_and_its_final_number(lines: list[str], number
         patch.setattr(gsm8k, "hub_rows", lambda *_: [Row(1, "row 1", values)])
         (problem,) = gsm8k.load("test", None)
     assert (problem.answer, problem.steps) == (str(number), tuple(lines))
+
+
+def parquet(path: Path, rows: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_parquet(path)
+
+
+def clone(folder: Path, train: Any, test: Any) -> None:
+    for subset, changed in (("main", ""), ("socratic", " **")):
+        for split, rows in (("train", train), ("test", test)):
+            changes = [{**row, "answer": changed + row["answer"]} for row in rows]
+            parquet(folder / subset / f"{split}-00000-of-00001.parquet", changes)
+
+
+def tables(folder: Path, train: Any, test: Any) -> None:
+    pd.DataFrame(train).to_csv(folder / "train.csv", index=False)
+    pd.DataFrame(test).to_csv(folder / "test.csv", index=False)
+
+
+def arrays(folder: Path, train: Any, test: Any) -> None:
+    (folder / "train.json").write_text(json.dumps(train))
+    (folder / "test.json").write_text(json.dumps(test))
+
+
+def compressed(folder: Path, train: Any, test: Any) -> None:
+    for name, rows in (("train", train), ("test", test)):
+        (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+
+
+def one_file(folder: Path, train: Any, test: Any) -> None:
+    (folder / "gsm8k.json").write_text(json.dumps({"train": train, "test": test}))
+
+
+def original(folder: Path, train: Any, test: Any) -> None:
+    for name, rows in (("train", train), ("test", test), ("train_socratic", test), ("example_model_solutions", test)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+@pytest.mark.parametrize("layout", [clone, tables, arrays, compressed, one_file, original])
+def test_a_clone_and_every_form_give_the_same_problems(tmp_path: Path, layout: Callable[..., None]) -> None:
+    layout(tmp_path, GSM8K_ROWS[:9], GSM8K_ROWS[9:])
+    reference = str(write_gsm8k(tmp_path / "reference"))
+    for split in ("train", "test"):
+        (tmp_path / "reference").rename(tmp_path.parent / "reference")
+        found = gsm8k.load(split, str(tmp_path))
+        (tmp_path.parent / "reference").rename(tmp_path / "reference")
+        assert found == gsm8k.load(split, reference)
+        assert found[0].columns["question"] == found[0].question
+
+
+@pytest.mark.parametrize("gold", ["1,5", "(1, 2)", "12,34", "1,2,3", "8.0"])
+def test_nothing_but_thousands_separators_is_taken_from_an_answer(tmp_path: Path, gold: str) -> None:
+    write(tmp_path, {"question": "One?", "answer": f"It is.\n#### {gold}"})
+    assert gsm8k.load("train", str(tmp_path))[0].answer == gold
+
+
+def test_one_file_that_names_no_split_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "questions.jsonl").write_text(json.dumps(GSM8K_ROWS[0]))
+    with pytest.raises(UserError, match="nothing says which questions are for training and which for tests"):
+        gsm8k.load("train", str(tmp_path))

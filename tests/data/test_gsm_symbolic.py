@@ -18,6 +18,7 @@ def test_problems_have_steps_and_a_number_as_answer() -> None:
     assert len({problem.id for problem in problems}) == SIZE
     assert len({problem.question for problem in problems}) == SIZE
     assert all(problem.steps for problem in problems)
+    assert 20 < len({problem.cluster for problem in problems}) < 100, "questions of one template belong together"
     assert not any("####" in step for problem in problems for step in problem.steps)
     assert all(re.fullmatch(r"-?\d+(\.\d+)?", problem.answer) for problem in problems)
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from gsm8k_like import SVAMP_ROWS, write_svamp
 
@@ -104,3 +105,26 @@ def test_a_file_as_it_is_distributed(tmp_path: Path) -> None:
     questions = {problem.id: problem.question for problem in train + test}
     assert questions["svamp-chal-2"] == "A barn holds 18 cows and 5 goats. How many more cows are there?"
     assert questions["svamp-chal-3"] == "If Pia has 9 caps and buys 6, how many has she?"
+
+
+@pytest.mark.parametrize("answer", ["1,5", "12,34", "(1, 2)"])
+def test_a_comma_that_separates_no_thousands_makes_no_number(tmp_path: Path, answer: str) -> None:
+    path = write(tmp_path, [row(1, Answer=answer)])
+    with pytest.raises(UserError, match="the column 'Answer' must be a number"):
+        both(path)
+
+
+def test_other_forms_give_the_same_problems(tmp_path: Path) -> None:
+    path = write_svamp(tmp_path / "reference")
+    table = pd.DataFrame(SVAMP_ROWS)
+    table.to_csv(tmp_path / "svamp.csv", index=False)
+    table.to_parquet(tmp_path / "any.parquet")
+    for other in (tmp_path / "svamp.csv", tmp_path / "any.parquet", path / "SVAMP.json"):
+        assert both(str(other)) == both(str(path))
+
+
+def test_a_clone_brings_its_own_split(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for split, rows in (("train", SVAMP_ROWS[:3]), ("test", SVAMP_ROWS[3:5])):
+        pd.DataFrame(rows).to_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet")
+    assert [len(svamp.load(split, str(tmp_path))) for split in ("train", "test")] == [3, 2]

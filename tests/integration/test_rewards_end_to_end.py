@@ -133,20 +133,20 @@ def changed_card(model, folder, **values):
 
 
 def test_models_that_must_not_judge_are_refused(rlreason, tmp_path, model):
-    from rlreason.data.splits import evaluation_problems
+    from rlreason.data.splits import read_data
     from rlreason.orm.training import question_hash
 
     evaluate = ["task=evaluate", "tracker=none", "data.test_size=6", "eval.k=2", "engine=transformers"]
     other = changed_card(model, tmp_path / "other", tokenizer="0" * 16)
     refused(rlreason(tmp_path, *evaluate, f"eval.orm={other}", "name=a"), "another base and tokeniser")
-    problems = evaluation_problems(composed("data.test_size=6").data, "test")
+    problems = read_data(composed("data.test_size=6").data).measured("test")
     seen = changed_card(model, tmp_path / "seen", questions=[question_hash(problem) for problem in problems])
     refused(rlreason(tmp_path, *evaluate, f"eval.orm={seen}", "name=b"), "trained on 6 of the 6")
     refused(rlreason(tmp_path, *evaluate, "eval.orm=nowhere", "name=c"), "holds no outcome reward model", "algo=orm")
 
 
 def test_rollouts_that_cannot_be_learned_from_are_refused(rlreason, tmp_path):
-    from rlreason.data.splits import training_data
+    from rlreason.data.splits import read_data
     from rlreason.run import store
     from rlreason.types import Problem, Rollout
 
@@ -156,7 +156,7 @@ def test_rollouts_that_cannot_be_learned_from_are_refused(rlreason, tmp_path):
         return f"algo.rollouts={tmp_path}/{name}.parquet"
 
     learn = [*LABORATORY, *UPDATE, "algo=rcrl", "algo.labels=outcome", "engine=transformers", "eval.k=0"]
-    known = training_data(composed(*LABORATORY).data).train[0].id
+    known = read_data(composed(*LABORATORY).data).training().train[0].id
     for name, problem_id, text, words in [
         ("silent", known, "", "no rollout has text"),
         ("foreign", "gsm8k-train-1", "1+1=2", "not of this run's training questions"),

@@ -8,7 +8,7 @@ from rich.console import Console
 from tests_support import BATCHES, LABORATORY, composed
 
 from rlreason.config.context import longest_context
-from rlreason.data.splits import evaluation_problems
+from rlreason.data.splits import read_data
 from rlreason.display import Display
 from rlreason.lab.context import Context, Splits, Start
 from rlreason.lab.engine import SharedEngine
@@ -63,7 +63,7 @@ class Laboratory:
 
     def context(self, name, *overrides, dies_after=None):
         config = composed(*LABORATORY, f"runs_dir={self.folder}", "engine.probe_limit=99", *overrides)
-        problems = evaluation_problems(config.data, "test")
+        problems = read_data(config.data).measured("test")
         return Context(
             config=config,
             run=Run(self.folder / name, {"seed": config.seed}),

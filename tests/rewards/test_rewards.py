@@ -13,7 +13,9 @@ from rlreason.rewards.dense import DenseRewardConfig, dense_reward, lacks_result
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.types import Problem, Rollout
 
-CONFIG = DenseRewardConfig(name="dense", weight=0.5, threshold=1.25)
+CONFIG = DenseRewardConfig(
+    name="dense", weight=0.5, threshold=1.25, function=None, function_weight=1.0, function_seconds=60.0
+)
 PROBLEM = Problem(
     "p",
     "Tom has 3 bags of 4 apples. He eats 2 apples and buys 5 pears. How many fruits are there?",
