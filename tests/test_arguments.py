@@ -280,7 +280,9 @@ def test_the_home_folder_in_every_setting_that_is_a_path(home):
     found = [config.runs_dir, config.data.path, config.model.path, config.orm.path, config.eval.orm]
     found += [config.task.run, config.task.to, config.algo.rollouts]
     assert set(found) == {f"{home}/x"}
-    (home / "mine.py").write_text("def loss(*tensors): return None\n")
+    (home / "mine.py").write_text(
+        "def loss(logprobs, old_logprobs, reference_logprobs, advantages, mask): return -logprobs * mask\n"
+    )
     assert composed(*read("algo=grpo", "algo.loss=~/mine.py:loss")).algo.loss == f"{home}/mine.py:loss"
 
 
