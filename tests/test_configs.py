@@ -16,6 +16,8 @@ CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF /
 def test_every_shipped_choice_composes(choice):
     extra = [f"{choice.split('=')[0]}.path=/some/folder"] if choice.endswith(("=local", "data=files")) else []
     extra += ["launcher.address=node0:29500"] if choice.endswith("2nodes") else []
+    extra += ["reward.function=builtins:divmod"] if choice == "reward=custom" else []
+    extra += ["task.rollouts=runs/NAME"] if choice == "task=try_reward" else []
     config = composed(choice, *extra)
     group, _, name = choice.partition("=")
     if group in ("task", "algo", "reward", "orm", "init", "data", "model"):

@@ -9,6 +9,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from test_bring_your_own import RECIPES, write_recipes
+from test_own_examples import write_examples
 
 from rlreason.arguments import as_typed
 from rlreason.config.compose import from_composed
@@ -47,8 +48,14 @@ def own(tmp_path_factory):
     return write_recipes(tmp_path_factory.mktemp("outside"))
 
 
+@pytest.fixture(scope="module")
+def own_functions(tmp_path_factory):
+    return write_examples(tmp_path_factory.mktemp("functions"))
+
+
 @pytest.mark.parametrize(("document", "command"), commands())
-def test_every_command_composes(document, command, own, monkeypatch):
+def test_every_command_composes(document, command, own, own_functions, monkeypatch):
+    monkeypatch.chdir(own_functions)
     asked = shlex.split(command)
     overrides, own_choices = [], []
     while asked:
