@@ -5,9 +5,10 @@
    reached, with SmolLM2-135M; `--smollm2 FOLDER` names a copy elsewhere.
 2. The same stage over `transformers.generate`.
 3. A batch of PPO and of GRPO over a batch of TRL's own GRPOTrainer (bench/on_policy.py).
-4. The share of the default run's time, and of a PPO run's, that is neither engine nor trainer.
+4. A thousand trivial rewards of the user's own over the shipped sparse one (bench/rewards.py).
+5. The share of the default run's time, and of a PPO run's, that is neither engine nor trainer.
 
-Other arguments are Hydra overrides of the default run in 4; `--skip-default-run` leaves it out.
+Other arguments are Hydra overrides of the default run in 5; `--skip-default-run` leaves it out.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from rich.table import Table
 
 from bench.load import Load
 from bench.on_policy import on_policy
+from bench.rewards import own_rewards
 from rlreason.errors import UserError
 from rlreason.lab.checks import quiet_libraries
 
@@ -80,6 +82,7 @@ def main() -> None:
     parser.add_argument("--smollm2", metavar="FOLDER")
     parser.add_argument("overrides", nargs="*", help="of the default run")
     options = parser.parse_intermixed_args()
+    own_rewards(console)
     overrides = options.overrides
     if not options.skip_default_run:
         whole_run(console, "the default run", overrides)
