@@ -225,8 +225,24 @@ def known_at_start(problem: ProblemSamples, k: int) -> Mapping[str, float]:
     return {"known_at_start": share_known(problem.solutions[:k], problem.known)}
 
 
+# The names, or how they begin, of the metrics below that are shares of something, and of those that are not.
+SHARES = ("maj@", "rerank@", "weighted@", "accuracy@temperature", "pass@", "known_at_start")
+NUMBERS = ("distinct_solutions", "distinct_answers")
+
 # In the order in which tables show them.
 METRICS: tuple[Metric, ...] = (greedy_accuracy, vote, choice_by_score, coverage, distinct, known_at_start)
+
+
+def is_share(name: str, *values: npt.ArrayLike) -> bool:
+    """Whether a metric is a share, which lies between 0 and 1; one of `eval.metrics` is where it only takes these two.
+
+    Args:
+        name: The metric's name.
+        values: Its values on problems, as many arrays as there are.
+    """
+    if name.startswith(SHARES):
+        return True
+    return name not in NUMBERS and all(bool(np.isin(np.asarray(array), (0, 1)).all()) for array in values)
 
 
 def per_problem_metrics(
