@@ -26,6 +26,7 @@ COMMAND = [
     "init.batch_size=2",
     "init.micro_batch_size=1",
     "checkpoint_seconds=0",
+    "engine=transformers",  # vLLM, which takes its time to start, is beside the two processes of PPO below
     "name=run",
 ]
 TWO = ["launcher=accelerate", "nproc=2"]
