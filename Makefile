@@ -32,6 +32,9 @@ demo: $(READY)  ## the default experiment: expert iteration on the embedded tiny
 test: $(READY)  ## all tests, with the real engine and the real trainer on the tiny model
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+faults: $(READY)  ## runs that are killed at every boundary, of which `make test` has a few
+	$(BIN)/python -m pytest -m faults --numprocesses 2 --dist loadfile
+
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

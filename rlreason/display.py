@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rlreason.evaluation.statistics import interval_text
+from rlreason.evaluation.statistics import interval_text, questions_text
 
 DIFFERENCE = "difference [95 % interval]"
 
@@ -91,7 +91,9 @@ class Display:
         if first == last:
             self._single(result, evaluations[first])
             return
-        self.line(f"{result['name']}: before ({first}) and after ({last})")
+        measured = next(iter(evaluations[last].values()))
+        together = f", {questions_text(measured)}" if "clusters" in measured else ""
+        self.line(f"{result['name']}: before ({first}) and after ({last}){together}")
         table = _table("before", "after", DIFFERENCE)
         for metric, after in evaluations[last].items():
             before = evaluations[first].get(metric)
@@ -133,7 +135,7 @@ class Display:
         self.line(str(result["name"]))
         table = _table("value [95 % interval]", "problems")
         for metric, value in metrics.items():
-            table.add_row(metric, interval_text(value), str(value["problems"]))
+            table.add_row(metric, interval_text(value), questions_text(value).replace(" questions", "", 1))
         self.console.print(table)
 
     def closing(self, result: Mapping[str, Any], folder: Path) -> None:

@@ -61,6 +61,7 @@ def report_on(
         baselines,
         threshold,
         resamples,
+        [rollout.problem.cluster for rollout in rollouts],
     )
 
 

@@ -8,13 +8,28 @@ may be built to hang a parser.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import lru_cache
+from typing import TypeVar
 
 from rlreason.answers.extraction import bare_answer, extract_answer
 from rlreason.answers.numbers import MAX_ANSWER_CHARACTERS, AnswerNumber, answer_number
 
+Question = TypeVar("Question")
+Reply = TypeVar("Reply")
+
 _MAX_WORKERS = 8
+_RIGHT = "right"  # no name of a wrong answer: that of a word begins with "words"
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_LATEX_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+_PLAIN_TEXT = r"\1"
+_ASSIGNMENT = re.compile(r"^\s*[A-Za-z]\s*=")
+_OTHER_BASE = re.compile(r"[0-9]\s*_")  # math-verify reads 52_8 as 52
+# Words of an expression, and how many others make it a sentence.
+_FUNCTIONS = frozenset(("sin", "cos", "tan", "log", "ln", "exp", "sqrt", "pi", "or", "and", "frac"))
+_PROSE_WORDS = 3
 
 
 def grade(texts: Sequence[str], golds: Sequence[str]) -> list[bool]:
@@ -45,23 +60,100 @@ def grade(texts: Sequence[str], golds: Sequence[str]) -> list[bool]:
     return verdicts
 
 
-def answer_key(answer: str) -> str:
-    """Gives equal answers one name, to count votes by.
+def votes(answers: Sequence[str | None], correct: Sequence[bool]) -> list[str | None]:
+    """What the samples of one problem vote for: one name for every group of equal answers.
 
-    The relation is that of `grade`, as far as a name can follow it, which is not the case in two places. A percentage
-    equals two numbers that differ (50% is right for 50 and for 0.5); it votes for the number before its sign. And
-    that two expressions have one value ("x+1" and "1+x", "9 * 2" and "18") is known of pairs alone; each expression
-    votes for itself.
+    All right answers are one group, since each equals the gold answer, and none of them is grouped with a wrong one.
+    Wrong answers are grouped as `grade` would find them equal: numbers by their value, words by themselves without
+    regard to case, expressions by the value that math-verify reads. Where that relation is not transitive a group is
+    as large as it can be: a percentage equals two numbers that differ, and votes for its hundredth part if that is
+    there and for the number before its sign otherwise; "x = 5" and "y = 5" both vote for 5.
 
     Args:
-        answer: An answer as `extract_answer` returns it.
+        answers: Answers as `extract_answer` returns them, None for no answer; shape `(samples,)`.
+        correct: Whether each is right; shape `(samples,)`.
 
     Returns:
-        The value of a plain number as an integer or a reduced fraction ("18" for "18.0", "$18" and "36/2"), the
-        percent sign dropped; any other answer with its whitespace normalised.
+        A name for every sample, None where there is no answer; equal names are one vote. Names mean nothing across
+        problems. Shape `(samples,)`.
+
+    Raises:
+        ValueError: The lengths differ.
     """
-    number = answer_number(bare_answer(answer))
-    return _words(answer) if number is None else str(number.value)
+    return votes_of_problems([(answers, correct)])[0]
+
+
+def votes_of_problems(
+    samples: Sequence[tuple[Sequence[str | None], Sequence[bool]]],
+) -> list[list[str | None]]:
+    """`votes` of many problems, which asks math-verify about each different expression once.
+
+    Args:
+        samples: The answers to each problem, and whether they are right.
+
+    Returns:
+        `votes` of every problem, in order.
+
+    Raises:
+        ValueError: A problem has not as many answers as verdicts.
+    """
+    wrong: list[set[str]] = [
+        {answer for answer, right in zip(*problem, strict=True) if answer is not None and not right}
+        for problem in samples
+    ]
+    # Where all wrong answers are one text, nothing can be equal to it.
+    asked = {answer for answers in wrong if len(answers) > 1 for answer in answers if _is_expression(answer)}
+    values = _values(sorted(asked))
+    found: list[list[str | None]] = []
+    for (answers, correct), different in zip(samples, wrong, strict=True):
+        names = {answer: values.get(answer) or _own_name(answer) for answer in different}
+        present = set(names.values())
+        names = {answer: _without_percent(name, present) for answer, name in names.items()}
+        found.append(
+            [
+                None if answer is None else _RIGHT if right else names[answer]
+                for answer, right in zip(answers, correct, strict=True)
+            ]
+        )
+    return found
+
+
+@lru_cache(maxsize=65536)
+def _own_name(answer: str) -> str:
+    """A name of a wrong answer that needs no math-verify: of its number, or of its words."""
+    number = _assigned_number(answer)
+    if number is not None:
+        return f"{number.value}%" if number.is_percent else str(number.value)
+    return f"words {_words(_LATEX_TEXT.sub(_PLAIN_TEXT, answer)).casefold()}"
+
+
+@lru_cache(maxsize=65536)
+def _is_expression(answer: str) -> bool:
+    """Whether math-verify is to be asked what an answer is worth: not for numbers, nor for prose.
+
+    A base model often ends in prose, and asking about each such end would take most of the time.
+    """
+    if len(answer) > MAX_ANSWER_CHARACTERS or _assigned_number(answer) is not None or _OTHER_BASE.search(answer):
+        return False
+    words = [word for word in _WORD.findall(answer) if word not in _FUNCTIONS]
+    return len(words) < _PROSE_WORDS if any(character.isdigit() for character in answer) else not words
+
+
+def _assigned_number(answer: str) -> AnswerNumber | None:
+    """The number that an answer is, or that it gives to one letter."""
+    return answer_number(_ASSIGNMENT.sub("", answer, count=1))
+
+
+def _without_percent(name: str, present: set[str]) -> str:
+    """The name that a percentage votes for."""
+    if not name.endswith("%"):
+        return name
+    number = name.removesuffix("%")
+    try:
+        hundredth = str(Fraction(number) / 100)
+    except ValueError:  # a percentage of no plain number
+        return number
+    return hundredth if hundredth in present else number
 
 
 def _quick_verdict(answer: str, gold: str) -> bool | None:
@@ -81,13 +173,32 @@ def _quick_verdict(answer: str, gold: str) -> bool | None:
 
 
 def _slow_verdicts(pairs: list[tuple[str, str]]) -> list[bool]:
-    from concurrent.futures import ThreadPoolExecutor
-
     from rlreason.answers.worker import are_equivalent
 
-    workers = min(len(os.sched_getaffinity(0)), _MAX_WORKERS, len(pairs))
+    return _in_parallel(lambda pair: are_equivalent(*pair), pairs)
+
+
+def _values(expressions: Sequence[str]) -> dict[str, str | None]:
+    """The names of the values of expressions, None for one that math-verify cannot read."""
+    return dict(zip(expressions, _in_parallel(_value, expressions), strict=True))
+
+
+@lru_cache(maxsize=65536)
+def _value(expression: str) -> str | None:
+    from rlreason.answers.worker import value_name
+
+    return value_name(expression)
+
+
+def _in_parallel(ask: Callable[[Question], Reply], questions: Sequence[Question]) -> list[Reply]:
+    """Asks the workers, several of them at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    if not questions:
+        return []
+    workers = min(len(os.sched_getaffinity(0)), _MAX_WORKERS, len(questions))
     with ThreadPoolExecutor(workers) as executor:
-        return list(executor.map(lambda pair: are_equivalent(*pair), pairs))
+        return list(executor.map(ask, questions))
 
 
 def _are_equal(first: AnswerNumber, second: AnswerNumber) -> bool:

@@ -1,4 +1,4 @@
-"""Asks math-verify whether two answers are equivalent, in subprocesses that can be killed.
+"""Asks math-verify whether two answers are equivalent, or what one is worth, in subprocesses that can be killed.
 
 The subprocess is started from the command line, not by multiprocessing: callers may be scripts without a main guard,
 and forking beside the threads of an inference engine is unsafe. It runs math-verify on its main thread, where the
@@ -8,6 +8,7 @@ alarms that math-verify limits itself with work.
 import atexit
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -16,6 +17,8 @@ import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 # Math-verify stops itself after this long at each of its three steps, unless a step never returns to Python.
 _STEP_SECONDS = 2
@@ -47,10 +50,10 @@ class _Worker:
             self.close()
             raise RuntimeError("the grading worker did not start: check that math-verify can be imported") from error
 
-    def ask(self, answer: str, gold: str) -> bool:
+    def ask(self, question: list[str]) -> Any:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps([answer, gold]).encode() + b"\n")
-        return self._read_reply(REPLY_SECONDS) == b"true\n"
+        self.process.stdin.write(json.dumps(question).encode() + b"\n")
+        return json.loads(self._read_reply(REPLY_SECONDS))
 
     def close(self) -> None:
         self.process.kill()
@@ -81,35 +84,54 @@ os.register_at_fork(after_in_child=_idle.clear)
 def are_equivalent(answer: str, gold: str) -> bool:
     """Whether math-verify finds two answers, without dollar signs, equivalent within the limits of time and memory.
 
-    Safe to call from several threads; each call in progress uses a subprocess of its own.
+    Safe to call from several threads; each call in progress uses a subprocess of its own. An answer that no subprocess
+    survives is not equivalent, and a line of the log says so.
 
     Raises:
         RuntimeError: If the subprocess cannot be started.
     """
-    # The worker may have died of something else since its last reply, so an answer is tried on a second one.
-    for _ in range(2):
-        worker = _take_worker()
+    return bool(_asked([answer, gold]))
+
+
+def value_name(answer: str) -> str | None:
+    """The name of an answer's value, see `rlreason.answers.values.value_name`; None where it cannot be read.
+
+    Safe to call from several threads, and limited, as `are_equivalent` is.
+
+    Raises:
+        RuntimeError: If the subprocess cannot be started.
+    """
+    name = _asked([answer])
+    return None if name is None else str(name)
+
+
+def _asked(question: list[str]) -> Any:
+    """The reply; None where a subprocess that was started for this question gave none either."""
+    while True:
+        # One that waited may have died, or been stopped, of something else since its last reply.
+        worker, is_new = _take_worker()
         try:
-            verdict = worker.ask(answer, gold)
-        except TimeoutError:
+            reply = worker.ask(question)
+        except (TimeoutError, BrokenPipeError) as error:
             worker.close()
-            return False
-        except BrokenPipeError:
-            worker.close()
-            continue
+            if is_new:
+                reason = "took too long" if isinstance(error, TimeoutError) else "ended"
+                log.warning("math-verify %s over %r, which counts as equal to nothing but itself", reason, question)
+                return None
         except BaseException:
             worker.close()
             raise
-        _idle.append(worker)
-        return verdict
-    return False
+        else:
+            _idle.append(worker)
+            return reply
 
 
-def _take_worker() -> _Worker:
+def _take_worker() -> tuple[_Worker, bool]:
+    """A worker, and whether it is new."""
     try:
-        return _idle.pop()
+        return _idle.pop(), False
     except IndexError:
-        return _Worker()
+        return _Worker(), True
 
 
 @atexit.register
@@ -120,7 +142,10 @@ def close_workers() -> None:
 
 
 def main() -> None:
-    """Answers each line of standard input, a JSON list of answer and gold, with a line `true` or `false`."""
+    """Answers each line of standard input, a JSON list, with a line of JSON.
+
+    Two answers are answered with whether they are equivalent, one alone with the name of its value or null.
+    """
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
@@ -133,28 +158,58 @@ def main() -> None:
     for line in sys.stdin:
         # Ends this process even if its parent has died and nobody is left to kill it.
         signal.setitimer(signal.ITIMER_PROF, 2 * REPLY_SECONDS)
-        answer, gold = json.loads(line)
-        verdict = False
-        # Nothing that a text can make the libraries raise is of interest: the answer is then wrong.
+        question = json.loads(line)
+        reply: bool | str | None = None
+        # Nothing that a text can make the libraries raise is of interest: the answer then equals no other.
         with contextlib.suppress(Exception):
-            verdict = _verify(answer, gold)
+            reply = _verify(*question) if len(question) == 2 else _value_name(*question)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        replies.write(json.dumps(verdict) + "\n")
+        replies.write(json.dumps(reply) + "\n")
 
 
 def _verify(answer: str, gold: str) -> bool:
-    from math_verify import LatexExtractionConfig, parse, verify
+    from math_verify import verify
     from math_verify.errors import TimeoutException
 
-    def parsed(text: str) -> Any:
-        # Only the LaTeX grammar: math-verify's reader of plain expressions is built on eval.
-        grammar = [LatexExtractionConfig()]
-        return parse(f"${text}$", grammar, fallback_mode="no_fallback", parsing_timeout=_STEP_SECONDS)
-
     try:
-        return bool(verify(parsed(gold), parsed(answer), timeout_seconds=_STEP_SECONDS))
+        return bool(verify(_parsed(gold), _parsed(answer), timeout_seconds=_STEP_SECONDS))
     except TimeoutException:
         return False
+
+
+def _value_name(answer: str) -> str | None:
+    from rlreason.answers.values import value_name, valued_part
+
+    expression = valued_part(
+        answer, lambda text: next((item for item in _parsed(text) if not isinstance(item, str)), None)
+    )
+    if expression is None:
+        return None
+    # Of processor time, so that no other load on the machine decides whether an answer can be read.
+    signal.signal(signal.SIGVTALRM, _stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _STEP_SECONDS)
+    try:
+        return value_name(expression)
+    except _TooLong:
+        return None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+class _TooLong(BaseException):
+    """No Exception, because SymPy catches those and goes on."""
+
+
+def _stop(signal_number: int, frame: object) -> None:
+    raise _TooLong
+
+
+def _parsed(text: str) -> list[Any]:
+    from math_verify import LatexExtractionConfig, parse
+
+    # Only the LaTeX grammar: math-verify's reader of plain expressions is built on eval.
+    grammar = [LatexExtractionConfig()]
+    return list(parse(f"${text}$", grammar, fallback_mode="no_fallback", parsing_timeout=_STEP_SECONDS))
 
 
 if __name__ == "__main__":

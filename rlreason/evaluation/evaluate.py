@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlreason.answers.arithmetic import operations
-from rlreason.answers.equality import answer_key
+from rlreason.answers.equality import votes_of_problems
 from rlreason.evaluation.diversity import diversity
-from rlreason.evaluation.metrics import Metric, ProblemSamples, per_problem_metrics
-from rlreason.evaluation.statistics import Interval, bootstrap_interval, paired_difference
+from rlreason.evaluation.metrics import Metric, ProblemSamples, is_share, per_problem_metrics
+from rlreason.evaluation.statistics import Clusters, Interval, bootstrap_interval, paired_difference
 from rlreason.types import Rollout
 
 PerProblem = dict[str, np.ndarray]
@@ -46,14 +46,17 @@ def measure(
         score = 0.0 if step_scores is None else rank_score(step_scores[number], rank_by)
         by_problem[item.problem.id].append((item, score))
     known = diversity(at_start)
+    samples_of = [sorted(by_problem[item.problem.id], key=lambda pair: pair[0].sample) for item in greedy]
+    votes = votes_of_problems(
+        [([item.answer for item, _ in samples], [item.correct for item, _ in samples]) for samples in samples_of]
+    )
     problems = []
-    for item in greedy:
-        samples = sorted(by_problem[item.problem.id], key=lambda pair: pair[0].sample)
+    for item, samples, answers in zip(greedy, samples_of, votes, strict=True):
         problems.append(
             ProblemSamples(
                 problem_id=item.problem.id,
                 greedy_correct=item.correct,
-                answers=tuple(None if other.answer is None else answer_key(other.answer) for other, _ in samples),
+                answers=tuple(answers),
                 correct=tuple(other.correct for other, _ in samples),
                 solutions=tuple(operations(other.text) for other, _ in samples),
                 scores=None if step_scores is None else tuple(score for _, score in samples),
@@ -74,11 +77,28 @@ def rank_score(scores: Sequence[float], rank_by: str) -> float:
     return {"final": scores[-1], "product": math.prod(scores), "minimum": min(scores)}[rank_by]
 
 
-def intervals(values: PerProblem, resamples: int) -> dict[str, Interval]:
-    """Mean and 95 % bootstrap interval over problems of every metric."""
-    return {name: bootstrap_interval(array, resamples=resamples) for name, array in values.items()}
+def intervals(values: PerProblem, resamples: int, clusters: Clusters | None = None) -> dict[str, Interval]:
+    """Mean and 95 % interval over problems of every metric, see `bootstrap_interval`; `clusters`: of each problem."""
+    return {
+        name: bootstrap_interval(
+            array, resamples=resamples, kind="share" if is_share(name, array) else "number", clusters=clusters
+        )
+        for name, array in values.items()
+    }
 
 
-def differences(before: PerProblem, after: PerProblem, resamples: int) -> dict[str, Interval]:
+def differences(
+    before: PerProblem, after: PerProblem, resamples: int, clusters: Clusters | None = None
+) -> dict[str, Interval]:
     """Paired difference over the same problems, with its 95 % interval, of every metric that both have."""
-    return {name: paired_difference(before[name], after[name], resamples=resamples) for name in before if name in after}
+    return {
+        name: paired_difference(
+            before[name],
+            after[name],
+            resamples=resamples,
+            shares=is_share(name, before[name], after[name]),
+            clusters=clusters,
+        )
+        for name in before
+        if name in after
+    }

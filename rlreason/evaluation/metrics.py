@@ -25,7 +25,8 @@ class ProblemSamples:
     Args:
         problem_id: The problem.
         greedy_correct: Whether the greedy completion is right.
-        answers: Answer key of every sample, None where none could be extracted; shape `(samples,)`.
+        answers: What every sample votes for, None without an answer, see `votes` of `rlreason.answers.equality`; shape
+            `(samples,)`.
         correct: Whether each sample is right; shape `(samples,)`.
         solutions: What makes a solution different from others, such as its `operations`; shape `(samples,)`.
         scores: A score of every sample to rank them by; shape `(samples,)`. None without an outcome reward model.
@@ -84,10 +85,11 @@ def majority_at_k(answers: Sequence[str | None], correct: Sequence[bool], k: int
 
     Samples without an answer do not vote. A tie is settled in expectation: the credit is the share of right answers
     among the leading ones, so that no random draw and no order of samples enters the value. An answer counts as
-    right when any of the `k` samples that carry it is; in practice all samples of one key are graded alike.
+    right when the samples that carry it are; `votes` of `rlreason.answers.equality` never gives right and wrong ones
+    one name.
 
     Args:
-        answers: Answer keys, None for no answer; shape `(samples,)`.
+        answers: Names of answers, equal for equal answers, None for no answer; shape `(samples,)`.
         correct: Whether each sample is right; shape `(samples,)`.
         k: Votes, at most `samples`.
 
@@ -133,7 +135,7 @@ def weighted_majority_at_k(
     """Accuracy of a vote in which every sample counts with its score (Li et al. 2022, arXiv 2206.02336).
 
     Args:
-        answers: Answer keys, None for no answer; shape `(samples,)`.
+        answers: Names of answers as in `majority_at_k`; shape `(samples,)`.
         scores: Weights, not negative; shape `(samples,)`.
         correct: Whether each sample is right; shape `(samples,)`.
         k: Votes, at most `samples`.
@@ -223,8 +225,24 @@ def known_at_start(problem: ProblemSamples, k: int) -> Mapping[str, float]:
     return {"known_at_start": share_known(problem.solutions[:k], problem.known)}
 
 
+# The names, or how they begin, of the metrics below that are shares of something, and of those that are not.
+SHARES = ("maj@", "rerank@", "weighted@", "accuracy@temperature", "pass@", "known_at_start")
+NUMBERS = ("distinct_solutions", "distinct_answers")
+
 # In the order in which tables show them.
 METRICS: tuple[Metric, ...] = (greedy_accuracy, vote, choice_by_score, coverage, distinct, known_at_start)
+
+
+def is_share(name: str, *values: npt.ArrayLike) -> bool:
+    """Whether a metric is a share, which lies between 0 and 1; one of `eval.metrics` is where it only takes these two.
+
+    Args:
+        name: The metric's name.
+        values: Its values on problems, as many arrays as there are.
+    """
+    if name.startswith(SHARES):
+        return True
+    return name not in NUMBERS and all(bool(np.isin(np.asarray(array), (0, 1)).all()) for array in values)
 
 
 def per_problem_metrics(

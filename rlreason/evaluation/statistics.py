@@ -1,13 +1,29 @@
-"""Uncertainty: over problems (bootstrap), over problems and seeds together (variance components), of many tests."""
+"""Uncertainty: over problems (bootstrap), over problems and seeds together (variance components), of many tests.
+
+Two things hold of every interval here. A share whose values are nearly all 0 or nearly all 1 says nothing of its own
+spread, and neither does a difference of shares with hardly a question on which they differ: 0 right of 4 is no proof
+that nothing is ever right. There the interval is Clopper and Pearson's, or that of Bonett and Price. And where problems
+come in clusters, such as variants of one template, clusters take the place of problems: the mean is still over
+problems, the interval is as wide as the number of clusters allows.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+# What is known of the values: any numbers, shares from 0 to 1, or differences of two shares.
+Kind = Literal["number", "share", "difference"]
+Clusters = Sequence[str | None]  # of every problem, None for one that stands alone
+
+# Below this number of problems that differ from the others, resampling says too little about how many there could be.
+FEW = 6
 
 # 2 MiB of 64-bit indices at a time: small enough to stay in cache, large enough to hide the overhead of Python.
 _DRAWS_PER_CHUNK = 1 << 18
@@ -22,21 +38,24 @@ class Interval:
         low: Lower end of the interval.
         high: Upper end of the interval.
         problems: How many problems the mean is over.
+        clusters: In how many clusters they come; None where each stands alone.
     """
 
     value: float
     low: float
     high: float
     problems: int
+    clusters: int | None = None
 
     def to_dict(self) -> dict[str, float | int]:
-        """The fields by name, as plain Python numbers."""
-        return {
+        """The fields by name, as plain Python numbers; without `clusters` where there are none."""
+        fields: dict[str, float | int] = {
             "value": float(self.value),
             "low": float(self.low),
             "high": float(self.high),
             "problems": int(self.problems),
         }
+        return fields if self.clusters is None else {**fields, "clusters": int(self.clusters)}
 
 
 def interval_text(interval: Mapping[str, float] | Interval, signed: bool = False) -> str:
@@ -46,40 +65,60 @@ def interval_text(interval: Mapping[str, float] | Interval, signed: bool = False
     return f"{values['value']:{sign}.3f} [{values['low']:{sign}.3f}, {values['high']:{sign}.3f}]"
 
 
+def questions_text(interval: Mapping[str, float]) -> str:
+    """What an interval is over, such as "1,319 questions" or "400 questions in 99 clusters"; see `Interval.to_dict`."""
+    clusters = f" in {interval['clusters']:,} clusters" if "clusters" in interval else ""
+    return f"{interval['problems']:,} questions{clusters}"
+
+
 def bootstrap_interval(
-    values: npt.ArrayLike, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+    values: npt.ArrayLike,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+    kind: Kind = "number",
+    clusters: Clusters | None = None,
 ) -> Interval:
     """Mean over problems with the percentile bootstrap interval (Efron 1979, Annals of Statistics 7(1)).
 
     Problems are drawn with replacement; the samples within a problem are not drawn again, so the interval speaks
     of other problems of the same kind. It is too narrow for a handful of problems, and of no width when all values
-    are equal or there is only one.
+    are equal or there is only one; for shares and their differences, where that would be false, see `interval_of_few`.
 
     Args:
         values: One value per problem; shape `(problems,)`.
         confidence: Probability that the interval is to cover the true mean, between 0 and 1.
         resamples: Number of bootstrap means.
         seed: Seed of the draws; equal arguments give the equal interval.
+        kind: What the values are.
+        clusters: The cluster of each problem; whole clusters are then drawn. None: each problem stands alone.
 
     Returns:
         The mean and the `(1 - confidence) / 2` and `(1 + confidence) / 2` quantiles of the bootstrap means.
 
     Raises:
         ValueError: When `values` is empty, not of one dimension or not finite, `confidence` is not between 0 and 1,
-            or `resamples` is not positive.
+            `resamples` is not positive, or there is not one cluster per problem.
     """
     array = _checked(values)
     if not 0 < confidence < 1:
         raise ValueError(f"The confidence must lie between 0 and 1, but it is {confidence}.")
     if resamples < 1:
         raise ValueError(f"At least one bootstrap resample is needed, but {resamples} were asked for.")
+    groups = _grouped(clusters, array.size)
+    count = None if groups is None else int(groups.max()) + 1
+    # The mean of equal values can differ from them in the last digit, which would give a width where there is none.
+    mean = float(array[0] if array.min() == array.max() else array.mean())
+    few = interval_of_few(array, kind, confidence, groups)
+    if few is not None:
+        return Interval(mean, *few, array.size, count)
     if array.min() == array.max():
-        # The mean of equal values can differ from them in the last digit, which would give a width where there is none.
-        constant = float(array[0])
-        return Interval(value=constant, low=constant, high=constant, problems=array.size)
-    means = _bootstrap_means(array, resamples, np.random.default_rng(seed))
+        return Interval(mean, mean, mean, array.size, count)
+    means = _bootstrap_means(_by_cluster(array, groups), resamples, np.random.default_rng(seed))
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value=float(array.mean()), low=float(low), high=float(high), problems=array.size)
+    if kind != "number":
+        low, high = max(low, _LOWEST[kind]), min(high, 1.0)
+    return Interval(mean, float(low), float(high), array.size, count)
 
 
 def paired_difference(
@@ -88,6 +127,8 @@ def paired_difference(
     confidence: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
+    shares: bool = False,
+    clusters: Clusters | None = None,
 ) -> Interval:
     """Mean of `after - before` over the same problems, with its bootstrap interval.
 
@@ -100,6 +141,8 @@ def paired_difference(
         confidence: As for `bootstrap_interval`.
         resamples: As for `bootstrap_interval`.
         seed: As for `bootstrap_interval`.
+        shares: Whether both are shares.
+        clusters: As for `bootstrap_interval`.
 
     Returns:
         The mean difference, positive when `after` is larger.
@@ -112,7 +155,63 @@ def paired_difference(
         raise ValueError(
             f"A paired difference needs the same problems twice, but there are {first.size} and {second.size} values."
         )
-    return bootstrap_interval(second - first, confidence, resamples, seed)
+    kind: Kind = "difference" if shares else "number"
+    return bootstrap_interval(second - first, confidence, resamples, seed, kind, clusters)
+
+
+_LOWEST: dict[Kind, float] = {"number": -math.inf, "share": 0.0, "difference": -1.0}
+_COMMON: dict[Kind, tuple[float, ...]] = {"number": (), "share": (0.0, 1.0), "difference": (-1.0, 0.0, 1.0)}
+
+
+def interval_of_few(
+    values: npt.NDArray[np.float64], kind: Kind, confidence: float, groups: npt.NDArray[np.int64] | None = None
+) -> tuple[float, float] | None:
+    """The interval of shares, or of their differences, of which all but a few are equal.
+
+    Clopper and Pearson's for shares (1934, Biometrika 26), as Wilson's covers less than it says at a handful of
+    problems; the adjusted Wald interval of Bonett and Price for differences of paired shares (2012, Journal of
+    Educational and Behavioral Statistics 37(4)), which adds one question to either side. Values between 0 and 1 spread
+    less than these two expect.
+
+    Args:
+        values: One value per problem; shape `(problems,)`.
+        kind: What they are.
+        confidence: Probability that the interval is to cover the true mean.
+        groups: The number of each problem's cluster, from 0; clusters then count instead of problems.
+
+    Returns:
+        Its ends; None for other numbers, and where `FEW` problems or more differ from 0, and from 1 (and from -1), and
+        not all are equal: there resampling, or Student's t, knows more.
+    """
+    if kind == "number":
+        return None
+    places = np.arange(values.size) if groups is None else groups
+    different = (np.unique(places[values != common]).size for common in _COMMON[kind])
+    if values.min() != values.max() and all(count >= FEW for count in different):
+        return None
+    count = int(places.max()) + 1
+    mean = float(np.clip(values.mean(), _LOWEST[kind], 1.0))
+    if kind == "share":
+        return clopper_pearson(mean, count, confidence)
+    centre, error = _adjusted(values, count)
+    reach = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    return min(mean, max(-1.0, centre - reach)), max(mean, min(1.0, centre + reach))
+
+
+def clopper_pearson(share: float, count: float, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of a share of `count` independent draws; `share x count` need not be a whole number."""
+    from scipy.stats import beta
+
+    hits, misses = share * count, (1 - share) * count
+    low = float(beta.ppf((1 - confidence) / 2, hits, misses + 1)) if hits > 0 else 0.0
+    high = float(beta.ppf((1 + confidence) / 2, hits + 1, misses)) if misses > 0 else 1.0
+    return min(low, share), max(high, share)
+
+
+def _adjusted(differences: npt.NDArray[np.float64], count: int) -> tuple[float, float]:
+    """A paired difference of shares and its standard error, one question added to either side."""
+    up, down = ((count * float(np.maximum(side, 0).mean()) + 1) / (count + 2) for side in (differences, -differences))
+    return up - down, math.sqrt(max(0.0, up + down - (up - down) ** 2) / (count + 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +225,7 @@ class Estimate:
         p_value: The p-value of the hypothesis that the true mean is zero, two-sided; 1 when all values are zero.
         seeds: How many seeds the mean is over.
         problems: How many problems the mean is over.
+        clusters: In how many clusters they come; None where each stands alone.
     """
 
     value: float
@@ -134,9 +234,12 @@ class Estimate:
     p_value: float
     seeds: int
     problems: int
+    clusters: int | None = None
 
 
-def crossed_estimate(values: npt.ArrayLike, confidence: float = 0.95) -> Estimate:
+def crossed_estimate(
+    values: npt.ArrayLike, confidence: float = 0.95, kind: Kind = "number", clusters: Clusters | None = None
+) -> Estimate:
     """Mean over seeds and problems, both drawn at random, with its interval and test.
 
     Two-way random effects: the variance of the mean is (MS_seeds + MS_problems - MS_rest) / (seeds x problems), with
@@ -144,20 +247,43 @@ def crossed_estimate(values: npt.ArrayLike, confidence: float = 0.95) -> Estimat
     narrow, because three draws say little about their own spread; Student's t knows that. The variance is taken to be
     at least that of the seeds alone and that of the problems alone. With one seed the interval is over problems only.
 
+    The interval of shares ends at 0 and 1, that of their differences at -1 and 1. Where all but a few are equal it is
+    that of `interval_of_few`, and no narrower than the seeds' own spread makes it.
+
     Args:
         values: One value of every seed and problem, or a paired difference of two runs; shape `(seeds, problems)`.
         confidence: Probability that the interval is to cover the true mean, between 0 and 1.
+        kind: What the values are.
+        clusters: The cluster of each problem, which then takes the place of problems; None: each stands alone.
 
     Raises:
-        ValueError: When there is no value, or one that is not finite.
+        ValueError: When there is no value, or one that is not finite, or not one cluster per problem.
     """
-    from scipy.stats import t
-
     array = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if array.ndim != 2 or array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"There must be a finite value for every seed and problem, but the shape is {array.shape}.")
     seeds, problems = array.shape
+    groups = _grouped(clusters, problems)
     mean = float(array.mean())
+    low, high, p_value = _crossed_interval(_by_cluster(array, groups), mean, confidence)
+    few = interval_of_few(array.mean(axis=0), kind, confidence, groups)
+    if few is not None:
+        low, high = few if seeds == 1 else (min(low, few[0]), max(high, few[1]))
+        if kind == "difference":
+            count = problems if groups is None else int(groups.max()) + 1
+            centre, error = _adjusted(array.mean(axis=0), count)
+            by_few = 2 * (1 - NormalDist().cdf(abs(centre) / error))
+            p_value = by_few if seeds == 1 else max(p_value, by_few)
+    if kind != "number":
+        low, high = max(_LOWEST[kind], low), min(1.0, high)
+    return Estimate(mean, low, high, p_value, seeds, problems, None if groups is None else int(groups.max()) + 1)
+
+
+def _crossed_interval(array: npt.NDArray[np.float64], mean: float, confidence: float) -> tuple[float, float, float]:
+    """Both ends, and the p-value; shape of `array`: `(seeds, problems)`."""
+    from scipy.stats import t
+
+    seeds, problems = array.shape
     by_seed, by_problem = array.mean(axis=1), array.mean(axis=0)
     components = []  # (mean square, degrees of freedom)
     if seeds > 1:
@@ -165,7 +291,7 @@ def crossed_estimate(values: npt.ArrayLike, confidence: float = 0.95) -> Estimat
     if problems > 1:
         components.append((seeds * by_problem.var(ddof=1), problems - 1))
     if not components or max(square for square, _ in components) <= 1e-24:
-        return Estimate(mean, mean, mean, float(mean == 0), seeds, problems)
+        return mean, mean, float(mean == 0)
     variance, freedom = max(components)
     if len(components) == 2:
         rest = array - by_seed[:, None] - by_problem + mean
@@ -176,7 +302,7 @@ def crossed_estimate(values: npt.ArrayLike, confidence: float = 0.95) -> Estimat
             variance, freedom = both, both**2 / spread
     error = math.sqrt(variance / array.size)
     reach = float(t.ppf((1 + confidence) / 2, freedom)) * error
-    return Estimate(mean, mean - reach, mean + reach, float(2 * t.sf(abs(mean) / error, freedom)), seeds, problems)
+    return mean - reach, mean + reach, float(2 * t.sf(abs(mean) / error, freedom))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -215,6 +341,36 @@ def _checked(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     if not np.isfinite(array).all():
         raise ValueError("Every value must be finite, but some are infinite or not a number.")
     return array
+
+
+def _grouped(clusters: Clusters | None, problems: int) -> npt.NDArray[np.int64] | None:
+    """The number of each problem's cluster, from 0; None where each problem stands alone."""
+    if clusters is None:
+        return None
+    if len(clusters) != problems:
+        raise ValueError(f"There must be one cluster per problem, but there are {len(clusters)} for {problems}.")
+    numbers: dict[tuple[bool, str | int], int] = {}
+    keys = ((False, place) if name is None else (True, name) for place, name in enumerate(clusters))
+    groups = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+    return None if len(numbers) == problems else groups
+
+
+def _by_cluster(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64] | None) -> npt.NDArray[np.float64]:
+    """One value per cluster, by which the mean over problems varies to first order; the mean itself stays.
+
+    The mean over problems is a ratio of two sums over clusters, of values and of problems. A cluster of which `n`
+    problems have the sum `s` counts as `mean + (s - mean x n) x clusters / problems` (Cochran 1977, Sampling
+    Techniques, 9.7). Along the last axis of `values`.
+    """
+    if groups is None:
+        return values
+    count, problems = int(groups.max()) + 1, values.shape[-1]
+    mean = values.mean(axis=-1, keepdims=True)
+    order = np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups[order], np.arange(count))
+    sums = np.add.reduceat((values - mean)[..., order], starts, axis=-1)
+    linear: npt.NDArray[np.float64] = mean + sums * (count / problems)
+    return linear
 
 
 def _bootstrap_means(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.evaluation.evaluate import PerProblem, differences, intervals, measure
-from rlreason.evaluation.statistics import Interval
+from rlreason.evaluation.statistics import Clusters, Interval
 from rlreason.lab.context import Context
 from rlreason.lab.scoring import step_scores
 from rlreason.lab.shared import evaluation_rollouts
@@ -39,15 +39,17 @@ class Evaluations:
         records: One for every evaluated checkpoint, as in `result.json`.
         per_problem: Every metric of every problem, by checkpoint.
         at_start: Samples of the starting policy, to see what is new later.
+        clusters: The cluster of each problem.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
     per_problem: dict[str, PerProblem] = field(default_factory=dict)
     at_start: Sequence[Rollout] = ()
+    clusters: Clusters | None = None
 
     def change(self, before: str, after: str, resamples: int) -> dict[str, Any]:
         """The paired difference of every metric between two checkpoints, each as an interval."""
-        found = differences(self.per_problem[before], self.per_problem[after], resamples)
+        found = differences(self.per_problem[before], self.per_problem[after], resamples, self.clusters)
         return {name: interval.to_dict() for name, interval in found.items()}
 
 
@@ -98,8 +100,9 @@ def measured(
     further = [imported("eval.metrics", path).value for path in settings.metrics]
     values = measure(answers, samples, k, ranks, settings.rerank, earlier, further)
     evaluations.per_problem[checkpoint] = values
+    evaluations.clusters = clusters_of(answers)
     store_evaluation(context, evaluation(settings.split, checkpoint), problems, answers, samples, values)
-    metrics = intervals(values, settings.resamples)
+    metrics = intervals(values, settings.resamples, evaluations.clusters)
     as_dicts = {metric: interval.to_dict() for metric, interval in metrics.items()}
     on_the_way = checkpoint == checkpoint_of_round(number)
     record = {"stage": checkpoint, "on_the_way": on_the_way, "samples_seen": samples_seen, "metrics": as_dicts}
@@ -110,6 +113,12 @@ def measured(
     shown = ", ".join(f"{metric} {item.value:.3f}" for metric, item in metrics.items())
     context.display.line(f"{checkpoint}: {shown}")
     return metrics
+
+
+def clusters_of(answers: Sequence[Rollout]) -> Clusters | None:
+    """The cluster of each problem that was answered; None where each problem stands alone."""
+    clusters = [item.problem.cluster for item in answers]
+    return clusters if any(name is not None for name in clusters) else None
 
 
 def store_evaluation(
@@ -134,12 +143,15 @@ def store_evaluation(
     steps = {problem.id: len(problem.steps) for problem in problems}
     drawn = Counter(item.problem.id for item in samples)
     right = Counter(item.problem.id for item in samples if item.correct)
-    facts = {
+    facts: dict[str, Sequence[Any]] = {
         "problem_id": ids,
         "reference_steps": [steps[problem] for problem in ids],
         "samples": [drawn[problem] for problem in ids],
         "right": [right[problem] for problem in ids],
     }
+    clusters = clusters_of(answers)
+    if clusters is not None:
+        facts["cluster"] = clusters
     write_evaluation(context.run.folder / "evaluations" / f"{name}.parquet", {**facts, **values})
 
 
@@ -151,15 +163,17 @@ def out_of_distribution(context: Context, first: Path, last: Path) -> dict[str, 
     """
     found = {}
     problems = context.splits.elsewhere
+    clusters: Clusters | None = None
     for checkpoint, policy in ((INIT, first), (FINAL, last)):
         answers = evaluation_rollouts(context, greedy("ood", checkpoint), policy, problems, 1, 0.0)
         found[checkpoint] = measure(answers, (), 0)
+        clusters = clusters_of(answers)
         store_evaluation(context, evaluation("ood", checkpoint), problems, answers, (), found[checkpoint])
     resamples = context.config.eval.resamples
     return {
-        "before": intervals(found[INIT], resamples)["maj@1"].to_dict(),
-        "after": intervals(found[FINAL], resamples)["maj@1"].to_dict(),
-        "difference": differences(found[INIT], found[FINAL], resamples)["maj@1"].to_dict(),
+        "before": intervals(found[INIT], resamples, clusters)["maj@1"].to_dict(),
+        "after": intervals(found[FINAL], resamples, clusters)["maj@1"].to_dict(),
+        "difference": differences(found[INIT], found[FINAL], resamples, clusters)["maj@1"].to_dict(),
     }
 
 

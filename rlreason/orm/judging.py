@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rlreason.evaluation.statistics import Interval
+from rlreason.evaluation.statistics import Clusters, Interval, Kind, interval_of_few
 
 FIFTHS = 5
 BINS = 10
@@ -56,6 +57,7 @@ def judging_report(
     baselines: dict[str, Sequence[float]],
     threshold: float,
     resamples: int,
+    clusters: Clusters | None = None,
 ) -> dict[str, Any]:
     """How well an outcome reward model judges the solutions of held-out questions.
 
@@ -66,21 +68,26 @@ def judging_report(
         baselines: Other scores of the same solutions by name; one that ranks the wrong way round is turned.
         threshold: Probability from which a solution counts as right.
         resamples: Bootstrap resamples of the questions for each interval.
+        clusters: The cluster of each solution's question, None where it stands alone; whole clusters are then drawn.
 
     Returns:
         `auc` and `accuracy` of the final step and `auc_above_NAME` with intervals, the same at each fifth,
         `calibration_error`, the `reliability` curve, and each baseline's AUC.
     """
     right = np.asarray(correct, dtype=bool)
-    groups = rows_by_question(problem_ids)
+    names = [
+        f"question {problem}" if cluster is None else f"cluster {cluster}"
+        for problem, cluster in zip(problem_ids, clusters or [None] * len(problem_ids), strict=True)
+    ]
+    groups, problems = rows_by_name(names), len(set(problem_ids))
     final = np.array([scores[-1] for scores in step_scores])
+    hits = (final >= threshold) == right
+    interval = partial(interval_over_groups, groups, problems, resamples)
     report: dict[str, Any] = {
         "solutions": len(right),
         "share_right": float(right.mean()),
-        "auc": interval_over_questions(groups, resamples, lambda rows: area_under_curve(final[rows], right[rows])),
-        "accuracy": interval_over_questions(
-            groups, resamples, lambda rows: float(((final[rows] >= threshold) == right[rows]).mean())
-        ),
+        "auc": interval("share", lambda rows: area_under_curve(final[rows], right[rows])),
+        "accuracy": interval("share", lambda rows: float(hits[rows].mean()), hits),
         "calibration_error": calibration_error(final, right),
         "reliability": reliability(final, right),
         "by_fifth": [],
@@ -95,29 +102,47 @@ def judging_report(
         other = np.asarray(values, dtype=np.float64)
         other = -other if area_under_curve(other, right) < 0.5 else other
         report["baselines"][name] = area_under_curve(other, right)
-        report[f"auc_above_{name}"] = interval_over_questions(
-            groups,
-            resamples,
+        report[f"auc_above_{name}"] = interval(
+            "difference",
             lambda rows, other=other: area_under_curve(final[rows], right[rows])
             - area_under_curve(other[rows], right[rows]),
         )
     return report
 
 
-def rows_by_question(problem_ids: Sequence[str]) -> list[npt.NDArray[np.int64]]:
-    """The rows of every problem."""
-    names, first = np.unique(np.asarray(problem_ids), return_inverse=True)
+def rows_by_name(names: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+    """The rows of every name."""
+    different, first = np.unique(np.asarray(names), return_inverse=True)
     order = np.argsort(first, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(first, minlength=len(names)))[:-1])
+    return np.split(order, np.cumsum(np.bincount(first, minlength=len(different)))[:-1])
 
 
-def interval_over_questions(
-    groups: list[npt.NDArray[np.int64]], resamples: int, statistic: Any
+def interval_over_groups(
+    groups: list[npt.NDArray[np.int64]],
+    problems: int,
+    resamples: int,
+    kind: Kind,
+    statistic: Any,
+    hits: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, float | int]:
-    """A statistic of all rows with its 95 % percentile bootstrap interval over problems."""
+    """A statistic of all rows with its 95 % percentile bootstrap interval over groups.
+
+    `hits`: the values of which the statistic is the mean. Where all but a few of them are equal, or the statistic is
+    the same in every resample, the interval is that of `interval_of_few`.
+    """
     generator = np.random.default_rng(0)
     draws = (generator.integers(len(groups), size=len(groups)) for _ in range(resamples))
     values = np.array([statistic(np.concatenate([groups[index] for index in draw])) for draw in draws])
     low, high = np.nanquantile(values, [0.025, 0.975]) if np.isfinite(values).any() else (np.nan, np.nan)
     value = statistic(np.concatenate(groups))
-    return Interval(value, float(low), float(high), len(groups)).to_dict()
+    few = None
+    if hits is not None:
+        numbers = np.empty(len(hits), dtype=np.int64)
+        for number, rows in enumerate(groups):
+            numbers[rows] = number
+        few = interval_of_few(hits.astype(np.float64), kind, 0.95, numbers)
+    elif low == high:
+        few = interval_of_few(np.full(len(groups), value), kind, 0.95)
+    low, high = few or (low, high)
+    clusters = None if len(groups) == problems else len(groups)
+    return Interval(value, float(low), float(high), problems, clusters).to_dict()

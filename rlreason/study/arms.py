@@ -15,11 +15,12 @@ import pandas as pd
 from rlreason.algorithms.base import Algorithm, needs_none
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.data.registry import DATASETS
-from rlreason.evaluation.statistics import Estimate, crossed_estimate
+from rlreason.evaluation.metrics import is_share
+from rlreason.evaluation.statistics import Clusters, Estimate, Kind, crossed_estimate
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.identity import SOURCE
 from rlreason.run.stage import FINAL, INIT
-from rlreason.study.folders import StudyRun
+from rlreason.study.folders import CLUSTER, StudyRun
 
 COMPARED = ("algo.name", "reward.name", "init.name", "model.name")
 # Runs that differ here answer different questions; they get tables of their own.
@@ -77,6 +78,12 @@ class Arm:
         shared = set(self.runs[0].final.table.index)
         return sorted(shared.intersection(*(run.final.table.index for run in self.runs[1:])))
 
+    @cached_property
+    def clusters(self) -> int | None:
+        """In how many clusters these questions come; None where each stands alone."""
+        estimate = self.estimate("maj@1")
+        return None if estimate is None else estimate.clusters
+
     def tables(self, metric: str, checkpoint: str = FINAL) -> list[pd.DataFrame]:
         """What its runs measured of a checkpoint, one table per seed; empty where one of them lacks the metric."""
         found = [table for run in self.runs if (table := run.table(checkpoint)) is not None and metric in table]
@@ -90,8 +97,7 @@ class Arm:
         """Mean of this arm less another one over the problems that both were measured on.
 
         Seeds that both have are paired; without a common seed, the means over each one's seeds are, and the interval
-        speaks of problems alone. The interval of a difference of shares ends at -1 and 1. None where either arm lacks
-        the metric.
+        speaks of problems alone. None where either arm lacks the metric.
         """
         return _paired((self, FINAL), (other, FINAL), metric, confidence)
 
@@ -169,9 +175,7 @@ def apart(run: StudyRun) -> dict[str, Any]:
 
 
 def mean_of(tables: Sequence[pd.DataFrame], metric: str, confidence: float = 0.95) -> Estimate | None:
-    """Mean of a metric over seeds and the problems that all of them share; the interval of a share ends at 0 and 1.
-
-    Student's t knows no bounds, but what lies beyond them is impossible, whatever the spread of the seeds.
+    """Mean of a metric over seeds and the problems that all of them share; its interval is over their clusters.
 
     Args:
         tables: One for every seed, indexed by problem id.
@@ -183,8 +187,19 @@ def mean_of(tables: Sequence[pd.DataFrame], metric: str, confidence: float = 0.9
     """
     if not tables:
         return None
-    values = _matrix([table[metric] for table in tables])
-    return _possible(crossed_estimate(values, confidence), metric, 0.0) if values.size else None
+    joined = pd.concat([table[metric] for table in tables], axis=1, join="inner")
+    if joined.empty:
+        return None
+    values = _matrix(joined)
+    kind: Kind = "share" if is_share(metric, values) else "number"
+    return crossed_estimate(values, confidence, kind, clusters_of(tables[0].loc[joined.index]))
+
+
+def clusters_of(table: pd.DataFrame) -> Clusters | None:
+    """The cluster of each problem of a table; None where each stands alone."""
+    if CLUSTER not in table:
+        return None
+    return [None if pd.isna(name) else str(name) for name in table[CLUSTER]]
 
 
 def _paired(first: tuple[Arm, str], second: tuple[Arm, str], metric: str, confidence: float) -> Estimate | None:
@@ -192,29 +207,28 @@ def _paired(first: tuple[Arm, str], second: tuple[Arm, str], metric: str, confid
     sides = []
     for arm, checkpoint in (first, second):
         tables = {run.seed: run.table(checkpoint) for run in arm.runs}
-        sides.append({seed: table[metric] for seed, table in tables.items() if table is not None and metric in table})
+        sides.append({seed: table for seed, table in tables.items() if table is not None and metric in table})
     if not all(sides):
         return None
-    problems = pd.concat([column for side in sides for column in side.values()], axis=1, join="inner").index
+    columns = [table[metric] for side in sides for table in side.values()]
+    problems = pd.concat(columns, axis=1, join="inner").index
     if problems.empty:
         return None
     common = sorted(set(sides[0]) & set(sides[1]))
-    values = [_matrix([side[seed].loc[problems] for seed in common or sorted(side)]) for side in sides]
+    values = [
+        _matrix(pd.concat([side[seed][metric].loc[problems] for seed in common or sorted(side)], axis=1))
+        for side in sides
+    ]
+    kind: Kind = "difference" if is_share(metric, *values) else "number"
     if not common:
         values = [side.mean(axis=0, keepdims=True) for side in values]
-    return _possible(crossed_estimate(values[0] - values[1], confidence), metric, -1.0)
+    clusters = clusters_of(next(iter(sides[0].values())).loc[problems])
+    return crossed_estimate(values[0] - values[1], confidence, kind, clusters)
 
 
-def _matrix(columns: Sequence[pd.Series[float]]) -> npt.NDArray[np.float64]:
-    """Values of the problems that all columns have; shape `(columns, problems)`."""
-    return np.ascontiguousarray(pd.concat(columns, axis=1, join="inner").to_numpy(dtype=np.float64).T)
-
-
-def _possible(estimate: Estimate, metric: str, lowest: float) -> Estimate:
-    """The estimate with what no share, or no difference of two shares, can be cut off its interval."""
-    if "@" in metric or metric == "known_at_start":
-        return replace(estimate, low=max(lowest, estimate.low), high=min(1.0, estimate.high))
-    return estimate
+def _matrix(joined: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """The values of a metric; shape `(seeds, problems)`."""
+    return np.ascontiguousarray(joined.to_numpy(dtype=np.float64).T)
 
 
 def _told_apart(found: Sequence[Comparison]) -> list[Comparison]:

@@ -118,4 +118,12 @@ def basis(comparison: Comparison) -> str:
     problems = sorted({len(arm.problems) for arm in comparison.arms})
     questions = f"{problems[0]:,}" if len(problems) == 1 else f"{problems[0]:,} to {problems[-1]:,}"
     plural = "" if seeds == [1] else "s"
-    return f"{spoken} seed{plural} per arm, {questions} questions."
+    clusters = sorted({arm.clusters for arm in comparison.arms if arm.clusters is not None})
+    together = ""
+    if clusters:
+        together = (
+            f" in {clusters[0]:,} clusters"
+            if len(clusters) == 1
+            else f" in {clusters[0]:,} to {clusters[-1]:,} clusters"
+        )
+    return f"{spoken} seed{plural} per arm, {questions} questions{together}."

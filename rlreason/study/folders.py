@@ -22,6 +22,8 @@ from rlreason.run.identity import identity
 from rlreason.run.stage import FINAL, INIT, evaluation, sampled, scores
 from rlreason.study.plan import Plan, read_plan
 
+CLUSTER = "cluster"  # the column that says which problems belong together
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -32,7 +34,7 @@ class Evaluation:
         on_the_way: Whether it is the start or a checkpoint of training, and no second look at one of them.
         samples_seen: Training rollouts drawn until then.
         table: One row per problem, in the order of their ids: reference_steps, samples, right, and every metric;
-            indexed by problem id.
+            indexed by problem id. A column `cluster` where problems come in clusters.
     """
 
     checkpoint: str
@@ -209,7 +211,8 @@ def _read_evaluation(path: Path) -> pd.DataFrame:
     if absent:
         raise ValueError(f"{path.name} has no {', '.join(absent)}")
     table = table.set_index("problem_id").sort_index()
-    if table.empty or not table.index.is_unique or not np.isfinite(table.to_numpy(dtype=np.float64)).all():
+    numbers = table.drop(columns=CLUSTER, errors="ignore").to_numpy(dtype=np.float64)
+    if table.empty or not table.index.is_unique or not np.isfinite(numbers).all():
         raise ValueError(f"{path.name} must have finite values, once for every question")
     return table
 

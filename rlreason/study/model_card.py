@@ -12,7 +12,7 @@ from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.answers.extraction import FINAL_ANSWER_MARKER
 from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
-from rlreason.evaluation.statistics import interval_text
+from rlreason.evaluation.statistics import interval_text, questions_text
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.commands import Compose, settings
@@ -123,7 +123,7 @@ def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) 
         "reward": reward if algorithm.uses_reward else None,
         "reward_function": config["reward"].get("function"),
         "rows": _rows(result, exported, evaluation),
-        "problems": next(iter(evaluation["metrics"].values()))["problems"] if evaluation else 0,
+        "questions": questions_text(next(iter(evaluation["metrics"].values()))) if evaluation else "",
         "wrong": 1 - evaluation["metrics"]["maj@1"]["value"] if evaluation else None,
         "drawn": result["training_rollouts"],
         "command": " ".join(map(shlex.quote, ["rlreason", *settings(config, compose), f"seed={config['seed']}"])),

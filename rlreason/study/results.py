@@ -12,6 +12,7 @@ from rlreason.evaluation.metrics import pass_at_k
 from rlreason.evaluation.statistics import Estimate, holm
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.arms import Arm, Comparison, mean_of
+from rlreason.study.folders import CLUSTER
 
 TIDY_COLUMNS = (
     "comparison",
@@ -83,7 +84,7 @@ def pass_at_every_k(arm: Arm, checkpoint: str = FINAL) -> list[tuple[int, Estima
         for table in tables:
             pairs = list(zip(table["samples"], table["right"], strict=True))
             known = {pair: pass_at_k(int(pair[1]), int(pair[0]), k) for pair in set(pairs)}
-            passed.append(pd.DataFrame({f"pass@{k}": [known[pair] for pair in pairs]}, index=table.index))
+            passed.append(table.filter([CLUSTER]).assign(**{f"pass@{k}": [known[pair] for pair in pairs]}))
         estimate = mean_of(passed, f"pass@{k}")
         if estimate is not None:
             curve.append((k, estimate))
@@ -122,7 +123,7 @@ def costs(arm: Arm) -> dict[str, float]:
 
 
 def _metrics(arm: Arm) -> list[str]:
-    facts = ("reference_steps", "samples", "right")
+    facts = ("reference_steps", "samples", "right", CLUSTER)
     return [name for name in arm.runs[0].final.table.columns if name not in facts]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.display import Display
+from rlreason.evaluation.statistics import questions_text
 from rlreason.lab.measuring import Evaluations, measured
 from rlreason.lab.result import write_result
 from rlreason.lab.setup import prepared
@@ -21,6 +22,6 @@ def evaluate(config: ExperimentConfig, plain_config: dict[str, Any], folder: Pat
     """
     with prepared(config, plain_config, folder, display) as ready:
         context, evaluations = ready.context, Evaluations()
-        measured(context, evaluations, FINAL, 0, context.start.base, samples_seen=0, k=config.eval.k)
-        verdict = f"evaluated {len(context.splits.measured):,} questions"
+        found = measured(context, evaluations, FINAL, 0, context.start.base, samples_seen=0, k=config.eval.k)
+        verdict = f"evaluated {questions_text(found['maj@1'].to_dict())}"
         return write_result(context, evaluations, ready.too_long, verdict=verdict)

@@ -24,7 +24,7 @@ from rlreason.data.sources import file_rows
 from rlreason.data.splits import read_data
 from rlreason.errors import UserError
 from rlreason.evaluation.statistics import interval_text
-from rlreason.orm.judging import area_under_curve, interval_over_questions, rows_by_question
+from rlreason.orm.judging import area_under_curve, interval_over_groups, rows_by_name
 from rlreason.rewards.base import Reward
 from rlreason.rewards.custom import CustomRewardConfig, with_own
 from rlreason.rewards.registry import REWARDS
@@ -152,12 +152,19 @@ def agreement(tried: Sequence[Rollout], threshold: float | None) -> list[str]:
     """Whether right solutions earn more than wrong ones, and what an algorithm would see of it."""
     right = np.array([item.correct for item in tried])
     values = np.array([item.total_reward for item in tried])
-    groups = rows_by_question([item.problem.id for item in tried])
+    names = [item.problem.id if item.problem.cluster is None else f"cluster {item.problem.cluster}" for item in tried]
+    groups = rows_by_name([item.problem.id for item in tried])
     lines = []
     if right.all() or not right.any():
         lines.append(f"all solutions are {'right' if right.all() else 'wrong'}: agreement cannot be seen")
     else:
-        found = interval_over_questions(groups, RESAMPLES, lambda rows: area_under_curve(values[rows], right[rows]))
+        found = interval_over_groups(
+            rows_by_name(names),
+            len(groups),
+            RESAMPLES,
+            "share",
+            lambda rows: area_under_curve(values[rows], right[rows]),
+        )
         lines.append(
             f"a right solution earns more than a wrong one with probability {interval_text(found)} (0.5: chance)"
         )

@@ -74,10 +74,14 @@ def test_ppo_reports_what_everyone_looks_at(whole):
     assert sum(seconds[kind] for kind in seconds if kind != "total") <= seconds["total"] + 0.01
 
 
-def test_killed_anywhere_ppo_continues_with_every_sample_counted_once(rlreason, tmp_path, whole):
+KILLS = ["before batch-00001", "sampling batch-00002 1", "after batch-00002", "before log-batch-00002"]
+KILLS += ["sampling validation-round-1 1", "after log-batch-00003", "before train-online", "after train-online"]
+A_FEW = ["sampling batch-00002 1", "before log-batch-00002", "sampling validation-round-1 1", "before train-online"]
+
+
+@pytest.mark.parametrize("kills", [A_FEW, pytest.param(KILLS, marks=pytest.mark.faults)])
+def test_killed_anywhere_ppo_continues_with_every_sample_counted_once(rlreason, tmp_path, whole, kills):
     command = [*PPO, "algo.epochs=2", "algo.kl_coefficient=0.1", "algo.kl_target=1", "name=run"]
-    kills = ["before batch-00001", "sampling batch-00002 1", "after batch-00002", "before log-batch-00002"]
-    kills += ["sampling validation-round-1 1", "after log-batch-00003", "before train-online", "after train-online"]
     for kill in kills:
         killed = rlreason(tmp_path, *command, kill=kill)
         assert killed.code == -9, f"{kill}: {killed.output[-2000:]}"
@@ -119,8 +123,9 @@ def test_solutions_start_from_the_reference_solution_and_its_tokens_are_not_lear
 
 @pytest.mark.parametrize("advantage", ["group", "dr_grpo", "rloo"])
 def test_grpo_with_every_advantage(rlreason, tmp_path, advantage):
-    settings = [f"algo.advantage={advantage}", "algo.kl_coefficient=0.01", "tracker=wandb", "name=run"]
-    rlreason(tmp_path, *GRPO, *settings).check()
+    engine = "vllm" if advantage == "group" else "transformers"  # which starts in no time
+    settings = [f"algo.advantage={advantage}", "algo.kl_coefficient=0.01", f"engine={engine}", "tracker=wandb"]
+    rlreason(tmp_path, *GRPO, *settings, "name=run").check()
     assert_tracked(tmp_path / "runs/run")
     result = json.loads((tmp_path / "runs/run/result.json").read_text())
     assert [item["samples_seen"] for item in result["evaluations"]] == [0, 24, 24]

@@ -26,6 +26,13 @@ COMMAND = [
     "init.batch_size=2",
     "init.micro_batch_size=1",
     "checkpoint_seconds=0",
+    # As little as shows it: vLLM, which takes its time to start, is beside the two processes of PPO below.
+    "engine=transformers",
+    "data.train_size=12",
+    "data.validation_size=4",
+    "data.test_size=4",
+    "eval.k=1",
+    "orm.samples=4",
     "name=run",
 ]
 TWO = ["launcher=accelerate", "nproc=2"]

@@ -25,6 +25,40 @@ STAGES = [
 ]
 
 
+KILLS = [
+    "sampling validation-init 1",
+    "after validation-init",
+    "before test-init-sampled",
+    "after test-init-sampled",
+    "sampling round-1 1",
+    "sampling round-1 3",
+    "before round-1",
+    "after round-1",
+    "after log-sampled-round-1",
+    "training 3",
+    "before train-round-1",
+    "after train-round-1",
+    "after validation-round-1",
+    "after log-evaluate-round-1",
+    "before test-final-greedy",
+    "after test-final-sampled",
+    "before result",
+    "after result",
+]
+# One of each kind. The engine of transformers starts in no time; vLLM is killed below, and everywhere in `make faults`.
+A_FEW = [
+    "after validation-init",
+    "sampling round-1 3",
+    "before round-1",
+    "after log-sampled-round-1",
+    "training 3",
+    "before train-round-1",
+    "after log-evaluate-round-1",
+    "before result",
+    "after result",
+]
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(rlreason, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
@@ -34,45 +68,39 @@ def uninterrupted(rlreason, tmp_path_factory):
 
 def test_the_stages_are_those_that_the_kills_below_cover(uninterrupted):
     assert [record["stage"] for record in journal(uninterrupted)] == STAGES
+    assert set(A_FEW) <= set(KILLS)
 
 
-def test_killed_at_every_boundary_and_in_the_middle_of_sampling_and_training(rlreason, tmp_path, uninterrupted):
-    kills = [
-        "sampling validation-init 1",
-        "after validation-init",
-        "before test-init-sampled",
-        "after test-init-sampled",
-    ]
-    kills += [
-        "sampling round-1 1",
-        "sampling round-1 3",
-        "before round-1",
-        "after round-1",
-        "after log-sampled-round-1",
-    ]
-    kills += ["training 3", "before train-round-1", "after train-round-1", "after validation-round-1"]
-    kills += ["after log-evaluate-round-1", "before test-final-greedy", "after test-final-sampled", "before result"]
-    kills += ["after result"]
+@pytest.mark.parametrize(
+    ("engine", "kills"), [("transformers", A_FEW), pytest.param("vllm", KILLS, marks=pytest.mark.faults)]
+)
+def test_killed_at_every_boundary_and_in_the_middle_of_sampling_and_training(rlreason, tmp_path, engine, kills):
+    command = [*COMMAND, f"engine={engine}", "name=run"]
+    (tmp_path / "whole").mkdir()
+    rlreason(tmp_path / "whole", *command).check()
     run = tmp_path / "runs/run"
     done_before: list[str] = []
     for kill in kills:
-        killed = rlreason(tmp_path, *COMMAND, "name=run", kill=kill)
+        killed = rlreason(tmp_path, *command, kill=kill)
         assert killed.code == -9, f"{kill}: {killed.output[-2000:]}"
         assert not (run / "result.json").exists()
         done = [record["stage"] for record in journal(run)]
         assert done[: len(done_before)] == done_before
         assert len(done) == len(set(done)), "a finished stage was repeated"
         done_before = done
-    rlreason(tmp_path, *COMMAND, "name=run").check()
-    assert_same(run, uninterrupted)
+    rlreason(tmp_path, *command).check()
+    assert_same(run, tmp_path / "whole/runs/run")
 
 
-def test_training_continues_from_its_last_checkpoint_to_the_same_weights(rlreason, tmp_path, uninterrupted):
+def test_vllm_killed_in_the_middle_of_sampling_and_training_continues_to_the_same_weights(
+    rlreason, tmp_path, uninterrupted
+):
     from safetensors.numpy import load_file
 
-    killed = rlreason(tmp_path, *COMMAND, "name=run", kill="training 5")
-    assert killed.code == -9
     run = tmp_path / "runs/run"
+    for kill in ("sampling round-1 3", "training 5"):
+        killed = rlreason(tmp_path, *COMMAND, "name=run", kill=kill)
+        assert killed.code == -9, f"{kill}: {killed.output[-2000:]}"
     assert list((run / "training/train-round-1").glob("checkpoint-4/complete"))
     rlreason(tmp_path, *COMMAND, "name=run").check()
     assert_same(run, uninterrupted)

@@ -170,13 +170,21 @@ def test_solutions_that_are_all_wrong_are_refused(rlreason, tmp_path):
     refused(rlreason(tmp_path, *LABORATORY, *JUDGE, *settings), "are wrong", "orm.samples")
 
 
-def test_killed_anywhere_the_outcome_model_and_what_needs_it_continue(rlreason, tmp_path, judge):
+KILLS = ["sampling orm-training 1", "after orm-training", "judging 3", "before train-orm", "after train-orm"]
+KILLS += ["after orm-validation", "before calibrated", "before orm", "after orm", "after round-1"]
+KILLS += ["before scores-round-1", "after scores-round-1", "training 3", "after train-round-1"]
+KILLS += ["after test-asked-for-bad-greedy", "sampling test-final-sampled 1", "before result"]
+A_FEW = ["sampling orm-training 1", "judging 3", "after train-orm", "before calibrated", "after orm"]
+A_FEW += ["before scores-round-1", "training 3", "after test-asked-for-bad-greedy"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "kills"), [("transformers", A_FEW), pytest.param("vllm", KILLS, marks=pytest.mark.faults)]
+)
+def test_killed_anywhere_the_outcome_model_and_what_needs_it_continue(rlreason, tmp_path, judge, engine, kills):
     """The nested run of the model, its scores, and the tagged update: each is done once, whatever was killed."""
     command = [*LABORATORY, *JUDGE, *UPDATE, "algo=rcrl", "algo.threshold=0.2", "checkpoint_seconds=0", "name=run"]
-    kills = ["sampling orm-training 1", "after orm-training", "judging 3", "before train-orm", "after train-orm"]
-    kills += ["after orm-validation", "before calibrated", "before orm", "after orm", "after round-1"]
-    kills += ["before scores-round-1", "after scores-round-1", "training 3", "after train-round-1"]
-    kills += ["after test-asked-for-bad-greedy", "sampling test-final-sampled 1", "before result"]
+    command.append(f"engine={engine}")
     for kill in kills:
         killed = rlreason(tmp_path, *command, kill=kill)
         assert killed.code == -9, f"{kill}: {killed.output[-2000:]}"

@@ -83,3 +83,18 @@ def test_the_report_turns_baselines_and_compares_on_the_same_questions(seed):
     assert report["auc_above_length"]["value"] == pytest.approx(0)
     assert report["by_fifth"][0]["auc"] == pytest.approx(0.5)
     assert report["by_fifth"][-1]["auc"] == pytest.approx(report["auc"]["value"])
+
+
+def test_perfect_judgement_of_a_few_questions_is_not_certain():
+    right = [True, False] * 10
+    scores = [(0.9,) if good else (0.1,) for good in right]
+    ids = [f"p{number // 2}" for number in range(20)]
+    report = judging_report(ids, scores, right, {"same": [score[0] for score in scores]}, 0.5, 100)
+    for name in ("auc", "accuracy"):
+        assert report[name]["value"] == report[name]["high"] == 1
+        assert 0.5 < report[name]["low"] < 0.9
+    assert report["auc_above_same"]["low"] < 0 < report["auc_above_same"]["high"]
+    clusters = [f"c{number // 4}" for number in range(20)]
+    clustered = judging_report(ids, scores, right, {}, 0.5, 100, clusters)
+    assert (clustered["auc"]["problems"], clustered["auc"]["clusters"]) == (10, 5)
+    assert clustered["accuracy"]["low"] < report["accuracy"]["low"]

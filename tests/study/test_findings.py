@@ -73,7 +73,7 @@ def test_a_gain_over_sft() -> None:
     unchanged = arm("ei", 0.7, init="sft", reward="dense")
     for run in unchanged.runs:  # selected its start
         run.evaluations[0].table["maj@1"] = run.final.table["maj@1"]
-    assert verdicts(unchanged)[2] == FAILS
+    assert verdicts(unchanged)[2] == UNKNOWN  # no question of these few tells the two apart, which another one may
     assert verdicts(unchanged, arm("ei", 0.701, init="sft", start=0.7))[2] == UNKNOWN
 
 
