@@ -6,6 +6,7 @@ imported once in a process, and the text that was imported is what a run keeps, 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -74,11 +75,11 @@ def imported(key: str, path: str) -> Own:
     is_file = where.endswith(".py")
     module = _at(key, path, Path(where).resolve()) if is_file else _found(key, path, where)
     if not hasattr(module, name):
-        there = [item for item, value in vars(module).items() if callable(value) and not item.startswith("_")]
-        raise UserError(
-            f"{key}={path} cannot be imported ({where} has no attribute {name!r}); it has "
-            f"{', '.join(there) or 'nothing to call'}"
-        )
+        public = [item for item in vars(module) if not item.startswith("_")]
+        near = difflib.get_close_matches(name, public, n=1)
+        own = [item for item in public if getattr(vars(module)[item], "__module__", None) == module.__name__]
+        hint = f"did you mean {near[0]}?" if near else f"it defines {', '.join(own) or 'nothing'}"
+        raise UserError(f"{key}={path} cannot be imported ({where} has no attribute {name!r}); {hint}")
     found = inspect.getsourcefile(module) if getattr(module, "__file__", None) else None
     file = None if found is None else Path(found)
     source = vars(module).get("__rlreason_source__")

@@ -74,8 +74,11 @@ class Table(Mapping[str, Row], Generic[Row]):
             key = f"{self.group}.row"
             try:
                 row = imported(key, str(path)).value
-            except TypeError as error:  # a dataclass names the fields that a row leaves out
-                raise UserError(f"{key}={path} is not a whole row: {error}") from error
+            except UserError as error:
+                if not isinstance(error.__cause__, TypeError):
+                    raise
+                # A dataclass names the fields that a row leaves out.
+                raise UserError(f"{key}={path} is not a whole row: {error.__cause__}") from error
             self.register(str(section["name"]), row)
         return self[str(section.get("name"))]
 

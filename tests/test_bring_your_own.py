@@ -148,9 +148,9 @@ def test_a_row_that_lacks_a_fact_is_refused_and_the_fact_is_named(folder, refusa
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ("nowhere.SUMS", "No module named 'nowhere'"),
-        ("sums.SUM", "has no attribute 'SUM'"),
-        ("SUMS", "Empty module name"),
+        ("nowhere.SUMS", "No module named 'nowhere'); put its folder on PYTHONPATH"),
+        ("sums.SUM", "has no attribute 'SUM'); did you mean SUMS?"),
+        ("SUMS", "Empty module name); put its folder on PYTHONPATH"),
     ],
 )
 def test_a_row_that_is_not_there_is_refused(folder, refusal, row, words):
@@ -158,7 +158,6 @@ def test_a_row_that_is_not_there_is_refused(folder, refusal, row, words):
     line = refusal("data=lost")
     assert f"data.row={row} cannot be imported" in line
     assert words in line
-    assert "PYTHONPATH" in line
 
 
 def test_a_row_of_another_kind_is_refused(folder, refusal):

@@ -30,8 +30,6 @@ def test_a_file_is_named_by_its_path_and_imports_what_stands_beside_it(tmp_path,
     assert (part.name, part.file, part.source) == ("four", path, path.read_text())
     monkeypatch.chdir(tmp_path)
     assert imported("reward.function", "my part.py:four").value is part.value
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert imported("reward.function", "~/my part.py:four").value is part.value
     assert not list(tmp_path.glob("__pycache__/my*"))
 
 
@@ -53,8 +51,9 @@ def test_a_module_is_named_as_python_finds_it(form):
         ("raise OSError('disk')\n", "mine.py cannot be imported (OSError: disk in line 1 of mine.py)"),
         ("import nowhere_at_all\n", "No module named 'nowhere_at_all'"),
         ("import sys\nsys.exit(3)\n", "mine.py cannot be imported (SystemExit: 3"),
-        ("def g():\n    pass\n", "mine.py has no attribute 'f'); it has g"),
-        ("", "it has nothing to call"),
+        ("def g():\n    pass\n", "mine.py has no attribute 'f'); it defines g"),
+        ("def ff():\n    pass\n", "did you mean ff?"),
+        ("import os\n", "it defines nothing"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line(tmp_path, text, words):
