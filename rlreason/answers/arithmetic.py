@@ -28,10 +28,9 @@ _NO_UNIT = (
     r"|sqrt|root|log|ln|exp|sin|cos|tan|mod|squared|cubed)s?"
 )
 _UNIT = re.compile(rf"(?<!\\)\b(?!{_NO_UNIT}\b)[A-Za-z]{{2,}}")
-_NUMBER = re.compile(DECIMAL)
 _TOKEN = re.compile(rf"(?P<number>{DECIMAL})(?P<percent>\s*%)?|[-+*/()=]")
 _QUOTIENT = re.compile(rf"(?P<sign>-?)\(?(?P<top>{DECIMAL})(?:/(?P<bottom>{DECIMAL}))?(?P<percent>%?)\)?")
-_OPERATORS = "+-*/"
+_OPERATION = re.compile(r"[-+*/]|(?<=[0-9)%])\(")
 _MOST_DECIMALS = 12
 _DEEPEST = 20  # brackets within brackets
 _LONGEST = 300  # characters of an expression that is computed
@@ -50,7 +49,7 @@ class Equation:
     @property
     def is_operation(self) -> bool:
         """Whether the left side computes something."""
-        return any(operator in self.expression[1:] for operator in _OPERATORS)
+        return _OPERATION.search(self.expression, 1) is not None
 
     @property
     def holds(self) -> bool | None:
@@ -104,18 +103,6 @@ def equations(line: str) -> tuple[Equation, ...]:
         return ()
     annotated = [equation for inside in _ANNOTATION.findall(line) for equation in _parse(inside)]
     return tuple(annotated) if annotated else tuple(_parse(_ANNOTATION.sub(" ", line)))
-
-
-@lru_cache(maxsize=65536)
-def last_number(line: str) -> Fraction | None:
-    """The last number of a line, unsigned; None without one."""
-    found = _NUMBER.findall(_ANNOTATION.sub(" ", line[-LONGEST_LINE:]).translate(_SPELLINGS))
-    return value(found[-1]) if found else None
-
-
-def numbers(text: str) -> frozenset[Fraction]:
-    """Every number of a text, unsigned."""
-    return frozenset(map(value, _NUMBER.findall(text.translate(_SPELLINGS))))
 
 
 def operations(text: str) -> str:
