@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import Field, fields
 from typing import Any
 
-from rlreason.algorithms import own
+from rlreason.algorithms import own, ppo
 from rlreason.algorithms.expert_iteration import ExpertIterationConfig
+from rlreason.algorithms.ppo import PPOConfig
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.base import Settings, as_meant, converted, require
 from rlreason.config.budget import within_budget
@@ -214,6 +215,8 @@ def _check_together(config: ExperimentConfig) -> None:
     )
     if isinstance(config.algo, ExpertIterationConfig):
         refuse_out_of_reach("algo.threshold", config.algo.threshold, config.reward)
+    if isinstance(config.algo, PPOConfig):
+        ppo.check_with(config.algo, config.reward)
     for part in own_parts(config):
         _check_own(part, config)
     require(

@@ -35,6 +35,11 @@ class RewardConfig(Settings):
     # What the best solution of any question earns, without a function of the user's own; None: unknown.
     best_return: ClassVar[float | None] = None
 
+    @property
+    def from_zero_to_one(self) -> bool:
+        """Whether what is still to be earned is known to lie between 0 and 1 at every token of every solution."""
+        return False
+
     def check(self) -> None:
         """Refuse a threshold that no solution can reach."""
         refuse_out_of_reach("reward.threshold", self.threshold, self)

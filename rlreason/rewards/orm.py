@@ -30,6 +30,11 @@ class OutcomeRewardConfig(RewardConfig):
 
     best_return: ClassVar[float | None] = 1.0
 
+    @property
+    def from_zero_to_one(self) -> bool:
+        """A probability that is paid at once; its changes from step to step are of either sign."""
+        return self.at == "end" and self.function is None
+
 
 def outcome_model_reward(
     rollouts: Sequence[Rollout], settings: OutcomeRewardConfig, outcome_model: OutcomeModel | None

@@ -24,6 +24,11 @@ class SparseRewardConfig(RewardConfig):
 
     best_return: ClassVar[float | None] = 1.0
 
+    @property
+    def from_zero_to_one(self) -> bool:
+        """It is paid at once, and is 0 or 1."""
+        return self.function is None
+
 
 def sparse_reward(
     rollouts: Sequence[Rollout], settings: SparseRewardConfig | None = None, outcome_model: OutcomeModel | None = None
