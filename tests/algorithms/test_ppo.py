@@ -291,6 +291,17 @@ def test_a_collapsed_policy_ends_the_run(tmp_path: Path) -> None:
     assert trainer.batch_number == 21 + 1  # in batch 21, one of the last ten was still good: 1/10 of the best
 
 
+def test_returns_that_fall_because_the_starts_move_back_are_no_collapse(tmp_path: Path) -> None:
+    model = policy()
+    calls = []
+
+    def harder(written: list[int]) -> list[float]:
+        calls.append(written)
+        return [0.95] if len(calls) <= 12 * 32 else [0.18]
+
+    ppo_trainer(tmp_path, model, replace(PPO, batches=24, backtracking=True), 1, harder).train()
+
+
 def test_a_slow_start_and_a_dip_are_no_collapse() -> None:
     refuse_collapse([0.0] * 30)
     refuse_collapse([0.01 * step for step in range(40)])
