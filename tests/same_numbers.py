@@ -96,9 +96,10 @@ CASES = {
         "algo.epochs=2",
         "algo.kl_in=loss",
         "algo.kl_coefficient=0.1",
-        "data.max_completion_tokens=24",  # cuts some completions, whose ends are then bootstrapped
+        "algo.truncated=bootstrap",
+        "data.max_completion_tokens=24",  # cuts some completions
     ],
-    "ppo-orm": [*PPO, "reward=orm", "algo.critic=separate", "algo.critic_start=orm", *ORM],
+    "ppo-orm": [*PPO, "reward=orm", "algo.kl_in=loss", "algo.critic=separate", "algo.critic_start=orm", *ORM],
     "ppo-backtracking-prioritized": [*PPO, "algo.backtracking=true", "algo.replay=prioritized"],
     "grpo-group": [*GRPO, "algo.advantage=group"],
     "grpo-dr_grpo-kl": [*GRPO, "algo.advantage=dr_grpo", "algo.kl_coefficient=0.05"],

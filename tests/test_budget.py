@@ -30,7 +30,7 @@ JUDGING = {  # those that do
     "ei": ("algo=ei", "reward=orm"),
     "rcrl": ("algo=rcrl",),
     "ppo": ("algo=ppo", "reward=orm"),
-    "ppo, critic": ("algo=ppo", "algo.critic=separate", "algo.critic_start=orm"),
+    "ppo, critic": ("algo=ppo", "algo.critic=separate", "algo.critic_start=orm", "algo.kl_in=loss"),
     "grpo": ("algo=grpo", "reward=orm"),
 }
 EVERY = [*PLAIN.values(), *JUDGING.values()]

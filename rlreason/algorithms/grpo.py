@@ -1,11 +1,13 @@
-"""GRPO (Shao et al. 2024), and with other advantages Dr. GRPO and RLOO.
+"""GRPO's advantages (Shao et al. 2024), or those of Dr. GRPO or RLOO, with a loss over the tokens of the batch.
 
 The advantage of every token of a solution is its return against the other solutions of its question: minus the group's
-mean, over the group's standard deviation (GRPO); without the deviation, and with a loss that does not favour short
-wrong solutions (Liu et al. 2025, Dr. GRPO); or minus the mean of the others (Ahmadian et al. 2024, RLOO). The loss is
-PPO's clipped surrogate, with the KL to the initial policy beside it, corrected as in DeepSeek-V3.2 for tokens that the
-policy before the step has written: to the last bit what TRL's GRPOTrainer computes. The loop around it, which PPO
-shares, is `OnPolicyTrainer`.
+mean, over the group's standard deviation (GRPO); without the deviation (Liu et al. 2025, Dr. GRPO); or minus the mean
+of the others (Ahmadian et al. 2024, RLOO). The loss is the mean over all tokens of a batch (Yu et al. 2025, DAPO), for
+Dr. GRPO their sum over a constant. Shao et al. take the mean over the tokens of each solution first, by which a wrong
+solution costs less for each of its tokens the longer it is; neither of the two here does that. It is PPO's clipped
+surrogate, with the KL to the initial policy beside it, corrected as in DeepSeek-V3.2 for tokens that the policy before
+the step has written: to the last bit what TRL's GRPOTrainer computes. The loop around it, which PPO shares, is
+`OnPolicyTrainer`.
 """
 
 from __future__ import annotations

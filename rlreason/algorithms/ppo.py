@@ -5,8 +5,8 @@ that end steps; the KL to the initial policy is subtracted at every token, or ad
 and generalised advantage estimation turn rewards into advantages; a clipped surrogate updates the policy, and a
 clipped squared error the critic. The loop around it, which GRPO shares, is `OnPolicyTrainer`.
 
-Open in the paper and our choices: the critic shares the policy's trunk, a cut completion is bootstrapped with the
-critic's value, advantages are whitened over the batch.
+Open in the paper and our choices: the critic shares the policy's trunk, advantages are whitened over the batch, and
+what follows a cut completion is worth nothing: the token limit is part of the task, under which policies are measured.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ from rlreason.config.base import require, setting
 from rlreason.config.updates import OnPolicyConfig
 from rlreason.distributed import ranks
 from rlreason.planning.facts import AlgorithmFacts
+from rlreason.rewards.base import RewardConfig
+from rlreason.rewards.registry import REWARDS
 from rlreason.training.method import Method
 from rlreason.types import Rollout
 
@@ -66,7 +68,8 @@ class PPOConfig(OnPolicyConfig):
     )
     whiten: bool = setting("shift and scale advantages to mean 0 and variance 1 over the tokens of a batch")
     truncated: str = setting(
-        "a completion cut at its limit: bootstrap (critic's value), zero, or mask (no loss)",
+        "a completion cut at its limit: zero (nothing follows), bootstrap (the critic's value of going on, unless an "
+        "answer was stated), or mask (no loss)",
         choices=("bootstrap", "zero", "mask"),
     )
     critic: str = setting("a head on the policy's trunk, or a separate model", choices=("shared", "separate"))
@@ -109,6 +112,33 @@ class PPOConfig(OnPolicyConfig):
         )
 
 
+def check_with(settings: PPOConfig, reward: RewardConfig) -> None:
+    """Refuse rewards that would be counted twice, or that the critic could not hold.
+
+    Raises:
+        UserError: The two do not go together.
+    """
+    model = REWARDS[reward.name].needs_outcome_model
+    require(
+        settings.truncated != "bootstrap" or not model,
+        f"algo.truncated=bootstrap counts a cut completion twice with reward={reward.name}, whose score is already the "
+        "value of going on; use algo.truncated=zero or mask",
+    )
+    if settings.critic_start == "orm":
+        penalty = settings.kl_coefficient > 0 and settings.kl_in == "reward"
+        require(
+            not penalty,
+            "algo.critic_start=orm is a probability, which holds no returns below 0, as the KL penalty in the reward "
+            "makes them; use algo.kl_in=loss or algo.kl_coefficient=0",
+        )
+        require(
+            reward.from_zero_to_one,
+            f"algo.critic_start=orm is a probability, which cannot hold what reward={reward.name} still pays after "
+            "every token, if that can be below 0 or above 1; use reward=sparse, or reward=orm with reward.at=end, "
+            "without reward.function",
+        )
+
+
 def ppo(settings: PPOConfig, start: Start, questions: Questions, seed: int, lab: Lab) -> Trained:
     """Train on fresh batches of rollouts; the policy is chosen on the validation questions."""
     judge = None
@@ -144,6 +174,8 @@ def advantages(
     mask = batch["mask"]
     policy_logprobs, sampler_logprobs = batch["old_logprobs"], batch["sampler_logprobs"]
     cut = mask.new_tensor([item.finish_reason == "length" for item in rollouts]).bool()
+    # After a stated answer nothing counts, and the answer has been paid for: there is nothing to go on to.
+    open_ended = cut & mask.new_tensor([item.answer is None for item in rollouts]).bool()
     if settings.truncated == "mask":
         mask = mask * ~cut.unsqueeze(1)
     found = {"mask": mask}
@@ -159,7 +191,7 @@ def advantages(
             rewards = rewards - kl_coefficient * penalty
 
     lengths = batch["completion_mask"].sum(1)
-    values = terminal_values(values, lengths, cut & (settings.truncated == "bootstrap"))
+    values = terminal_values(values, lengths, open_ended & (settings.truncated == "bootstrap"))
     found["old_values"] = values[:, :-1]
     advantages = generalised_advantages(rewards, values, mask, settings.gamma, settings.gae_lambda)
     found["returns"] = advantages + values[:, :-1]

@@ -44,7 +44,12 @@ def kl_penalty(policy_logprobs: torch.Tensor, reference_logprobs: torch.Tensor, 
 
 
 def kl_loss_term(policy_logprobs: torch.Tensor, reference_logprobs: torch.Tensor) -> torch.Tensor:
-    """The estimate of the same KL for the loss: `exp(d) - d - 1` with d = log p_reference - log p_policy, never < 0."""
+    """An estimate of the same KL for the loss: `exp(d) - d - 1` with d = log p_reference - log p_policy, never < 0.
+
+    Its mean over the policy's own samples is KL(policy || reference). The gradient of that mean, the samples being held
+    fixed as they are in a loss, is the gradient of KL(reference || policy); weighted by the ratio of the policy to the
+    one that sampled, as in GRPO, it is that of KL(policy || reference).
+    """
     difference = reference_logprobs - policy_logprobs
     return difference.exp() - difference - 1
 

@@ -4,7 +4,8 @@ The policy learns, offline, from right and wrong solutions alike. A tag before e
 says whether what follows was good; it is given, never learned. At test time the policy is asked for good.
 
 Open in the paper and our choice: without an outcome reward model every step carries the outcome of its solution; with
-one a step is good when the score at its end reaches the threshold. A missing or cut final answer is bad.
+one a step is good when the score at its end reaches the threshold. Whichever labels, the last step of a solution
+without a final answer, or cut in it, is bad.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from rlreason.algorithms.base import DEDUPLICATE, Algorithm, Questions, Trained, choose_questions, deduplication_key
 from rlreason.algorithms.budget import whole
-from rlreason.answers.steps import through_answer
+from rlreason.answers.steps import is_finished, through_answer
 from rlreason.config.base import require, setting
 from rlreason.config.texts import home_expanded
 from rlreason.config.updates import SupervisedConfig
@@ -136,12 +137,15 @@ def distinct(rollouts: Sequence[Rollout], deduplicate: str) -> list[Rollout]:
 
 def step_labels(config: ReturnConditionedConfig, rollouts: Sequence[Rollout], lab: Lab) -> list[list[bool]]:
     """Whether each step through the final answer is good; one label for the whole solution with `per=solution`."""
-    counts = [len(through_answer(item.steps)) for item in rollouts]
+    complete = [item.answer is not None and is_finished(item) for item in rollouts]
     if config.labels == "outcome":
-        labels = [[item.correct] * count for item, count in zip(rollouts, counts, strict=True)]
+        counts = [len(through_answer(item.steps)) for item in rollouts]
+        right = [item.correct and whole for item, whole in zip(rollouts, complete, strict=True)]
+        labels = [[good] * count for good, count in zip(right, counts, strict=True)]
     else:
         threshold = lab.orm_threshold if config.threshold is None else config.threshold
         labels = [[score >= threshold for score in scores] for scores in lab.step_scores(1, rollouts)]
+        labels = [[*values[:-1], values[-1] and whole] for values, whole in zip(labels, complete, strict=True)]
     return labels if config.per == "step" else [values[-1:] for values in labels]
 
 

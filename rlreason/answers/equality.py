@@ -1,8 +1,9 @@
 """Which answers are equal: one relation, by which solutions are graded and by which votes are counted.
 
-Plain numbers are compared exactly and fast, other answers by their words. What that leaves open goes to math-verify,
-in subprocesses that can be killed (see :mod:`rlreason.answers.worker`), because a solution is text from a model and
-may be built to hang a parser.
+Plain numbers are compared exactly and fast, other answers by their words. Where the right answer is a plain number,
+an answer has to state one too: "9 * 2" leaves the arithmetic undone, and to pay for it would teach just that. What is
+left open goes to math-verify, in subprocesses that can be killed (see :mod:`rlreason.answers.worker`), because a
+solution is text from a model and may be built to hang a parser.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TypeVar
 
+from rlreason.answers.arithmetic import exact_value
 from rlreason.answers.extraction import bare_answer, extract_answer
 from rlreason.answers.numbers import MAX_ANSWER_CHARACTERS, AnswerNumber, answer_number
 
@@ -25,18 +27,26 @@ _RIGHT = "right"  # no name of a wrong answer: that of a word begins with "words
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _LATEX_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 _PLAIN_TEXT = r"\1"
-_ASSIGNMENT = re.compile(r"^\s*[A-Za-z]\s*=")
+_EQUALS = re.compile(r"(?<![<>!:\\=])=(?![=<>])")
+# More than one statement, or a relation that is no equation.
+_NO_EQUATION = re.compile(
+    r"[;<>≠≈≤≥~]|,(?![0-9]{3})|\b(?:or|and)\b"
+    r"|\\(?:q?quad|lor|land|neq?|approx|sim|leq?|geq?|text\{\s*(?:or|and))\b"
+)
+_NAME = re.compile(r"\s*(?:\\?[A-Za-z][A-Za-z'\s]*(?:_\{?\w+\}?)?(?:\([^()=]*\))?)\s*")
 _OTHER_BASE = re.compile(r"[0-9]\s*_")  # math-verify reads 52_8 as 52
 # Words of an expression, and how many others make it a sentence.
 _FUNCTIONS = frozenset(("sin", "cos", "tan", "log", "ln", "exp", "sqrt", "pi", "or", "and", "frac"))
 _PROSE_WORDS = 3
+_RATIONAL = re.compile(r"-?[0-9]+(?:/[0-9]+)?%?")
 
 
 def grade(texts: Sequence[str], golds: Sequence[str]) -> list[bool]:
     """Whether each solution is right, in order; one without an answer is wrong.
 
     Units and currencies are not compared. A number with a percent sign equals the same number without one, and
-    also its hundredth part without one.
+    also its hundredth part without one. Where the gold is a plain number, an answer is right if it is that number,
+    however it is spelt, or a true equation with it, such as "x = 18" or "9 * 2 = 18"; "9 * 2" is wrong.
 
     Args:
         texts: Whole solutions.
@@ -50,9 +60,9 @@ def grade(texts: Sequence[str], golds: Sequence[str]) -> list[bool]:
     for index, (text, gold) in enumerate(zip(texts, golds, strict=True)):
         answer = extract_answer(text)
         verdict = False if answer is None else _quick_verdict(answer, gold)
-        verdicts.append(bool(verdict))
-        if answer is not None and verdict is None:
-            undecided.setdefault((answer, _gold_answer(gold)), []).append(index)
+        verdicts.append(verdict is True)
+        if isinstance(verdict, str):
+            undecided.setdefault((verdict, _gold_answer(gold)), []).append(index)
     if undecided:
         for indices, verdict in zip(undecided.values(), _slow_verdicts(list(undecided)), strict=True):
             for index in indices:
@@ -64,10 +74,11 @@ def votes(answers: Sequence[str | None], correct: Sequence[bool]) -> list[str | 
     """What the samples of one problem vote for: one name for every group of equal answers.
 
     All right answers are one group, since each equals the gold answer, and none of them is grouped with a wrong one.
-    Wrong answers are grouped as `grade` would find them equal: numbers by their value, words by themselves without
-    regard to case, expressions by the value that math-verify reads. Where that relation is not transitive a group is
-    as large as it can be: a percentage equals two numbers that differ, and votes for its hundredth part if that is
-    there and for the number before its sign otherwise; "x = 5" and "y = 5" both vote for 5.
+    Wrong answers are grouped as `grade` would find them equal: numbers and true equations by their value, words by
+    themselves without regard to case, expressions by the value that math-verify reads, apart from numbers. Where that
+    relation is not transitive a group is as large as it can be: a percentage equals two numbers that differ, and votes
+    for its hundredth part if that is there and for the number before its sign otherwise; "x = 5" and "y = 5" both vote
+    for 5.
 
     Args:
         answers: Answers as `extract_answer` returns them, None for no answer; shape `(samples,)`.
@@ -106,7 +117,7 @@ def votes_of_problems(
     values = _values(sorted(asked))
     found: list[list[str | None]] = []
     for (answers, correct), different in zip(samples, wrong, strict=True):
-        names = {answer: values.get(answer) or _own_name(answer) for answer in different}
+        names = {answer: _named(answer, values.get(answer)) for answer in different}
         present = set(names.values())
         names = {answer: _without_percent(name, present) for answer, name in names.items()}
         found.append(
@@ -118,13 +129,28 @@ def votes_of_problems(
     return found
 
 
+def _named(answer: str, value: str | None) -> str:
+    """The name of a wrong answer, given the name of what it is worth, where math-verify was asked and could say."""
+    if value is None:
+        return _own_name(answer)
+    stated = [number for number in map(answer_number, _EQUALS.split(answer)) if number is not None]
+    is_number = _RATIONAL.fullmatch(value) is not None
+    if is_number and not any(_number_name(number).removesuffix("%") == value.removesuffix("%") for number in stated):
+        return f"unevaluated {value}"
+    return value
+
+
 @lru_cache(maxsize=65536)
 def _own_name(answer: str) -> str:
     """A name of a wrong answer that needs no math-verify: of its number, or of its words."""
-    number = _assigned_number(answer)
-    if number is not None:
-        return f"{number.value}%" if number.is_percent else str(number.value)
-    return f"words {_words(_LATEX_TEXT.sub(_PLAIN_TEXT, answer)).casefold()}"
+    number = _stated_number(answer)
+    return (
+        f"words {_words(_LATEX_TEXT.sub(_PLAIN_TEXT, answer)).casefold()}" if number is None else _number_name(number)
+    )
+
+
+def _number_name(number: AnswerNumber) -> str:
+    return f"{number.value}%" if number.is_percent else str(number.value)
 
 
 @lru_cache(maxsize=65536)
@@ -133,15 +159,48 @@ def _is_expression(answer: str) -> bool:
 
     A base model often ends in prose, and asking about each such end would take most of the time.
     """
-    if len(answer) > MAX_ANSWER_CHARACTERS or _assigned_number(answer) is not None or _OTHER_BASE.search(answer):
+    if len(answer) > MAX_ANSWER_CHARACTERS or _stated_number(answer) is not None or _OTHER_BASE.search(answer):
         return False
     words = [word for word in _WORD.findall(answer) if word not in _FUNCTIONS]
     return len(words) < _PROSE_WORDS if any(character.isdigit() for character in answer) else not words
 
 
-def _assigned_number(answer: str) -> AnswerNumber | None:
-    """The number that an answer is, or that it gives to one letter."""
-    return answer_number(_ASSIGNMENT.sub("", answer, count=1))
+def _stated_number(answer: str) -> AnswerNumber | None:
+    """The number that an answer is, or that stands in a true equation; None where math-verify would have to say."""
+    number = answer_number(answer)
+    if number is not None or "=" not in answer:
+        return number
+    for side in _EQUALS.split(answer)[::-1]:
+        number = answer_number(side)
+        if number is not None:
+            return number if _equation_states(answer, number) is True else None
+    return None
+
+
+def _equation_states(answer: str, gold: AnswerNumber) -> bool | str:
+    """Whether an answer is a true equation with a number at one of its ends.
+
+    Returns:
+        The verdict, or the side of which math-verify has to say whether it equals the number.
+    """
+    sides = _EQUALS.split(answer)
+    if len(sides) < 2 or _NO_EQUATION.search(answer) is not None:
+        return False
+    numbers = [answer_number(side) for side in sides]
+    if not any(number is not None and _are_equal(number, gold) for number in (numbers[0], numbers[-1])):
+        return False
+    undecided = []
+    for side, number in zip(sides, numbers, strict=True):
+        if number is not None:
+            if not _are_equal(number, gold):
+                return False
+        elif _NAME.fullmatch(side) is None:
+            computed = exact_value(side)
+            if computed is None:
+                undecided.append(side)
+            elif not _are_equal(AnswerNumber(computed, False), gold):
+                return False
+    return True if not undecided else undecided[0] if len(undecided) == 1 else False
 
 
 def _without_percent(name: str, present: set[str]) -> str:
@@ -156,8 +215,8 @@ def _without_percent(name: str, present: set[str]) -> str:
     return hundredth if hundredth in present else number
 
 
-def _quick_verdict(answer: str, gold: str) -> bool | None:
-    """Compares without math-verify; None if that cannot decide."""
+def _quick_verdict(answer: str, gold: str) -> bool | str:
+    """Compares without math-verify, or says what that has to compare with the gold answer."""
     number, gold_number = answer_number(answer), _gold_number(gold)
     if number is not None and gold_number is not None:
         return _are_equal(number, gold_number)
@@ -166,10 +225,7 @@ def _quick_verdict(answer: str, gold: str) -> bool | None:
         return True
     if max(len(answer), len(gold_answer)) > MAX_ANSWER_CHARACTERS:
         return False
-    # A base model often ends in prose, and asking math-verify about each such end would take most of the time.
-    if gold_number is not None and not any(character.isdigit() for character in answer):
-        return False
-    return None
+    return answer if gold_number is None else _equation_states(answer, gold_number)
 
 
 def _slow_verdicts(pairs: list[tuple[str, str]]) -> list[bool]:
@@ -220,4 +276,4 @@ def _gold_answer(gold: str) -> str:
 
 @lru_cache(maxsize=65536)
 def _gold_number(gold: str) -> AnswerNumber | None:
-    return answer_number(_gold_answer(gold))
+    return _stated_number(_gold_answer(gold))

@@ -20,7 +20,7 @@ _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _BEGINS_LIKE_A_NUMBER = re.compile(r"[-+\u2212$€£\s]*(?:\.?[0-9]|\\)")
 # Where the sentence that holds the answer ends, or its justification begins, or a special token follows it.
 _AFTER_ANSWER = re.compile(
-    r"[.!?]\s|(?<=[0-9]),(?=\s+(?!and\b|or\b)[A-Za-z]{2})|\s\((?=[A-Za-z]{2})|\s(?:because|since)\s|<[|/]"
+    r"(?<!\bRs)[.!?]\s|(?<=[0-9]),(?=\s+(?!and\b|or\b)[A-Za-z]{2})|\s\((?=[A-Za-z]{2})|\s(?:because|since)\s|<[|/]"
 )
 
 

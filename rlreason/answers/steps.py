@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlreason.answers.extraction import states_final_answer
-from rlreason.types import Step
+from rlreason.types import Rollout, Step
 
 
 class StepSplitter:
@@ -47,7 +47,8 @@ class StepSplitter:
             return len(completion_ids)
         answer = next(line for line in last.text.split("\n") if states_final_answer(line))
         end = last.end
-        while answer in self._decode(completion_ids[last.start : end - 1]):
+        first = max(0, last.start - 1)  # the token that ended the line before may hold the marker as well
+        while answer in self._decode(completion_ids[first : end - 1]):
             end -= 1
         return end
 
@@ -75,6 +76,14 @@ class StepSplitter:
 def through_answer(steps: Sequence[Step]) -> Sequence[Step]:
     """The steps up to the one that states the final answer; all of them where none does."""
     return [step for step in steps if step.kind != "after"]
+
+
+def is_finished(rollout: Rollout) -> bool:
+    """Whether a solution came to its end: the policy ended it, or had finished the line of its answer before the limit.
+
+    A text that was cut in the line of its answer may be about to write another digit.
+    """
+    return rollout.finish_reason != "length" or any(map(states_final_answer, rollout.text.split("\n")[:-1]))
 
 
 def _with_kinds(steps: Sequence[Step]) -> tuple[Step, ...]:

@@ -23,6 +23,8 @@ _EQUALS = re.compile(r"(?<![<>!:\\=])=(?![=<>])")
 def valued_part(text: str, parsed: Callable[[str], Any]) -> Any:
     """The part of an answer that has its value: the right side of "x = 5" and of "9 + 9 = 18", otherwise all of it.
 
+    A false equation, such as "5 - 7 = 7", has none.
+
     Args:
         text: An expression, an equation or several, in LaTeX without dollar signs.
         parsed: Reads LaTeX; returns a SymPy expression, or None.
@@ -34,6 +36,8 @@ def valued_part(text: str, parsed: Callable[[str], Any]) -> Any:
     if len(sides) > 1 and _SEVERAL.search(text) is None:
         first, last = parsed(sides[0]), parsed(sides[-1])
         if first is not None and last is not None and (_is_unknown(first) or not first.free_symbols):
+            if not first.free_symbols and not last.free_symbols and value_name(first) != value_name(last):
+                return None
             return first if _is_unknown(last) and not first.free_symbols else last
     return parsed(text)
 

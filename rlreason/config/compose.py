@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import Field, fields
 from typing import Any
 
-from rlreason.algorithms import own
+from rlreason.algorithms import own, ppo
+from rlreason.algorithms.expert_iteration import ExpertIterationConfig
+from rlreason.algorithms.ppo import PPOConfig
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.base import Settings, as_meant, converted, require
 from rlreason.config.budget import within_budget
@@ -33,6 +35,7 @@ from rlreason.errors import UserError
 from rlreason.orm.settings import OutcomeModelConfig
 from rlreason.own import Own, imported
 from rlreason.rewards import custom
+from rlreason.rewards.base import refuse_out_of_reach
 from rlreason.rewards.registry import REWARDS
 from rlreason.rows import Table
 
@@ -210,6 +213,10 @@ def _check_together(config: ExperimentConfig) -> None:
         f"init={config.init.name} needs worked solutions, which {name} does not have; "
         "use init=scratch, or an SFT model",
     )
+    if isinstance(config.algo, ExpertIterationConfig):
+        refuse_out_of_reach("algo.threshold", config.algo.threshold, config.reward)
+    if isinstance(config.algo, PPOConfig):
+        ppo.check_with(config.algo, config.reward)
     for part in own_parts(config):
         _check_own(part, config)
     require(

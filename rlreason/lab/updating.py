@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlreason.answers.steps import is_finished
 from rlreason.config.updates import SupervisedConfig
 from rlreason.data.prompts import solution_text
 from rlreason.distributed import ranks
@@ -91,10 +92,13 @@ def trained(
 
 
 def example(context: Context, rollout: Rollout) -> Example:
-    """A rollout as a training sequence: cut after its final answer's line and closed by the end-of-text token."""
+    """A rollout as a training sequence: cut after its final answer's line and closed by the end-of-text token.
+
+    What the token limit cut before that is not closed, or the policy would learn to stop there.
+    """
     end = context.tokenizer.eos_token_id
     ids = list(rollout.completion_ids[: context.splitter.end_of_answer(rollout.completion_ids, rollout.text)])
-    if not ids or ids[-1] != end:
+    if is_finished(rollout) and ids[-1:] != [end]:
         ids.append(end)
     return Example(rollout.prompt_ids, tuple(ids))
 

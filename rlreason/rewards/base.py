@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from rlreason.config.base import Settings, setting
+from rlreason.errors import UserError
 from rlreason.types import Problem, Rollout, StepReward
 
 StepRewards = tuple[StepReward, ...]
@@ -30,6 +31,32 @@ class RewardConfig(Settings):
     function_seconds: float = setting(
         "time that one call of it may take, in seconds; of an async function, all calls together", above=0
     )
+
+    # What the best solution of any question earns, without a function of the user's own; None: unknown.
+    best_return: ClassVar[float | None] = None
+
+    @property
+    def from_zero_to_one(self) -> bool:
+        """Whether what is still to be earned is known to lie between 0 and 1 at every token of every solution."""
+        return False
+
+    def check(self) -> None:
+        """Refuse a threshold that no solution can reach."""
+        refuse_out_of_reach("reward.threshold", self.threshold, self)
+
+
+def refuse_out_of_reach(key: str, threshold: float | None, reward: RewardConfig) -> None:
+    """Refuse a threshold of returns that no solution of any question can reach.
+
+    Raises:
+        UserError: It is above what the best solution earns.
+    """
+    best = None if reward.function is not None else reward.best_return
+    if threshold is not None and best is not None and threshold > best:
+        raise UserError(
+            f"{key}={threshold:g} is out of reach: with reward={reward.name} the best solution of a question earns "
+            f"{best:g}; lower it to {best:g} or less"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,7 @@ class CustomRewardConfig(RewardConfig):
 
     def check(self) -> None:
         """Refuse a reward without a function."""
+        super().check()
         require(
             self.function is not None, f"{KEY} is missing; name the function of your own that is the reward: {FORMS}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rlreason.answers.steps import through_answer
 from rlreason.config.base import setting
@@ -27,6 +27,13 @@ class OutcomeRewardConfig(RewardConfig):
     threshold: float | None = setting(
         "score from which expert iteration keeps a solution; null: calibrated on the validation questions"
     )
+
+    best_return: ClassVar[float | None] = 1.0
+
+    @property
+    def from_zero_to_one(self) -> bool:
+        """A probability that is paid at once; its changes from step to step are of either sign."""
+        return self.at == "end" and self.function is None
 
 
 def outcome_model_reward(

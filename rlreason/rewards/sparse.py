@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rlreason.answers.steps import through_answer
 from rlreason.config.base import setting
@@ -21,6 +21,13 @@ class SparseRewardConfig(RewardConfig):
 
     name: str = setting("sparse")
     threshold: float = setting("return from which expert iteration keeps a solution")
+
+    best_return: ClassVar[float | None] = 1.0
+
+    @property
+    def from_zero_to_one(self) -> bool:
+        """It is paid at once, and is 0 or 1."""
+        return self.function is None
 
 
 def sparse_reward(

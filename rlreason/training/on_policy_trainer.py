@@ -146,7 +146,8 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         super().get_batch_samples(epoch_iterator, num_batches, device)  # placeholders, which count epochs
         config, step, number = self.config, self.state.global_step, self.batch_number
         if step % self.steps_per_batch == 0:
-            refuse_collapse([entry["reward"] for entry in self.state.log_history if "reward" in entry])
+            if not self.config.backtracking:  # whose starts move away from the answer, so that returns fall by design
+                refuse_collapse([entry["reward"] for entry in self.state.log_history if "reward" in entry])
             self.model_wrapped.train()
             with self.batches.policy_folder(number) as own_folder:
                 folder = ranks.shared(own_folder)

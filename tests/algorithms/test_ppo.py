@@ -13,16 +13,18 @@ from typing import Any
 
 import pytest
 import torch
+from tests_support import composed
 from toy_policy import END, GRPO, PPO, QUESTION, WORDS, ToyBatches, chances, policy, run_settings, saved, trainer
 
 from rlreason.algorithms.grpo import group_advantages, grpo_loss, grpo_method
-from rlreason.algorithms.ppo import PPOConfig, PPOMethod
+from rlreason.algorithms.ppo import PPOConfig, PPOMethod, advantages
+from rlreason.errors import UserError
 from rlreason.models.critic import SharedCritic, new_critic
 from rlreason.training.forward_pass import Outputs, forward_pass
 from rlreason.training.minibatches import arranged, collated, columns, described
 from rlreason.training.on_policy_trainer import Diverged, OnPolicyTrainer, refuse_collapse
 from rlreason.training.shared_prompts import neighbours
-from rlreason.types import Problem, Rollout
+from rlreason.types import Problem, Rollout, StepReward
 
 pytestmark = pytest.mark.engine
 A, B, C = WORDS.index("a"), WORDS.index("b"), WORDS.index("c")
@@ -289,6 +291,17 @@ def test_a_collapsed_policy_ends_the_run(tmp_path: Path) -> None:
     assert trainer.batch_number == 21 + 1  # in batch 21, one of the last ten was still good: 1/10 of the best
 
 
+def test_returns_that_fall_because_the_starts_move_back_are_no_collapse(tmp_path: Path) -> None:
+    model = policy()
+    calls = []
+
+    def harder(written: list[int]) -> list[float]:
+        calls.append(written)
+        return [0.95] if len(calls) <= 12 * 32 else [0.18]
+
+    ppo_trainer(tmp_path, model, replace(PPO, batches=24, backtracking=True), 1, harder).train()
+
+
 def test_a_slow_start_and_a_dip_are_no_collapse() -> None:
     refuse_collapse([0.0] * 30)
     refuse_collapse([0.01 * step for step in range(40)])
@@ -327,6 +340,75 @@ def test_policy_critic_and_coefficient_are_resumed(tmp_path: Path) -> None:
     assert torch.allclose(chances(parts.model), chances(whole.model), atol=1e-6)
     assert torch.allclose(parts.method.critic.head.weight, whole.method.critic.head.weight, atol=1e-6)
     assert parts.method.kl_coefficient == pytest.approx(whole.method.kl_coefficient)
+
+
+def estimated(
+    truncated: str, rewards: list[float], value: float, finish: str, answer: str | None, gae_lambda: float = 0.95
+) -> dict[str, list[float]]:
+    """Advantages and returns of one completion's tokens where the critic gives every state the same value."""
+    time = len(rewards)
+    paid = tuple(StepReward(at, at + 1, reward) for at, reward in enumerate(rewards) if reward)
+    drawn = Rollout(Problem("p", "q", "7"), 0, 0, (1,), tuple(range(time)), (), "", finish, (), answer, False, paid)
+    zeros, ones = torch.zeros(1, time), torch.ones(1, time)
+    batch = {"mask": ones, "completion_mask": ones.long(), "old_logprobs": zeros, "sampler_logprobs": zeros}
+    config = replace(PPO, truncated=truncated, whiten=False, gae_lambda=gae_lambda)
+    found, _ = advantages([drawn], batch, torch.full((1, time + 1), value), None, 0.0, config)
+    return {name: found[name][0].tolist() for name in ("advantages", "returns")}
+
+
+NOTHING = [0.0] * 6
+
+
+@pytest.mark.parametrize(
+    ("truncated", "rewards", "finish", "answer", "last"),
+    [
+        ("zero", [*NOTHING[1:], 1.0], "stop", "7", 0.4),
+        ("zero", NOTHING, "stop", "8", -0.6),
+        ("zero", NOTHING, "length", None, -0.6),
+        ("bootstrap", NOTHING, "length", None, 0.0),
+        ("bootstrap", NOTHING, "stop", None, -0.6),
+        ("bootstrap", NOTHING, "length", "8", -0.6),
+    ],
+)
+def test_a_cut_completion_is_worth_what_a_wrong_one_is(
+    truncated: str, rewards: list[float], finish: str, answer: str | None, last: float
+) -> None:
+    assert estimated(truncated, rewards, 0.6, finish, answer)["advantages"][-1] == pytest.approx(last)
+
+
+@pytest.mark.parametrize("truncated", ["zero", "bootstrap"])
+def test_rambling_from_a_right_answer_into_the_limit_is_worth_no_more_than_ending(truncated: str) -> None:
+    rewards = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    returns = estimated(truncated, rewards, 0.5, "length", "7", gae_lambda=1.0)["returns"]
+    assert returns == pytest.approx([1.0] * 4 + [0.0] * 4)
+    assert returns == pytest.approx(estimated(truncated, rewards, 0.5, "stop", "7", gae_lambda=1.0)["returns"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["reward=orm", "algo.truncated=bootstrap"], "counts a cut completion twice"),
+        (["algo.critic=separate", "algo.critic_start=orm"], "use algo.kl_in=loss or algo.kl_coefficient=0"),
+        (
+            ["algo.critic=separate", "algo.critic_start=orm", "algo.kl_in=loss", "reward=dense"],
+            "reward=dense still pays",
+        ),
+        (
+            ["algo.critic=separate", "algo.critic_start=orm", "algo.kl_in=loss", "reward=orm", "reward.at=steps"],
+            "at=end",
+        ),
+    ],
+)
+def test_rewards_that_count_twice_or_that_the_critic_cannot_hold_are_refused(overrides: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words) as refused:
+        composed("algo=ppo", *overrides)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("reward", [["reward=sparse"], ["reward=orm"]])
+def test_probabilities_go_with_a_critic_that_starts_as_the_outcome_model(reward: list[str]) -> None:
+    changes = ["algo.critic=separate", "algo.critic_start=orm", "algo.kl_coefficient=0"]
+    assert composed("algo=ppo", *reward, *changes).algo.truncated == "zero", "as shipped"
 
 
 def test_values_of_a_shared_critic_start_at_zero() -> None:

@@ -122,6 +122,36 @@ def test_labels_of_the_outcome_and_per_solution():
     assert tags == [script.condition.good, script.condition.bad, script.condition.bad]
 
 
+CUT = "1+2=3\n3-"
+UNFINISHED = {
+    "cut before its answer": (CUT, "length", None),
+    "cut in the number of its answer": ("1+2=3\n#### 3", "length", "3"),
+    "cut behind another statement of an answer": ("1+2=3\nThe answer is 3", "length", "3"),
+    "ended without an answer": ("1+2=3\nI stop", "stop", None),
+}
+
+
+@pytest.mark.parametrize("per", ["step", "solution"])
+@pytest.mark.parametrize("labels", ["orm", "outcome"])
+@pytest.mark.parametrize("case", UNFINISHED)
+def test_no_score_makes_an_unfinished_solution_good(case, labels, per):
+    text, finish, answer = UNFINISHED[case]
+    cheat = dataclasses.replace(solution("p2", True), text=text, finish_reason=finish, answer=answer)
+    config = dataclasses.replace(CONFIG, labels=labels, per=per)
+    _, script = run(config, [solution("p0", True), solution("p1", False), cheat], scores=(0.9, 0.9))
+    tags = [script.examples[-1].completion_ids[start:end] for start, end in script.examples[-1].inserted]
+    assert tags[-1] == script.condition.bad
+    first = script.examples[0]
+    assert first.completion_ids[first.inserted[-1][0] : first.inserted[-1][1]] == script.condition.good
+
+
+def test_what_is_cut_after_its_answer_keeps_its_label():
+    rambling = dataclasses.replace(solution("p2", True), text="1+2=3\n#### 3\nmore", finish_reason="length")
+    _, script = run(CONFIG, [*MIXED, rambling], scores=(0.2, 0.9))
+    [*_, (start, end)] = script.examples[-1].inserted
+    assert script.examples[-1].completion_ids[start:end] == script.condition.good
+
+
 def test_added_tokens_go_into_the_checkpoint_that_is_trained():
     _, script = run(dataclasses.replace(CONFIG, restart="init"), MIXED)
     assert script.start == Path("init+2")

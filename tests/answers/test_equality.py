@@ -35,11 +35,71 @@ EIGHTEEN = [
     *("18", "18.0", "18.", "018", "+18", "$18", r"\$18", "$18.00", "18 $", "€18", "£18", "18 dollars", "18 apples"),
     *("18 km/h", "18km", "18 cm^2", "18 cm²", "36/2", "36 / 2", "17 2/2", r"\frac{36}{2}", r"\dfrac{36}{2}"),
     *(r"18\text{ apples}", r"18\,\text{cm}", "$18$", r"\(18\)", "18%", r"18\%", "18 percent", "18°", r"18^\circ"),
-    *("18 more eggs per day", "x = 18", "9 * 2", r"\sqrt{324}", r"3 \times 6"),
+    *(
+        "18 more eggs per day",
+        "x = 18",
+        "18 = x",
+        "(18)",
+        "{18}",
+        "1.8e1",
+        r"1.8 \times 10^{1}",
+        "1 1/2 dozen",
+        "Total = $18",
+    ),
+    *("USD 18", "US$18", "18 EUR", "Rs. 18", "about 18", r"\approx 18"),
+    *(
+        "9 * 2 = 18",
+        "18 = 9 * 2",
+        "x = 9 + 9 = 18",
+        r"3 \times 6 = 18",
+        "$9 + $9 = $18",
+        "2(4+5) = 18",
+    ),
+    *("36 apples / 2 = 18 apples", "2 * 9 = 3 * 6 = 18", "20% * 90 = 18", "f(2) = 18", r"\angle ABC = 18^\circ"),
+]
+# The arithmetic is left undone, so that a policy that is paid for it would leave it undone. A gold answer may be so.
+UNEVALUATED = [
+    "9 * 2",
+    r"\sqrt{324}",
+    r"3 \times 6",
+    "17+8-7",
+    "(17+8-16)*2",
+    "36/2+0",
+    "6+6+6",
+    "18 + 0",
+    "2 * 9 + x - x",
+]
+UNTRUE = [
+    *(
+        "5-7=18",
+        "5=18",
+        "18=5",
+        "5-7=9=18",
+        "9*2=17",
+        "5≈18",
+        "18≈5",
+        "18 ≠ 18",
+        "9*2 >= 18",
+        "0*18=18",
+        r"\sqrt{325} = 18",
+    ),
+    *("x = 5, y = 18", "x = 5 or x = 18", "18 = 18 = 19", "5^2 + 9 = 18", "1/0 = 18", "5 hundred = 18", "sqrt 18 = 18"),
 ]
 NOT_EIGHTEEN = [
     *("19", "-18", "1.8", "180", "0.18", "18.01", "18 or 19", "18, 19", "18x", "18 pi", "18 million", "1/18", "18/0"),
-    *("x", "eighteen", "18 + 1", "-(18)", "1,8", "18:00", "18.000000000000000000001"),
+    *(
+        "x",
+        "eighteen",
+        "18 + 1",
+        "-(18)",
+        "1,8",
+        "18:00",
+        "18.000000000000000000001",
+        "18 dozen",
+        "18 score",
+        "18 gross",
+    ),
+    *("18 hundred", "18 squared", "18 dollars and 50 cents", "1.8e2", r"18 \times 10^1"),
 ]
 
 
@@ -47,6 +107,32 @@ NOT_EIGHTEEN = [
 def test_spellings_of_eighteen_are_right(answer: str) -> None:
     assert is_correct(f"So it is.\n#### {answer}", "18")
     assert is_correct("#### 18", answer)
+
+
+def test_an_answer_that_leaves_the_arithmetic_undone_is_wrong_where_the_gold_is_a_number() -> None:
+    assert not any(grade([f"So it is.\n#### {answer}" for answer in UNEVALUATED], ["18"] * len(UNEVALUATED)))
+    readable = [answer for answer in UNEVALUATED if "x" not in answer]
+    assert all(grade(["#### 18"] * len(readable), readable)), "a gold answer that is so written has its value"
+
+
+@given(st.integers(0, 99), st.integers(0, 99), st.sampled_from("+-*"), st.integers(-99, 9999))
+@settings(deadline=None)
+def test_an_equation_earns_what_its_right_side_does_if_it_is_true(
+    first: int, second: int, sign: str, gold: int
+) -> None:
+    value = {"+": first + second, "-": first - second, "*": first * second}[sign]
+    assert is_correct(f"#### {first} {sign} {second} = {value}", str(value))
+    assert is_correct(f"#### {first}{sign}{second}={gold}", str(gold)) is (value == gold)
+    assert not is_correct(f"#### {first} {sign} {second}", str(value))
+
+
+def test_math_verify_says_whether_an_equation_is_true_where_the_arithmetic_is_more_than_that_of_school() -> None:
+    equations = [r"\sqrt{324} = 18", "2^3 + 10 = 18", r"\frac{\sqrt{36}}{3} + 16 = 18", r"\sqrt{325} = 18", "2^3 = 18"]
+    assert grade([f"#### {equation}" for equation in equations], ["18"] * 5) == [True, True, True, False, False]
+
+
+def test_an_untrue_equation_is_wrong() -> None:
+    assert not any(grade([f"So it is.\n#### {answer}" for answer in UNTRUE], ["18"] * len(UNTRUE)))
 
 
 @pytest.mark.parametrize("answer", NOT_EIGHTEEN)
@@ -71,6 +157,15 @@ def test_other_answers_are_wrong(answer: str) -> None:
         ("0.5%", "50%", False),
         ("50", "0.5", False),
         ("0.333", "1/3", False),
+        ("5 dozen", "60", True),
+        ("5 dozen eggs", "5", False),
+        ("2 score", "40", True),
+        ("3 gross", "432", True),
+        ("$2.5 million", "2,500,000", True),
+        ("18 dollars and 50 cents", "18.5", True),
+        ("$18 and 5 cents", "18.05", True),
+        (r"\frac12", "0.5", True),
+        (r"\left(7\right)", "7", True),
         ("9007199254740993", "9007199254740992", False),
         ("0.1", "0.1000000000000000055511151231257827", False),
         (r"2\sqrt{2}", r"\sqrt{8}", True),
@@ -208,8 +303,11 @@ def graded(pairs: list[tuple[str, str]]) -> list[bool]:
 
 
 ONE_VOTE_EACH = [
-    ("5", "5.0", "x = 5", "(5)", "10 - 5", "5 = x", "5 dollars", r"\frac{10}{2}"),
-    ("18", "9 * 2", "9+9=18", "n = 18 apples"),
+    ("5", "5.0", "x = 5", "(5)", "10 - 5 = 5", "5 = x", "5 dollars", r"\frac{10}{2}"),
+    ("10 - 5", "4 + 1", "x = 3 + 2"),
+    ("18", "9+9=18", "n = 18 apples", "18 = 9+9", r"\sqrt{324} = 18"),
+    ("9 * 2", "9+9"),
+    ("9 * 2 = 17",),
     ("x+1", "1+x", r"\frac{x^2-1}{x-1}", "y = x + 1"),
     (r"2\sqrt{2}", r"\sqrt{8}"),
     ("a/b", r"\frac{a}{b}"),
@@ -231,7 +329,8 @@ ONE_VOTE_EACH = [
 ]
 # Where math-verify's own relation is not the right one: it compares small numbers by their difference, drops a base,
 # and reads a word as a product of its letters. (Prose is never asked about.)
-MISREAD = [{r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}"}, {"52", "52_8"}, {"no", "on"}]
+# And a number is right where the gold answer is an expression, though not the other way about.
+MISREAD = [{"5", "10 - 5"}, {"18", "9 * 2"}, {r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}"}, {"52", "52_8"}, {"no", "on"}]
 
 
 def test_wrong_answers_vote_as_they_would_be_graded() -> None:
@@ -266,7 +365,8 @@ def test_right_answers_are_one_vote_and_never_that_of_a_wrong_one() -> None:
         (["50%", "50"], [0, 0]),
         (["50%", r"x = 50\%", "1/2"], [0, 0, 0]),
         (["50%", "50 percent", "7"], [0, 0, 1]),
-        (["50%", "0.25 + 0.25", "50"], [0, 0, 1]),
+        (["50%", "0.25 + 0.25 = 0.5", "50"], [0, 0, 1]),
+        (["50%", "0.25 + 0.25", "50"], [0, 1, 0]),  # an expression that is not evaluated is no number
         (["-5%", "-0.05", "5"], [0, 0, 1]),
     ],
 )
@@ -327,7 +427,7 @@ def test_every_vote_needs_a_verdict() -> None:
 
 
 def test_slow_and_quick_answers_keep_their_order() -> None:
-    texts = ["#### x+1", "#### 3", "none", "$x+2$", "#### 1+x", "\\boxed{\\sqrt{9}}", "#### 4"] * 3
+    texts = ["#### x+1", "#### 3", "none", "$x+2$", "#### 1+x", "\\boxed{\\sqrt{9} = 3}", "#### 4"] * 3
     golds = ["1+x", "3", "3", "x+1", "1+x", "3", "3"] * 3
     with mock.patch.object(os, "sched_getaffinity", return_value={0, 1}):
         assert grade(texts, golds) == [True, True, False, False, True, True, False] * 3

@@ -2,12 +2,15 @@
 
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlreason.answers.steps import StepSplitter, through_answer
+from rlreason.lab.updating import example
+from rlreason.types import Problem, Rollout
 
 EMBEDDED = Path(__file__).parents[2] / "rlreason/models/weights/tiny"
 
@@ -18,15 +21,18 @@ def tiny():
     return AutoTokenizer.from_pretrained(EMBEDDED)
 
 
-def byte_level():
-    """A byte-level BPE with a token for two line ends and one for the end of a line with the start of the next."""
+def byte_level(*more):
+    """A byte-level BPE with a token for two line ends and one for the end of a line with the start of the next.
+
+    And with those that come of `more` pairs of pieces.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     newline = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str("\n")[0][0]
-    pieces = [newline * 2, newline + "3", "7" + newline]
-    merges = [(newline, newline), (newline, "3"), ("7", newline)]
+    pieces = [newline * 2, newline + "3", "7" + newline, *(first + second for first, second in more)]
+    merges = [(newline, newline), (newline, "3"), ("7", newline), *more]
     vocabulary = {piece: number for number, piece in enumerate([*alphabet, *pieces, "<|end|>"])}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -127,6 +133,26 @@ def test_the_end_of_the_answer(name, text, kept, ended):
     tokenizer, ids, _ = split(name, text, ended)
     end = StepSplitter(tokenizer).end_of_answer(ids, text)
     assert tokenizer.decode(ids[:end], skip_special_tokens=True).rstrip("\n") == kept
+
+
+def test_a_token_that_holds_a_line_end_and_the_marker_leaves_the_end_of_the_answer_where_it_is():
+    tokenizer = byte_level(("#", "#"), ("##", "##"), ("\u010a", "####"))  # as byte-level BPE spells a line end
+    text = "1+7=8\n#### 8\nmore"
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert "\n####" in map(tokenizer.decode, ids)
+    assert tokenizer.decode(ids[: StepSplitter(tokenizer).end_of_answer(ids, text)]) == "1+7=8\n#### 8"
+
+
+@pytest.mark.parametrize(
+    ("text", "closed"),
+    [("1+2=3\n3-", False), ("1+2=3\n#### 1", False), ("1+2=3\n#### 3\n", True), ("#### 3\n\nmore", True), ("", False)],
+)
+def test_a_text_that_was_cut_is_not_closed_unless_its_answer_stood_there(text, closed):
+    tokenizer, ids, _ = split("tiny", text, ended=False)
+    context = SimpleNamespace(tokenizer=tokenizer, splitter=StepSplitter(tokenizer))
+    for finish, ends in (("length", closed), ("stop", True)):
+        drawn = Rollout(Problem("p", "q", "3"), 0, 0, (1,), tuple(ids), (), text, finish)
+        assert (example(context, drawn).completion_ids[-1:] == (tokenizer.eos_token_id,)) is ends
 
 
 def test_without_an_answer_everything_stays():

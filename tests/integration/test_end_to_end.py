@@ -131,7 +131,8 @@ def test_a_failed_job_does_not_stop_a_sweep(rlreason, tmp_path):
 
 
 def test_nothing_right_ends_with_a_verdict(rlreason, tmp_path):
-    rlreason(tmp_path, *SMALL, "algo.threshold=2", "name=run").check()
+    (tmp_path / "nothing.py").write_text("def nothing(problem, completion):\n    return 0\n")
+    rlreason(tmp_path, *SMALL, "reward=custom", "reward.function=nothing.py:nothing", "name=run").check()
     result = json.loads((tmp_path / "runs/run/result.json").read_text())
     assert "nothing to train on" in result["verdict"] or "good enough" in result["verdict"]
     assert rollout_counts(tmp_path / "runs/run")["round-1"] == 72

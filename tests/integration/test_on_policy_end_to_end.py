@@ -95,7 +95,7 @@ def test_killed_anywhere_ppo_continues_with_every_sample_counted_once(rlreason, 
 
 
 def test_ppo_with_a_separate_critic_from_the_outcome_model(rlreason, tmp_path):
-    extra = ["reward=orm", "reward.at=steps", "algo.critic=separate", "algo.critic_start=orm", "algo.value_warmup=1"]
+    extra = ["reward=orm", "algo.critic=separate", "algo.critic_start=orm", "algo.value_warmup=1"]
     rlreason(tmp_path, *PPO, *JUDGE, *extra, "algo.kl_in=loss", "algo.kl_coefficient=0.1", "name=run").check()
     result = json.loads((tmp_path / "runs/run/result.json").read_text())
     assert "rerank@3" in result["evaluations"][-1]["metrics"]
