@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rlreason.algorithms.base import DEDUPLICATE, Algorithm, Questions, Trained, choose_questions, deduplication_key
 from rlreason.algorithms.budget import whole
+from rlreason.algorithms.selection import ended
 from rlreason.answers.steps import through_answer
 from rlreason.config.base import require, setting
 from rlreason.config.texts import home_expanded
@@ -78,7 +79,7 @@ def return_conditioned(
     condition = ReturnCondition(
         lab.token_ids(config.good_tag, restart), lab.token_ids(config.bad_tag, restart), config.per == "step"
     )
-    before = lab.evaluate(0, start.init, samples_seen=0)
+    accuracies = {start.init: lab.evaluate(0, start.init, samples_seen=0)}
 
     rollouts, samples_seen = collected(config, start.init, questions, seed, lab)
     rollouts = [item for item in distinct(rollouts, config.deduplicate) if item.completion_ids]
@@ -103,12 +104,9 @@ def return_conditioned(
         for item, goodness in zip(rollouts, labels, strict=True)
     ]
     policy = lab.update(1, restart, examples, config, condition=condition)[-1]
-    after = lab.evaluate(1, policy, samples_seen)
-    verdict = (
-        f"trained on {len(rollouts):,} solutions, {good / total:.0%} of their steps good; "
-        f"validation maj@1 went from {before:.3f} to {after:.3f}"
-    )
-    return Trained(policy, samples_seen, verdict)
+    accuracies[policy] = lab.evaluate(1, policy, samples_seen)
+    ending = f"trained on {len(rollouts):,} solutions, {good / total:.0%} of their steps good"
+    return ended(accuracies, lab.validation_questions, samples_seen, ending)
 
 
 def collected(
@@ -189,7 +187,7 @@ def planned(settings: ReturnConditionedConfig) -> AlgorithmFacts:
         training = learned(update, asked * settings.samples, tokens, at_most=True)
         return [*([drawn("sampling", asked * settings.samples, sizes, asked)] * (settings.rollouts is None)), training]
 
-    return AlgorithmFacts(update, work, checkpoints=1, ends=3, samples=settings.samples, copies=1)
+    return AlgorithmFacts(update, work, checkpoints=1, ends=4, stops_early=True, samples=settings.samples, copies=1)
 
 
 RETURN_CONDITIONED = Algorithm(

@@ -61,6 +61,7 @@ class Script:
     def __init__(self, rollouts, scores=(0.9, 0.2)):
         self.rollouts, self.scores = rollouts, scores
         self.orm_threshold = 0.5
+        self.validation_questions = 100
         self.evaluated, self.reports = [], []
 
     def sample(self, round_number, policy, problems, samples, temperature):
@@ -85,7 +86,7 @@ class Script:
     def token_ids(self, text, checkpoint):
         return tuple(text.encode())
 
-    def update(self, round_number, start, examples, config, snapshots=0, condition=None):
+    def update(self, round_number, start, examples, config, snapshots=(), condition=None):
         self.start, self.examples, self.condition = start, examples, condition
         return [Path("policy")]
 

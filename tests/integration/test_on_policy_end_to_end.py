@@ -159,7 +159,7 @@ def test_an_engine_with_other_weights_ends_the_run_in_one_line(rlreason, tmp_pat
         ("algo.critic_start=orm", "algo.critic=separate"),
         ("algo.value_warmup=3", "below algo.batches"),
         ("algo.kl_target=6 algo.kl_coefficient=0", "must start above 0"),
-        ("algo.evaluations=9", "more than algo.batches"),
+        ("algo.evaluations=9", "at most 7"),
         ("data.max_completion_tokens=2000", "positions"),
     ],
 )

@@ -107,7 +107,7 @@ def test_supervised_fine_tuning_is_measured_on_the_way(rlreason, tmp_path):
     stages = [item["stage"] for item in result(tmp_path)["evaluations"]]
     assert stages == ["init", "round-1", "round-2", "final"]
     lines = [json.loads(line) for line in (tmp_path / "runs/run/metrics.jsonl").read_text().splitlines()]
-    assert [line["train/epochs"] for line in lines if "train/epochs" in line] == [0.5, 1.0]
+    assert [line["train/epochs"] for line in lines if "train/epochs" in line] == [0.75, 1.0]
 
 
 def test_an_evaluation_reranks_with_a_given_model(rlreason, tmp_path, model):
