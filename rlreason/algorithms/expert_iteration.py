@@ -65,8 +65,8 @@ class ExpertIterationConfig(SupervisedConfig):
         choices=("base", "init", "policy"),
     )
     patience: int | None = setting(
-        "stop after this many rounds in a row without a better validation maj@1; null: never, so that the whole budget is "
-        "used",
+        "stop after this many rounds in a row without a better validation maj@1; null: never, and the whole "
+        "budget is used",
         at_least=1,
     )
 

@@ -218,7 +218,7 @@ def mendable(folder: Path, config: Mapping[str, Any]) -> list[str]:
 def training_rollouts(records: Iterable[Mapping[str, Any]]) -> int:
     """Rollouts that were learned from in the stages of a journal, by an outcome reward model that teaches included."""
     known = list(records)
-    drawn = sum(record["rollouts"] for record in known if record["kind"] == Kind.ROLLOUTS)
+    drawn = sum(int(record["rollouts"]) for record in known if record["kind"] == Kind.ROLLOUTS)
     return drawn + outcome_model_rollouts(known)
 
 
@@ -227,7 +227,7 @@ def outcome_model_rollouts(records: Iterable[Mapping[str, Any]]) -> int:
 
     A model that only reranks is no part of what was learned; one that was given (`orm.path`) was not trained here.
     """
-    return sum(record["orm_rollouts"] for record in records if record.get("orm_teaches", False))
+    return sum(int(record["orm_rollouts"]) for record in records if record.get("orm_teaches", False))
 
 
 def training_files(folder: Path) -> list[Path]:
