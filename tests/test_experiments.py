@@ -91,7 +91,7 @@ def test_what_a_study_sets_belongs_to_choices_that_there_are(experiment):
 
 def test_what_a_study_sets_is_applied_to_its_choice_only():
     fine_tuned = composed("experiment=paper-tiny", *overrides("paper-tiny", {"algo": "sft"}))
-    assert (fine_tuned.algo.epochs, fine_tuned.algo.evaluations) == (4, 4)
+    assert fine_tuned.algo.epochs == 4
     improved = composed("experiment=paper-tiny", *overrides("paper-tiny", {"algo": "ei"}))
     assert improved.algo.epochs == 2
 

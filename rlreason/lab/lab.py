@@ -18,7 +18,7 @@ from rlreason.lab.measuring import Evaluations, log, measured, selection_accurac
 from rlreason.lab.on_policy import Batches, finish_training, finished_training, training
 from rlreason.lab.sampling import rollouts
 from rlreason.lab.scoring import reward_function, step_scores
-from rlreason.lab.stored import stored_rollouts
+from rlreason.lab.stored import policy_of_study, stored_rollouts
 from rlreason.lab.updating import example, fine_tuned
 from rlreason.models.loading import add_tokens
 from rlreason.models.return_condition import ReturnCondition
@@ -83,6 +83,10 @@ class Lab:
     def stored(self, path: str) -> list[Rollout]:
         """The training rollouts of an earlier run on this run's training questions, see `stored_rollouts`."""
         return stored_rollouts(self.context, Path(path))
+
+    def policy_of_study(self, algo: str) -> tuple[Path, int]:
+        """What an algorithm ended with in this run's study, and the rollouts it learned from, see `policy_of_study`."""
+        return policy_of_study(self.context, algo)
 
     def step_scores(self, number: int, found: Sequence[Rollout]) -> list[tuple[float, ...]]:
         """The outcome reward model's p(right) at the end of every step of the rollouts of a round."""

@@ -71,6 +71,9 @@ class Script:
     def stored(self, path):
         return self.rollouts
 
+    def policy_of_study(self, algo):
+        return Path(f"policy of {algo}"), 1000
+
     def steps(self, rollout):
         return STEPS
 
@@ -121,6 +124,22 @@ def test_labels_of_the_outcome_and_per_solution():
     assert not script.condition.every_step
     tags = [tuple(example.completion_ids[start:end]) for example in script.examples for start, end in example.inserted]
     assert tags == [script.condition.good, script.condition.bad, script.condition.bad]
+
+
+def test_solutions_of_expert_iterations_policy_cost_what_that_has_learned_from_too():
+    trained, script = run(dataclasses.replace(CONFIG, policy="ei"), MIXED)
+    assert script.asked == Path("policy of ei")
+    assert trained.samples_seen == 1000 + 3
+    assert script.evaluated == [(START.init, 0), (Path("policy"), 1003)]
+    with pytest.raises(UserError, match="choose one"):
+        dataclasses.replace(CONFIG, policy="ei", rollouts="runs/other").check()
+
+
+def test_a_policy_that_became_worse_is_the_last_and_not_the_selected_one():
+    script = Script(MIXED)
+    script.evaluate = lambda number, policy, samples_seen, facts=None: 0.1 if number else 0.9
+    trained = return_conditioned(CONFIG, START, Questions(PROBLEMS, {}), 0, script)
+    assert (trained.policy, trained.last) == (START.init, Path("policy"))
 
 
 def test_added_tokens_go_into_the_checkpoint_that_is_trained():
