@@ -8,6 +8,8 @@ import pytest
 from tests_support import BATCHES, JUDGE, LABORATORY, UPDATE, composed, journal, rollout_counts
 from wandb_file import assert_tracked
 
+from rlreason.models.resolve import EMBEDDED_FOLDER
+
 pytestmark = pytest.mark.engine
 
 
@@ -61,9 +63,13 @@ def test_return_conditioned_per_step_with_added_tokens(rlreason, tmp_path, model
         tmp_path, *LABORATORY, *UPDATE, *given, "orm=local", f"orm.path={model}", "algo.threshold=0.2", "name=run"
     ).check()
     found = result(tmp_path)
-    assert [item["stage"] for item in found["evaluations"]] == ["init", "round-1", "asked-for-bad", "final"]
+    # So short a training makes the policy worse, so that the starting checkpoint is selected; the last one is the tagged.
+    stages = [item["stage"] for item in found["evaluations"]]
+    assert stages == ["init", "round-1", "asked-for-bad", "last", "final"]
+    assert (found["last"], found["policy"]) == ("checkpoints/round-1", str(EMBEDDED_FOLDER / "tiny"))
     assert "maj@1" in found["good_minus_bad"]
-    sampled = pd.read_parquet(tmp_path / "runs/run/rollouts/test-final-sampled.parquet")
+    assert found["differences"]["maj@1"]["value"] == 0
+    sampled = pd.read_parquet(tmp_path / "runs/run/rollouts/test-last-sampled.parquet")
     assert not sampled["text"].str.contains("good|bad", regex=True).any(), "tags are in no rollout"
     assert (sampled["token_ids"].map(len) == sampled["logprobs"].map(len)).all()
     # The next run learns from these rollouts instead of sampling its own, a tag for each solution.
