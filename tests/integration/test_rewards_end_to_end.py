@@ -63,7 +63,7 @@ def test_return_conditioned_per_step_with_added_tokens(rlreason, tmp_path, model
         tmp_path, *LABORATORY, *UPDATE, *given, "orm=local", f"orm.path={model}", "algo.threshold=0.2", "name=run"
     ).check()
     found = result(tmp_path)
-    # So short a training makes the policy worse, so that the starting checkpoint is selected; the last one is the tagged.
+    # So short a training makes the policy worse: the starting checkpoint is selected, and the last one has the tags.
     stages = [item["stage"] for item in found["evaluations"]]
     assert stages == ["init", "round-1", "asked-for-bad", "last", "final"]
     assert (found["last"], found["policy"]) == ("checkpoints/round-1", str(EMBEDDED_FOLDER / "tiny"))
