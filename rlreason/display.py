@@ -101,8 +101,11 @@ class Display:
                 difference = interval_text(result["differences"][metric], signed=True)
                 table.add_row(metric, f"{before['value']:.3f}", f"{after['value']:.3f}", difference)
         self.console.print(table)
+        if "last" in evaluations:
+            shown = ", ".join(f"{metric} {item['value']:.3f}" for metric, item in evaluations["last"].items())
+            self.line(f"validation questions selected {result['policy']}; the last one, {result['last']}, has {shown}")
         if "good_minus_bad" in result:
-            self._control(result, evaluations[last])
+            self._control(result, evaluations.get("last", evaluations[last]))
 
     def brief(self, result: Mapping[str, Any], finished_earlier: bool) -> None:
         """One line for a job of a sweep."""

@@ -73,7 +73,7 @@ BATCHES = [
     "algo.samples=4",
     "algo.minibatch_size=8",
     "algo.micro_batch_size=4",
-    "algo.evaluations=2",
+    "algo.evaluations=4",
 ]
 PPO = ["algo=ppo", *BATCHES]
 GRPO = ["algo=grpo", *BATCHES]
@@ -81,7 +81,7 @@ ORM = ["orm.samples=6", "orm.epochs=1", "orm.batch_size=8", "orm.micro_batch_siz
 LORA = ["model.lora_rank=4"]
 
 CASES = {
-    "sft": ["algo=sft", *SUPERVISED, "algo.evaluations=2", "eval.k_between=3"],
+    "sft": ["algo=sft", *SUPERVISED, "algo.evaluations=4", "eval.k_between=3"],
     "ei-sparse": [*EI, "algo.rounds=2"],
     "ei-dense-sft": [*EI, "algo.rounds=1", "reward=dense", "init=sft"],
     "ei-orm": [*EI, "algo.rounds=1", "reward=orm", *ORM],

@@ -112,10 +112,10 @@ def test_a_budget_below_one_round_batch_or_sample_is_refused_with_the_nearest(ov
     assert refusal(replace(config, budget=1)).startswith("budget=1 cannot be met: ")
 
 
-def test_a_budget_that_pays_for_fewer_batches_than_are_evaluated_is_refused():
-    config = replace(cached("algo=ppo", "algo.evaluations=4"), budget=2 * 256)
+def test_a_budget_that_pays_for_fewer_batches_than_the_critic_warms_up_is_refused():
+    config = replace(cached("algo=ppo", "algo.value_warmup=3"), budget=2 * 256)
     message = refusal(config)
-    assert "algo.evaluations=4" in message
+    assert "algo.value_warmup=3" in message
     assert nearest(message) == [4 * 256]
 
 

@@ -14,6 +14,7 @@ from rlreason.algorithms.budget import ENOUGH
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.budget import outcome_model_rollouts
 from rlreason.config.compose import register_resolvers
+from rlreason.config.updates import CANDIDATES
 from rlreason.data.base import training_questions
 from rlreason.data.registry import DATASETS
 from rlreason.jobs import run_folder
@@ -27,6 +28,7 @@ BUDGETS = {
     ("paper", "gsm8k"): 1_024_000,
     ("paper", "svamp"): 288_000,
 }
+MEANS = {"paper-tiny": (0, 1.0), "study-small": (0, 1.0), "paper": (16, 0.7)}  # rank of adapters, temperature
 
 
 def sweeper(experiment):
@@ -78,6 +80,9 @@ def test_every_kind_of_job_of_a_study_composes_and_uses_its_budget(experiment, k
     if algorithm.learns_from_rewards:
         drawn += outcome_model_rollouts(config, questions)
         assert ENOUGH * config.budget <= drawn <= config.budget
+        assert (config.model.lora_rank, config.algo.temperature) == MEANS[experiment], "equal over algorithms"
+        assert getattr(config.algo, "patience", None) is None, "nobody stops early"
+        assert getattr(config.algo, "evaluations", len(CANDIDATES)) == len(CANDIDATES), "candidates on one grid"
     else:
         assert drawn == 0
 
@@ -91,9 +96,9 @@ def test_what_a_study_sets_belongs_to_choices_that_there_are(experiment):
 
 def test_what_a_study_sets_is_applied_to_its_choice_only():
     fine_tuned = composed("experiment=paper-tiny", *overrides("paper-tiny", {"algo": "sft"}))
-    assert (fine_tuned.algo.epochs, fine_tuned.algo.evaluations) == (4, 4)
+    assert fine_tuned.algo.epochs == 4
     improved = composed("experiment=paper-tiny", *overrides("paper-tiny", {"algo": "ei"}))
-    assert improved.algo.epochs == 2
+    assert (improved.algo.epochs, improved.algo.deduplicate) == (2, "none")
 
 
 def test_the_name_of_a_run_leaves_out_what_its_study_sets():

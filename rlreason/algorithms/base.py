@@ -47,12 +47,14 @@ class Trained:
 
     Args:
         policy: The selected checkpoint; None where no policy was trained.
+        last: The last checkpoint, which may be another one; None where no policy was trained.
         samples_seen: Rollouts sampled for training.
         verdict: In a sentence, why it ended and what to make of it.
         facts: What else `result.json` is to hold.
     """
 
     policy: Path | None
+    last: Path | None
     samples_seen: int
     verdict: str
     facts: Mapping[str, Any] = field(default_factory=dict)

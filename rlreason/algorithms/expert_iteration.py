@@ -2,7 +2,7 @@
 
 Round i samples K solutions per question from the current policy and keeps R_i, those whose return reaches the
 threshold. D_i = R_i + D_(i-1), without duplicates; the next policy is the restart checkpoint fine-tuned on D_i with
-cross-entropy. It stops when the validation maj@1 stops improving, and ends with the best policy seen.
+cross-entropy. It ends with the policy that the validation questions select.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rlreason.algorithms.base import (
     needs_none,
 )
 from rlreason.algorithms.budget import ENOUGH, whole
+from rlreason.algorithms.selection import ended
 from rlreason.config.base import setting
 from rlreason.config.updates import SupervisedConfig
 from rlreason.evaluation.diversity import diversity
@@ -63,15 +64,19 @@ class ExpertIterationConfig(SupervisedConfig):
         "checkpoint that every round fine-tunes: base (pretrained, as in the paper), init (SFT), or the policy so far",
         choices=("base", "init", "policy"),
     )
-    patience: int = setting("stop after this many rounds in a row without a better validation maj@1", at_least=1)
+    patience: int | None = setting(
+        "stop after this many rounds in a row without a better validation maj@1; null: never, and the whole "
+        "budget is used",
+        at_least=1,
+    )
 
 
 def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Questions, seed: int, lab: Lab) -> Trained:
-    """Run rounds of sampling, filtering and fine-tuning until nothing improves."""
-    policy = best_policy = start.init
-    best_accuracy = first_accuracy = lab.evaluate(0, policy, samples_seen=0)
+    """Run rounds of sampling, filtering and fine-tuning; end with one of their policies, see `selection.chosen`."""
+    policy = start.init
+    accuracies = {policy: lab.evaluate(0, policy, samples_seen=0)}
     kept: Kept = {}
-    samples_seen = rounds_without_gain = trained_rounds = 0
+    samples_seen = rounds_without_gain = 0
     threshold = lab.reward_threshold if config.threshold is None else config.threshold
     first_solutions: dict[str, set[str]] = {}
     ending = f"all {config.rounds} rounds are done"
@@ -103,21 +108,17 @@ def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Que
         examples = [lab.example(item) for item in kept.values()]
         restart = restart_checkpoint(config.restart, start, policy)
         policy = lab.update(round_number, restart, examples, config)[-1]
-        trained_rounds += 1
 
         accuracy = lab.evaluate(round_number, policy, samples_seen)
-        if accuracy > best_accuracy:
-            best_policy, best_accuracy, rounds_without_gain = policy, accuracy, 0
-        else:
-            rounds_without_gain += 1
-        if rounds_without_gain >= config.patience:
+        rounds_without_gain = 0 if accuracy > max(accuracies.values()) else rounds_without_gain + 1
+        accuracies[policy] = accuracy
+        if rounds_without_gain == config.patience:
             ending = f"stopped after round {round_number}: validation maj@1 did not improve"
             break
 
-    if trained_rounds == 0:
+    if len(accuracies) == 1:
         ending = f"no solution of {samples_seen} was good enough to train on; the policy is unchanged"
-    verdict = f"{ending}; validation maj@1 went from {first_accuracy:.3f} to {best_accuracy:.3f}"
-    return Trained(best_policy, samples_seen, verdict)
+    return ended(accuracies, lab.validation_questions, samples_seen, ending)
 
 
 def keep(earlier: Kept, rollouts: Sequence[Rollout], config: ExpertIterationConfig, threshold: float) -> Kept:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlreason.algorithms.base import Questions, Trained
 from rlreason.algorithms.budget import whole
+from rlreason.algorithms.selection import candidates, ended
 from rlreason.config.updates import OnPolicyConfig
 from rlreason.distributed import ranks
 from rlreason.planning.facts import AlgorithmFacts, Sizes, Update, Work, drawn
@@ -43,10 +43,8 @@ class Course:
     @cached_property
     def checkpoints(self) -> dict[int, Path]:
         """The checkpoint that is taken after a batch, by the batch's number."""
-        count = self.config.evaluations
-        return {
-            round(number * self.config.batches / count): self.lab.checkpoint(number) for number in range(1, count + 1)
-        }
+        due = candidates(self.config.evaluations, self.config.batches)
+        return {batch: self.lab.checkpoint(number) for number, batch in enumerate(due, start=1)}
 
     def due(self, batch: int) -> Path | None:
         """Where the policy is to be saved after a batch; None where it is not, or is saved already."""
@@ -68,7 +66,7 @@ class Course:
 def on_policy(
     config: OnPolicyConfig, start: Start, questions: Questions, seed: int, lab: Lab, make_method: MakeMethod
 ) -> Trained:
-    """Train on fresh batches, and end with one of the checkpoints that were evaluated, see `chosen`.
+    """Train on fresh batches, and end with one of the checkpoints that were evaluated, see `selection.chosen`.
 
     Args:
         config: Of PPO or GRPO.
@@ -90,24 +88,8 @@ def on_policy(
         finished = lab.finish_training(report)
     ending, seen = finished
     course.measure()
-    policy = chosen(course.accuracies, lab.validation_questions)
-    verdict = f"ended in batch {seen} of {config.batches}: {ending}" if ending else f"all {seen} batches are done"
-    verdict = f"{verdict}; validation maj@1 went from {first:.3f} to {course.accuracies[policy]:.3f}"
-    return Trained(policy, seen * config.batch_size, verdict)
-
-
-def chosen(accuracies: Mapping[Path, float], questions: int) -> Path:
-    """The latest checkpoint whose validation accuracy is within one standard error of the best.
-
-    A later one has learned from more samples; a difference that small on so few questions is no reason against it.
-
-    Args:
-        accuracies: Accuracies of the checkpoints, in the order of training.
-        questions: How many validation questions there are.
-    """
-    best = max(accuracies.values())
-    enough = best - math.sqrt(best * (1 - best) / questions)
-    return [folder for folder, accuracy in accuracies.items() if accuracy >= enough][-1]
+    ending = f"ended in batch {seen} of {config.batches}: {ending}" if ending else f"all {seen} batches are done"
+    return ended(course.accuracies, lab.validation_questions, seen * config.batch_size, ending)
 
 
 def on_policy_update(
@@ -235,7 +217,8 @@ def planned_on_policy(settings: OnPolicyConfig, critic: str, reference: str) -> 
             Work(update.phase, "train", rollouts * settings.epochs, tokens, steps=steps),
         ]
 
-    return AlgorithmFacts(update, work, settings.evaluations, samples=settings.samples)
+    checkpoints = len(candidates(settings.evaluations, settings.batches))
+    return AlgorithmFacts(update, work, checkpoints, stops_early=True, samples=settings.samples)
 
 
 def rollouts_at_most(settings: OnPolicyConfig, questions: int) -> int:

@@ -39,7 +39,7 @@ def orm(settings: OutcomeModelAlgorithmConfig, start: Start, questions: Question
         f"(length {report['baselines']['length']:.3f}, mean log-probability "
         f"{report['baselines']['mean_logprob']:.3f}), calibration error {report['calibration_error']:.3f}"
     )
-    return Trained(None, 0, verdict, {"policy": str(model.folder), "judging": report})
+    return Trained(None, None, 0, verdict, {"policy": str(model.folder), "judging": report})
 
 
 def report_on(

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlreason.algorithms.base import DEDUPLICATE, Algorithm, Questions, Trained, choose_questions, deduplication_key
 from rlreason.algorithms.budget import whole
+from rlreason.algorithms.selection import ended
 from rlreason.answers.steps import is_finished, through_answer
 from rlreason.config.base import require, setting
 from rlreason.config.texts import home_expanded
@@ -40,6 +40,11 @@ class ReturnConditionedConfig(SupervisedConfig):
     rollouts: str | None = setting(
         "stored rollouts to learn from: a run folder or a Parquet file; null: sample them", read=home_expanded
     )
+    policy: str = setting(
+        "what writes the solutions: start (the checkpoint that training starts from), or ei (what expert iteration "
+        "ended with in the same study, with the sparse reward, as likely in the paper; its rollouts count)",
+        choices=("start", "ei"),
+    )
     samples: int = setting("K, solutions sampled for every training question", at_least=1)
     questions: int = setting("training questions, a seeded draw; 0 means all of them", at_least=0)
     temperature: float = setting("sampling temperature", above=0)
@@ -61,6 +66,10 @@ class ReturnConditionedConfig(SupervisedConfig):
             self.good_tag.strip() != "" and self.bad_tag.strip() != "" and self.good_tag != self.bad_tag,
             f"algo.good_tag={self.good_tag!r} and algo.bad_tag={self.bad_tag!r} must be two different texts",
         )
+        require(
+            self.rollouts is None or self.policy == "start",
+            f"algo.policy={self.policy} writes solutions, and algo.rollouts={self.rollouts} has them; choose one",
+        )
         require("\n" not in self.good_tag + self.bad_tag, "algo.good_tag and algo.bad_tag must not hold a line end")
 
 
@@ -79,9 +88,9 @@ def return_conditioned(
     condition = ReturnCondition(
         lab.token_ids(config.good_tag, restart), lab.token_ids(config.bad_tag, restart), config.per == "step"
     )
-    before = lab.evaluate(0, start.init, samples_seen=0)
+    accuracies = {start.init: lab.evaluate(0, start.init, samples_seen=0)}
 
-    rollouts, samples_seen = collected(config, start.init, questions, seed, lab)
+    rollouts, samples_seen = collected(config, start, questions, seed, lab)
     rollouts = [item for item in distinct(rollouts, config.deduplicate) if item.completion_ids]
     labels = step_labels(config, rollouts, lab)
     good = sum(map(sum, labels))
@@ -104,24 +113,22 @@ def return_conditioned(
         for item, goodness in zip(rollouts, labels, strict=True)
     ]
     policy = lab.update(1, restart, examples, config, condition=condition)[-1]
-    after = lab.evaluate(1, policy, samples_seen)
-    verdict = (
-        f"trained on {len(rollouts):,} solutions, {good / total:.0%} of their steps good; "
-        f"validation maj@1 went from {before:.3f} to {after:.3f}"
-    )
-    return Trained(policy, samples_seen, verdict)
+    accuracies[policy] = lab.evaluate(1, policy, samples_seen)
+    ending = f"trained on {len(rollouts):,} solutions, {good / total:.0%} of their steps good"
+    return ended(accuracies, lab.validation_questions, samples_seen, ending)
 
 
 def collected(
-    config: ReturnConditionedConfig, policy: Path, questions: Questions, seed: int, lab: Lab
+    config: ReturnConditionedConfig, start: Start, questions: Questions, seed: int, lab: Lab
 ) -> tuple[list[Rollout], int]:
-    """The rollouts to learn from, stored or newly sampled, and how many samples they cost."""
+    """The rollouts to learn from, stored or newly sampled, and how many samples they cost, their policy's included."""
     if config.rollouts is not None:
         rollouts = lab.stored(config.rollouts)
-    else:
-        asked = choose_questions(questions.problems, config.questions, 1, seed)
-        rollouts = lab.sample(1, policy, asked, config.samples, config.temperature)
-    return rollouts, len(rollouts)
+        return rollouts, len(rollouts)
+    policy, earlier = (start.init, 0) if config.policy == "start" else lab.policy_of_study(config.policy)
+    asked = choose_questions(questions.problems, config.questions, 1, seed)
+    rollouts = lab.sample(1, policy, asked, config.samples, config.temperature)
+    return rollouts, earlier + len(rollouts)
 
 
 def distinct(rollouts: Sequence[Rollout], deduplicate: str) -> list[Rollout]:
@@ -193,7 +200,7 @@ def planned(settings: ReturnConditionedConfig) -> AlgorithmFacts:
         training = learned(update, asked * settings.samples, tokens, at_most=True)
         return [*([drawn("sampling", asked * settings.samples, sizes, asked)] * (settings.rollouts is None)), training]
 
-    return AlgorithmFacts(update, work, checkpoints=1, ends=3, samples=settings.samples, copies=1)
+    return AlgorithmFacts(update, work, checkpoints=1, ends=4, stops_early=True, samples=settings.samples, copies=1)
 
 
 RETURN_CONDITIONED = Algorithm(

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlreason.algorithms.base import Algorithm, Questions, Trained, draws_nothing, needs_none, whatever_the_budget
+from rlreason.algorithms.selection import ended
 from rlreason.config.base import setting
-from rlreason.config.updates import SupervisedConfig
+from rlreason.config.updates import CANDIDATES, EVALUATIONS, SupervisedConfig
 from rlreason.errors import UserError
 from rlreason.planning.facts import AlgorithmFacts, Update, learned
 
@@ -21,7 +22,7 @@ class SFTConfig(SupervisedConfig):
     """Supervised fine-tuning on the reference solutions, as an algorithm."""
 
     name: str = setting("sft")
-    evaluations: int = setting("checkpoints evaluated on the way, evenly spaced; 1: only the last", at_least=1)
+    evaluations: int = setting(f"{EVALUATIONS} the optimizer steps", at_least=1, at_most=len(CANDIDATES))
 
 
 def sft(config: SFTConfig, start: Start, questions: Questions, seed: int, lab: Lab) -> Trained:
@@ -34,13 +35,13 @@ def sft(config: SFTConfig, start: Start, questions: Questions, seed: int, lab: L
     examples = list(questions.references.values())
     if not examples:
         raise UserError("algo=sft needs worked solutions and this data set has none; use algo=ei")
-    before = after = lab.evaluate(0, start.init, samples_seen=0)
-    policies = lab.update(1, start.init, examples, config, snapshots=config.evaluations - 1)
-    for number, policy in enumerate(policies, start=1):
-        epochs = config.epochs * number / len(policies)
-        after = lab.evaluate(number, policy, samples_seen=0, facts={"train/epochs": epochs})
-    verdict = f"validation maj@1 went from {before:.3f} to {after:.3f} on {len(examples)} reference solutions"
-    return Trained(policies[-1], 0, verdict)
+    accuracies = {start.init: lab.evaluate(0, start.init, samples_seen=0)}
+    shares = CANDIDATES[-config.evaluations :]
+    policies = lab.update(1, start.init, examples, config, snapshots=shares[:-1])
+    for number, (share, policy) in enumerate(zip(shares, policies, strict=True), start=1):
+        epochs = {"train/epochs": config.epochs * share}
+        accuracies[policy] = lab.evaluate(number, policy, samples_seen=0, facts=epochs)
+    return ended(accuracies, lab.validation_questions, 0, f"learned from {len(examples):,} reference solutions")
 
 
 def planned(settings: SFTConfig) -> AlgorithmFacts:
@@ -50,6 +51,7 @@ def planned(settings: SFTConfig) -> AlgorithmFacts:
         update,
         lambda sizes: [learned(update, sizes.training, sizes.prompt + sizes.completion)],
         settings.evaluations,
+        stops_early=True,
     )
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from rlreason.config.base import Settings, require, setting
 
 SCHEDULES = ("cosine", "linear", "constant")
+# After these shares of an algorithm's batches or steps a checkpoint is taken; fine where a policy changes most.
+CANDIDATES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
+EVALUATIONS = "checkpoints evaluated, the last so many of those after 1/32, 1/16, 1/8, 1/4, 1/2, 3/4 and all of"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,7 @@ class OnPolicyConfig(Settings):
     gap_limit: float = setting(
         "mean |log-prob of trainer - log-prob of sampler| per token, in nats, above which the run ends", above=0
     )
-    evaluations: int = setting("evaluations on the way, evenly spaced, the last at the end", at_least=1)
+    evaluations: int = setting(f"{EVALUATIONS} the batches", at_least=1, at_most=len(CANDIDATES))
     replay: str = setting(
         "order of questions: uniform passes, or prioritized by what can be learned from them",
         choices=("uniform", "prioritized"),
@@ -79,10 +82,10 @@ class OnPolicyConfig(Settings):
     @property
     def fewest_batches(self) -> tuple[int, str]:
         """The fewest batches that the other settings allow, and the setting that decides."""
-        return self.evaluations, f"algo.evaluations={self.evaluations}"
+        return 1, ""
 
     def check(self) -> None:
-        """Refuse batches that do not divide, and more evaluations than batches."""
+        """Refuse batches that do not divide."""
         require(
             self.batch_size % self.minibatch_size == 0,
             f"algo.minibatch_size={self.minibatch_size} must divide algo.questions x algo.samples = {self.batch_size}",
@@ -91,4 +94,3 @@ class OnPolicyConfig(Settings):
             self.minibatch_size % self.micro_batch_size == 0,
             f"algo.micro_batch_size={self.micro_batch_size} must divide algo.minibatch_size={self.minibatch_size}",
         )
-        require(self.evaluations <= self.batches, f"algo.evaluations={self.evaluations} is more than algo.batches")

@@ -18,7 +18,7 @@ from rlreason.lab.measuring import Evaluations, log, measured, selection_accurac
 from rlreason.lab.on_policy import Batches, finish_training, finished_training, training
 from rlreason.lab.sampling import rollouts
 from rlreason.lab.scoring import reward_function, step_scores
-from rlreason.lab.stored import stored_rollouts
+from rlreason.lab.stored import policy_of_study, stored_rollouts
 from rlreason.lab.updating import example, fine_tuned
 from rlreason.models.loading import add_tokens
 from rlreason.models.return_condition import ReturnCondition
@@ -69,6 +69,10 @@ class Lab:
         """How many questions select checkpoints."""
         return len(self.context.splits.validation)
 
+    def samples_seen(self, drawn: int) -> int:
+        """Rollouts that were learned from once an algorithm has drawn so many: its outcome reward model's besides."""
+        return drawn + self.context.run.outcome_model_rollouts
+
     def sample(
         self, number: int, policy: Path, problems: Sequence[Problem], samples: int, temperature: float
     ) -> list[Rollout]:
@@ -79,6 +83,10 @@ class Lab:
     def stored(self, path: str) -> list[Rollout]:
         """The training rollouts of an earlier run on this run's training questions, see `stored_rollouts`."""
         return stored_rollouts(self.context, Path(path))
+
+    def policy_of_study(self, algo: str) -> tuple[Path, int]:
+        """What an algorithm ended with in this run's study, and the rollouts it learned from, see `policy_of_study`."""
+        return policy_of_study(self.context, algo)
 
     def step_scores(self, number: int, found: Sequence[Rollout]) -> list[tuple[float, ...]]:
         """The outcome reward model's p(right) at the end of every step of the rollouts of a round."""
@@ -94,20 +102,28 @@ class Lab:
         start: Path,
         examples: Sequence[Example],
         config: SupervisedConfig,
-        snapshots: int = 0,
+        snapshots: Sequence[float] = (),
         condition: ReturnCondition | None = None,
     ) -> list[Path]:
-        """Fine-tune `start` on `examples`; `snapshots` checkpoints on the way, and the last."""
+        """Fine-tune `start` on `examples`; a checkpoint after each share of the steps in `snapshots`, and the last."""
         return fine_tuned(self.context, number, start, examples, config, snapshots, condition)
 
     def evaluate(self, number: int, policy: Path, samples_seen: int, facts: Mapping[str, float] | None = None) -> float:
-        """Measure the checkpoint of a round (0: the start); its greedy accuracy (maj@1) on the validation questions."""
+        """Measure the checkpoint of a round (0: the start); its greedy accuracy (maj@1) on the validation questions.
+
+        Args:
+            number: The round's.
+            policy: Its checkpoint.
+            samples_seen: Rollouts that the algorithm has drawn until then.
+            facts: Further numbers for the log.
+        """
         accuracy = selection_accuracy(self.context, number, policy)
         settings = self.context.config.eval
         k = settings.k if number == 0 else settings.k_between
         facts = {"validation/maj@1": accuracy, **(facts or {})}
         name = checkpoint_of_round(number)
-        measured(self.context, self.evaluations, name, number, policy, samples_seen, k, facts)
+        seen = self.samples_seen(samples_seen) if number else 0
+        measured(self.context, self.evaluations, name, number, policy, seen, k, facts)
         return accuracy
 
     def judged_samples(self, policy: Path) -> tuple[list[Rollout], list[tuple[float, ...]], int]:
@@ -171,7 +187,7 @@ class Lab:
     def record(self, batch: int, metrics: Mapping[str, float], samples_seen: int) -> None:
         """Log the metrics of a batch."""
         named = {f"train/{name}": value for name, value in metrics.items()}
-        log(self.context, sampling_batch(batch).name, named, samples_seen)
+        log(self.context, sampling_batch(batch).name, named, self.samples_seen(samples_seen))
 
     def checkpoint(self, number: int) -> Path:
         """The folder of the policy of an evaluation on the way."""

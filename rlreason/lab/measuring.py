@@ -79,7 +79,7 @@ def measured(
         checkpoint: Its name, such as "init", "round-1" or "final".
         number: Of its round; 0 for the start.
         policy: Its folder.
-        samples_seen: Training rollouts drawn until then.
+        samples_seen: Rollouts that were learned from until then.
         k: Samples per question; 0: greedy only.
         facts: Further numbers for the log.
         ask_for_bad: Ask a return-conditioned policy for bad solutions instead.

@@ -36,6 +36,7 @@ def write_result(context: Context, evaluations: Evaluations, too_long: Sequence[
         **facts,
         "rollouts": {stage: record["rollouts"] for stage, record in journal if "rollouts" in record},
         "training_rollouts": run.training_rollouts,
+        "outcome_model_rollouts": run.outcome_model_rollouts,
         "prompts_too_long": len(too_long),
         "probe_gaps": {stage: record["probe_gap"] for stage, record in journal if "probe_gap" in record},
         "cut_at_limit": {stage: record["cut_at_limit"] for stage, record in journal if "cut_at_limit" in record},

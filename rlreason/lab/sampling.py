@@ -141,9 +141,14 @@ def sampling_facts(stage: Stage, drawn: Sequence[Rollout]) -> dict[str, Any]:
 
 
 def name_of(context: Context, policy: Path) -> str:
-    """The round that made a checkpoint, the batch that a policy of on-policy training samples, or "init"."""
+    """The round that made a checkpoint, the batch that a policy of on-policy training samples, or "init".
+
+    Of a checkpoint of another run it is the folder.
+    """
     own = (context.run.folder / "checkpoints", context.run.folder / "training" / "sync")
-    return policy.name if policy.parent in own or is_in_memory(policy.parent) else INIT
+    if policy.parent in own or is_in_memory(policy.parent):
+        return policy.name
+    return INIT if policy in (context.start.init, context.start.base) else str(policy)
 
 
 def derived_seed(*parts: object) -> int:

@@ -1,7 +1,8 @@
-"""Rollouts of earlier runs, read back as training data."""
+"""What earlier runs left, as training data: their rollouts, and the policies that write new ones."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pyarrow as pa
 from rlreason.errors import UserError
 from rlreason.lab.context import Context
 from rlreason.lab.sampling import graded_rollouts
+from rlreason.rewards.registry import REWARDS
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import store
 from rlreason.run.folder import training_files
 from rlreason.types import Rollout
 
+ALIKE = ("model", "data", "init", "prompt", "seed")  # what a run shares with the one whose policy writes for it
 CHECKED = 20  # rollouts whose text is compared with their tokens
 
 
@@ -59,3 +62,30 @@ def stored_rollouts(context: Context, path: Path) -> list[Rollout]:
             raise UserError(f"algo.rollouts={path}: sampled with another tokeniser; choose the model that sampled them")
     graded = graded_rollouts(context, found, training)
     return [replace(item, rewards=earned) for item, earned in zip(graded, sparse_reward(graded), strict=True)]
+
+
+def policy_of_study(context: Context, algo: str) -> tuple[Path, int]:
+    """The selected checkpoint of a run beside this one, and the rollouts that it was learned from.
+
+    Args:
+        context: Of this run.
+        algo: The other run's algorithm. Its model, data, start, prompt and seed are this run's, its reward is sparse.
+
+    Raises:
+        UserError: There is no such run, it has not finished, or there are several.
+    """
+    own, found = context.run.config, []
+    for path in sorted(context.run.folder.parent.glob("*/result.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        there = result["config"]
+        alike = all(there.get(section) == own[section] for section in ALIKE)
+        if alike and there["algo"]["name"] == algo and there["reward"]["name"] == next(iter(REWARDS)):
+            found.append((path.parent, result))
+    if len(found) != 1:
+        names = ", ".join(folder.name for folder, _ in found) or "none has finished"
+        raise UserError(
+            f"algo.policy={algo} needs one run of algo={algo} beside {context.run.folder}, with the same model, data, "
+            f"start, prompt and seed, and reward={next(iter(REWARDS))}: {names}; run it first, or set algo.policy=start"
+        )
+    ((folder, result),) = found
+    return folder / result["policy"], int(result["training_rollouts"])

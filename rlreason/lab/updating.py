@@ -26,10 +26,10 @@ def fine_tuned(
     start: Path,
     examples: Sequence[Example],
     settings: SupervisedConfig,
-    snapshots: int = 0,
+    snapshots: Sequence[float] = (),
     condition: ReturnCondition | None = None,
 ) -> list[Path]:
-    """The checkpoints of the supervised update of a round: `snapshots` on the way, and the last.
+    """The checkpoints of the supervised update of a round: those of `snapshots`, and the last.
 
     Args:
         context: The run's context.
@@ -37,11 +37,11 @@ def fine_tuned(
         start: The checkpoint to fine-tune.
         examples: What is learned.
         settings: Learning rate, epochs, batch.
-        snapshots: How many checkpoints are kept on the way, evenly spaced.
+        snapshots: Shares of the steps after which a checkpoint is kept, each below 1, in order.
         condition: How the policy will have to be asked, where it is conditioned on returns.
     """
     stage = update(number)
-    outputs = [context.run.checkpoint(checkpoint_of_round(number + later)) for later in range(snapshots + 1)]
+    outputs = [context.run.checkpoint(checkpoint_of_round(number + later)) for later in range(len(snapshots) + 1)]
 
     def work(output: Path, resumable: Path, progress: Progress) -> UpdateReport:
         report = ranks.together(
@@ -54,7 +54,7 @@ def fine_tuned(
             resumable,
             derived_seed(context.config.seed, stage.name),
             context.config.checkpoint_seconds,
-            outputs[:-1],
+            list(zip(snapshots, outputs, strict=False)),
             context.config.sharding,
             progress=progress,
         )

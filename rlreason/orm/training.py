@@ -19,6 +19,7 @@ from typing import Any
 
 from rlreason.answers.equality import grade
 from rlreason.answers.steps import through_answer
+from rlreason.config.needs import learns_from_outcome_model
 from rlreason.distributed import ranks
 from rlreason.engines.engine import SampleRequest
 from rlreason.errors import UserError
@@ -57,7 +58,8 @@ def outcome_model(context: Context) -> OutcomeModel:
     stage = shared("orm")
     if stage.name not in context.run.journal:
         drawn = sum(record.get("rollouts", 0) for record in made.journal.values())
-        context.run.commit(stage, cached=made.cached, orm_rollouts=drawn, folder=str(made.folder))
+        teaches = learns_from_outcome_model(config)
+        context.run.commit(stage, cached=made.cached, orm_rollouts=drawn, orm_teaches=teaches, folder=str(made.folder))
     return OutcomeModel(made.value, read_card(made.value))
 
 

@@ -130,9 +130,10 @@ class AlgorithmFacts:
         update: Its training; None where it trains nothing but the outcome reward model.
         work: What it draws and learns from, in order, evaluations not included.
         checkpoints: Checkpoints of the policy that are kept and measured on the way, the last included.
-        ends: Measurements with all samples of `eval.k`: the first policy, the last, and a control; 0 where there is no
-            policy and the outcome reward model is judged instead.
-        stops_early: Whether it may keep fewer checkpoints.
+        ends: Measurements with all samples of `eval.k` at the most: the first policy, the selected one, the last one
+            where that is another, and a control; 0 where there is no policy and the outcome reward model is judged
+            instead.
+        stops_early: Whether there may be fewer measurements.
         samples: Completions of a question that are drawn together and share the keys and values of its prompt.
         copies: Copies of the base model in bfloat16 that it leaves on disk.
     """
@@ -140,7 +141,7 @@ class AlgorithmFacts:
     update: Update | None
     work: Callable[[Sizes], list[Work]]
     checkpoints: int
-    ends: int = 2
+    ends: int = 3
     stops_early: bool = False
     samples: int = 1
     copies: int = 0

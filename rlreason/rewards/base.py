@@ -71,6 +71,7 @@ class RewardRow:
         line: Line style in figures, as matplotlib takes it.
         marker_filling: Filling of markers in figures, as matplotlib takes it.
         looks_at: What it looks at and what it may overlook, as a model card says it behind "The reward looked at".
+        control: Whether it says nothing about right and wrong, so that its arms are no results but controls of others.
         needs_solutions: Whether it compares with worked solutions.
         needs_outcome_model: Whether an outcome reward model gives it.
         lacks_reference: Whether a problem's reference solution has nothing for it to compare with; None where it
@@ -83,6 +84,7 @@ class RewardRow:
     line: Any
     marker_filling: str
     looks_at: str
+    control: bool
     needs_solutions: bool
     needs_outcome_model: bool
     lacks_reference: Callable[[Problem], bool] | None

@@ -279,6 +279,7 @@ CUSTOM = RewardRow(
     line=(0, (3, 1, 1, 1)),
     marker_filling="bottom",
     looks_at="whatever a function of its author's looks at",
+    control=False,
     needs_solutions=False,
     needs_outcome_model=False,
     lacks_reference=None,

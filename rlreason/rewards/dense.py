@@ -147,6 +147,7 @@ DENSE = RewardRow(
     line=(0, (5, 2)),
     marker_filling="none",
     looks_at="the final answer and intermediate results",
+    control=False,
     needs_solutions=True,
     needs_outcome_model=False,
     lacks_reference=lacks_results,

@@ -67,6 +67,7 @@ ORM = RewardRow(
     line=(0, (1.2, 1.4)),
     marker_filling="left",
     looks_at="what a learned model thinks of a solution, which can be wrong",
+    control=False,
     needs_solutions=False,
     needs_outcome_model=True,
     lacks_reference=None,

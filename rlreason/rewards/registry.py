@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlreason.rewards.base import RewardConfig, RewardRow
+from rlreason.rewards.controls import FORMAT, RANDOM
 from rlreason.rewards.custom import CUSTOM
 from rlreason.rewards.dense import DENSE
 from rlreason.rewards.orm import ORM
@@ -13,5 +14,5 @@ REWARDS: Table[RewardRow] = Table(
     "reward",
     RewardRow,
     RewardConfig,
-    {"sparse": SPARSE, "dense": DENSE, "orm": ORM, "custom": CUSTOM},
+    {"sparse": SPARSE, "dense": DENSE, "orm": ORM, "custom": CUSTOM, "random": RANDOM, "format": FORMAT},
 )

@@ -52,6 +52,7 @@ SPARSE = RewardRow(
     line="-",
     marker_filling="full",
     looks_at="final answers only, so a right answer may stand below wrong steps",
+    control=False,
     needs_solutions=False,
     needs_outcome_model=False,
     lacks_reference=None,

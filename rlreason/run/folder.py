@@ -157,8 +157,13 @@ class Run:
 
     @property
     def training_rollouts(self) -> int:
-        """Training rollouts in all finished stages."""
+        """Rollouts that were learned from in all finished stages."""
         return training_rollouts(self.journal.values())
+
+    @property
+    def outcome_model_rollouts(self) -> int:
+        """Those of them that an outcome reward model learned from before the policy did."""
+        return outcome_model_rollouts(self.journal.values())
 
     def totals(self, cost: str) -> dict[str, float]:
         """Sum of `cost` ("seconds" or "tokens") over all finished stages, by kind."""
@@ -211,8 +216,18 @@ def mendable(folder: Path, config: Mapping[str, Any]) -> list[str]:
 
 
 def training_rollouts(records: Iterable[Mapping[str, Any]]) -> int:
-    """Training rollouts in the stages of a journal."""
-    return sum(record["rollouts"] for record in records if record["kind"] == Kind.ROLLOUTS)
+    """Rollouts that were learned from in the stages of a journal, by an outcome reward model that teaches included."""
+    known = list(records)
+    drawn = sum(int(record["rollouts"]) for record in known if record["kind"] == Kind.ROLLOUTS)
+    return drawn + outcome_model_rollouts(known)
+
+
+def outcome_model_rollouts(records: Iterable[Mapping[str, Any]]) -> int:
+    """Rollouts that trained and calibrated the outcome reward model that a run learned from; 0 where it had none.
+
+    A model that only reranks is no part of what was learned; one that was given (`orm.path`) was not trained here.
+    """
+    return sum(int(record["orm_rollouts"]) for record in records if record.get("orm_teaches", False))
 
 
 def training_files(folder: Path) -> list[Path]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-INIT, FINAL, CONTROL = "init", "final", "asked-for-bad"  # checkpoints that are evaluated besides those of rounds
+# Checkpoints that are evaluated besides those of rounds: the start, the selected one, the last one where that is
+# another, and a control experiment.
+INIT, FINAL, LAST, CONTROL = "init", "final", "last", "asked-for-bad"
 
 
 class Kind(StrEnum):

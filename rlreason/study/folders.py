@@ -19,7 +19,7 @@ from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.identity import identity
-from rlreason.run.stage import FINAL, INIT, evaluation, sampled, scores
+from rlreason.run.stage import FINAL, INIT, LAST, evaluation, sampled, scores
 from rlreason.study.plan import Plan, read_plan
 
 CLUSTER = "cluster"  # the column that says which problems belong together
@@ -32,7 +32,7 @@ class Evaluation:
     Args:
         checkpoint: "init", "round-1", ..., "final".
         on_the_way: Whether it is the start or a checkpoint of training, and no second look at one of them.
-        samples_seen: Training rollouts drawn until then.
+        samples_seen: Rollouts that were learned from until then, an outcome reward model's included.
         table: One row per problem, in the order of their ids: reference_steps, samples, right, and every metric;
             indexed by problem id. A column `cluster` where problems come in clusters.
     """
@@ -77,7 +77,7 @@ class StudyRun:
 
     @property
     def final(self) -> Evaluation:
-        """The policy that the run ended with."""
+        """The policy that the run ended with: the selected checkpoint."""
         return self.evaluations[-1]
 
     @property
@@ -87,12 +87,24 @@ class StudyRun:
 
     @property
     def samples_drawn(self) -> int:
-        """Training rollouts in all."""
-        return int(self.result["training_rollouts"])
+        """Rollouts that were learned from in all, an outcome reward model's included."""
+        # Stored rollouts of another run are learned from, and not drawn here.
+        return max(int(self.result["training_rollouts"]), self.final.samples_seen)
 
     def table(self, checkpoint: str) -> pd.DataFrame | None:
-        """What was measured of a checkpoint; None where nothing was."""
-        return next((item.table for item in self.evaluations if item.checkpoint == checkpoint), None)
+        """What was measured of a checkpoint; None where nothing was.
+
+        The last checkpoint is measured by itself only where it is not the selected one.
+        """
+        found = next((item.table for item in self.evaluations if item.checkpoint == checkpoint), None)
+        if found is None and checkpoint == LAST and self.ended_with_last:
+            return self.final.table
+        return found
+
+    @property
+    def ended_with_last(self) -> bool:
+        """Whether the selected checkpoint is the last one; False where an older version has not recorded it."""
+        return "last" in self.result and self.result["last"] == self.result["policy"]
 
     def samples_file(self, checkpoint: str) -> Path:
         """The file of a checkpoint's samples of the reported questions; absent where there are none."""

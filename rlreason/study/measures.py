@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from rlreason.run.stage import FINAL, INIT
@@ -17,6 +18,7 @@ from rlreason.study.results import Row, as_table, measured, out_of_distribution
 SAMPLES_TO_FINAL = f"samples_to_{SHARE_OF_FINAL:.0%}_of_final_maj@1"
 ELSEWHERE = "maj@1_out_of_distribution"
 OUTCOME_MODELS = "outcome reward models"
+BUDGET, BUDGET_UNUSED, OUTCOME_MODEL_ROLLOUTS = "budget", "budget_unused", "outcome_model_rollouts"
 
 
 def whole_table(
@@ -39,6 +41,7 @@ def whole_table(
 
 def _further(arm: Arm, reading: Reading) -> list[Row]:
     rows: list[Row] = []
+    rows += _budget(arm)
     needed = sample_complexity(arm)
     if needed is not None and any(run.samples_drawn for run in arm.runs):
         rows.append(_row(FINAL, SAMPLES_TO_FINAL, needed.median, needed.seeds, low=needed.low, high=needed.high))
@@ -55,6 +58,19 @@ def _further(arm: Arm, reading: Reading) -> list[Row]:
         if not math.isnan(reading.calibration.auc):
             rows.append(_row(FINAL, "orm_auc", reading.calibration.auc, reading.calibration.seeds))
         rows.append(_row(FINAL, "orm_calibration_error", reading.calibration.error, reading.calibration.seeds))
+    return rows
+
+
+def _budget(arm: Arm) -> list[Row]:
+    """What its runs were given, and left, in rollouts; and what of these an outcome reward model learned from."""
+    judged = [float(run.result.get(OUTCOME_MODEL_ROLLOUTS, 0)) for run in arm.runs]  # older versions did not count them
+    rows = [_row(FINAL, OUTCOME_MODEL_ROLLOUTS, float(np.mean(judged)), len(arm.runs))]
+    draws = [run.samples_drawn for run in arm.runs]
+    budgets = [int(budget) for run in arm.runs if (budget := run.settings.get("budget")) is not None]
+    if len(budgets) == len(draws) and any(draws):  # an algorithm that samples nothing has no budget to leave
+        unused = [budget - drawn for budget, drawn in zip(budgets, draws, strict=True)]
+        rows.append(_row(FINAL, BUDGET, float(np.mean(budgets)), len(arm.runs)))
+        rows.append(_row(FINAL, BUDGET_UNUSED, float(np.mean(unused)), len(arm.runs)))
     return rows
 
 

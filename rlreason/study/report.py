@@ -15,7 +15,9 @@ import pandas as pd
 from rlreason.run.folder import training_files, write_atomically
 from rlreason.run.identity import OWN, SOURCE
 from rlreason.study.arms import Arm, Comparison, comparisons
+from rlreason.study.budgets import budget_table
 from rlreason.study.commands import Compose, command
+from rlreason.study.controls import controlled
 from rlreason.study.drawn import Drawn, draw_all
 from rlreason.study.examples import Example, examples
 from rlreason.study.findings import Finding, findings
@@ -39,6 +41,7 @@ class Section:
         anchor: Of its heading.
         comparison: The arms.
         findings: The paper's findings, and what the arms say about them.
+        controls: Arms that gain no more than their controls.
         results: Tables of measures, one for every model.
         further: Tables of cost and diversity.
         figures: Every figure that the data suffice for.
@@ -50,6 +53,7 @@ class Section:
     anchor: str
     comparison: Comparison
     findings: list[Finding]
+    controls: list[str]
     results: list[Table]
     further: list[Table]
     figures: list[Drawn]
@@ -187,8 +191,9 @@ def _section(
         anchor=re.sub(r"[^a-z0-9]+", "-", comparison.title.lower()).strip("-"),
         comparison=comparison,
         findings=findings(comparison),
+        controls=controlled(comparison),
         results=results_tables(comparison, table),
-        further=[cost_table(comparison, table), *([others] if others else [])],
+        further=[cost_table(comparison, table), budget_table(comparison, table), *([others] if others else [])],
         figures=draw_all(comparison, read),
         published=published_beside(comparison),
         examples=shown,

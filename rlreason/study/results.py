@@ -10,7 +10,7 @@ import pandas as pd
 
 from rlreason.evaluation.metrics import pass_at_k
 from rlreason.evaluation.statistics import Estimate, holm
-from rlreason.run.stage import FINAL, INIT
+from rlreason.run.stage import FINAL, INIT, LAST
 from rlreason.study.arms import Arm, Comparison, mean_of
 from rlreason.study.folders import CLUSTER
 
@@ -48,7 +48,7 @@ def as_table(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def measured(comparison: Comparison) -> list[Row]:
-    """One row for every arm, checkpoint ("init" and "final") and measure.
+    """One row for every arm, checkpoint and measure: "init", "final", and "last" where that is not the selected one.
 
     `best` marks the arm whose mean is highest among those of the same model; `below_best` is how far another arm lies
     below it, a paired difference, and `p_value` its test, corrected for the number of arms by Holm's method.
@@ -57,7 +57,7 @@ def measured(comparison: Comparison) -> list[Row]:
     rows = {
         (arm, checkpoint, metric): _row(comparison, arm, checkpoint, metric, estimate, spent[arm])
         for arm in comparison.arms
-        for checkpoint in (INIT, FINAL)
+        for checkpoint in (INIT, FINAL, *([] if all(run.ended_with_last for run in arm.runs) else [LAST]))
         for metric in _metrics(arm)
         if (estimate := arm.estimate(metric, checkpoint)) is not None
     }
@@ -141,7 +141,7 @@ def _row(
         "seeds": estimate.seeds,
         "problems": estimate.problems,
         "best": False,
-        "samples_drawn": spent["samples"] if checkpoint == FINAL else 0.0,
+        "samples_drawn": spent["samples"] if checkpoint != INIT else 0.0,
         "seconds": spent["seconds total"],
         "tokens": sum(amount for kind, amount in spent.items() if kind.startswith("tokens ")),
     }

@@ -34,7 +34,9 @@ def summary(study: Study, comparisons: Sequence[Comparison], table: pd.DataFrame
         ]
     samples = sum(run.samples_drawn for arm in arms for run in arm.runs)
     hours = sum(run.result["seconds"]["total"] for arm in arms for run in arm.runs) / 3600
-    sentences.append(f"The runs drew {short_count(samples)} training rollouts and took {hours:,.1f} hours in all.")
+    sentences.append(
+        f"The runs learned from {short_count(samples)} training rollouts and took {hours:,.1f} hours in all."
+    )
     if study.missing:
         sentences.append(
             f"{_many(len(study.missing), 'run')} of the study {_are(len(study.missing))} not finished yet."

@@ -14,7 +14,7 @@ from rlreason.lab.measuring import measured, out_of_distribution
 from rlreason.lab.result import write_result
 from rlreason.lab.setup import prepared
 from rlreason.models.return_condition import condition_of
-from rlreason.run.stage import CONTROL, FINAL, INIT
+from rlreason.run.stage import CONTROL, FINAL, INIT, LAST
 
 
 def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, display: Display) -> dict[str, Any]:
@@ -38,27 +38,30 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
         algorithm = ALGORITHMS[config.algo.name]
         trained = algorithm.train(config.algo, context.start, ready.questions, config.seed, lab)
         facts: dict[str, Any] = {"verdict": trained.verdict, **trained.facts}
-        if trained.policy is None:
+        if trained.policy is None or trained.last is None:
             return write_result(context, lab.evaluations, ready.too_long, **facts)
 
-        policy, evaluations, resamples = trained.policy, lab.evaluations, config.eval.resamples
+        policy, last = trained.policy, trained.last
+        evaluations, resamples = lab.evaluations, config.eval.resamples
         measure = partial(
             measured,
             context,
             evaluations,
             number=len(evaluations.records) - 1,
-            policy=policy,
-            samples_seen=trained.samples_seen,
+            samples_seen=lab.samples_seen(trained.samples_seen),
             k=config.eval.k,
         )
-        conditioned = condition_of(policy) is not None
+        conditioned = condition_of(last) is not None
         if conditioned:
-            measure(CONTROL, ask_for_bad=True)
-        measure(FINAL)
+            measure(CONTROL, policy=last, ask_for_bad=True)
+        if last != policy:
+            measure(LAST, policy=last)
+        measure(FINAL, policy=policy)
         facts["differences"] = evaluations.change(INIT, FINAL, resamples)
-        facts["policy"] = str(policy.relative_to(folder) if policy.is_relative_to(folder) else policy)
+        for name, checkpoint in (("policy", policy), ("last", last)):
+            facts[name] = str(checkpoint.relative_to(folder) if checkpoint.is_relative_to(folder) else checkpoint)
         if conditioned:
-            facts["good_minus_bad"] = evaluations.change(CONTROL, FINAL, resamples)
+            facts["good_minus_bad"] = evaluations.change(CONTROL, FINAL if last == policy else LAST, resamples)
         if context.splits.elsewhere:
             facts["out_of_distribution"] = out_of_distribution(context, context.start.init, policy)
         return write_result(context, evaluations, ready.too_long, **facts)

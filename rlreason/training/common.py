@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,8 +194,8 @@ class Recorder:
     Args:
         checkpoint_seconds: Time between two resumable checkpoints.
         progress: Called after each optimizer step with (step, total steps, loss).
-        snapshots: Called as `snapshot(number, model)` when the share number / (snapshots + 1) of the steps is done.
-        snapshot: Keeps the model of that moment.
+        snapshots: Shares of the steps after which the model is kept, and where.
+        snapshot: Keeps the model of that moment; called as `snapshot(folder, model)`.
         save_every: Steps between two moments at which a resumable checkpoint can be taken.
     """
 
@@ -203,8 +203,8 @@ class Recorder:
         self,
         checkpoint_seconds: float,
         progress: Progress,
-        snapshots: int = 0,
-        snapshot: Callable[[int, Any], None] = lambda number, model: None,
+        snapshots: Sequence[tuple[float, Path]] = (),
+        snapshot: Callable[[Path, Any], None] = lambda folder, model: None,
         save_every: int = 1,
     ) -> None:
         self.checkpoint_seconds = checkpoint_seconds
@@ -222,9 +222,9 @@ class Recorder:
 
         class Callback(TrainerCallback):  # type: ignore[misc]
             def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-                for number in range(1, recorder.snapshots + 1):
-                    if state.global_step == round(number * state.max_steps / (recorder.snapshots + 1)):
-                        recorder.snapshot(number, model)
+                for share, folder in recorder.snapshots:
+                    if state.global_step == max(1, round(share * state.max_steps)):
+                        recorder.snapshot(folder, model)
                 elapsed = time.monotonic() - recorder.last_save
                 possible = state.global_step < state.max_steps and state.global_step % recorder.save_every == 0
                 control.should_save = possible and ranks.shared(elapsed >= recorder.checkpoint_seconds)

@@ -63,7 +63,7 @@ def supervised_update(
     scratch: Path,
     seed: int,
     checkpoint_seconds: float,
-    snapshots: Sequence[Path] = (),
+    snapshots: Sequence[tuple[float, Path]] = (),
     sharding: ShardingConfig = NOT_SPLIT,
     progress: Progress = silent,
 ) -> UpdateReport:
@@ -78,7 +78,7 @@ def supervised_update(
         scratch: Folder for resumable checkpoints; an interrupted update continues from the last one in it.
         seed: Decides the order of the sequences and the initialisation of adapters.
         checkpoint_seconds: Time between two resumable checkpoints.
-        snapshots: Folders for checkpoints on the way, evenly spaced before the end.
+        snapshots: Shares of the steps after which checkpoints are kept on the way, and their folders.
         sharding: How processes split the model.
         progress: Called after each optimizer step with (step, total steps, loss).
 
@@ -96,8 +96,8 @@ def supervised_update(
     recorder = Recorder(
         checkpoint_seconds,
         progress,
-        len(snapshots),
-        lambda number, model: save_snapshot(model, tokenizer, snapshots[number - 1]),
+        snapshots,
+        lambda folder, model: save_snapshot(model, tokenizer, folder),
     )
     arguments = SFTConfig(
         **trainer_arguments(config, model_config, scratch, seed, sharding),

@@ -52,6 +52,7 @@ class Script:
     """Answers the algorithm's requests from lists and remembers them."""
 
     reward_threshold = 1.0
+    validation_questions = 100
 
     def __init__(self, texts_by_round, accuracies):
         self.texts_by_round = texts_by_round
@@ -111,12 +112,24 @@ def test_without_aggregation_only_the_latest_round_counts():
     assert [len(examples) for _, _, examples in script.updates] == [8, 4]
 
 
-def test_it_stops_on_validation_and_returns_the_best_policy():
+def test_it_stops_on_validation_where_it_is_asked_to_and_returns_the_selected_policy():
     config = dataclasses.replace(CONFIG, patience=1)
     trained, script = run(config, [[RIGHT, WRONG]] * 3, [0.1, 0.3, 0.2])
     assert len(script.updates) == 2
-    assert trained.policy == Path("policy-1")
+    assert (trained.policy, trained.last) == (Path("policy-1"), Path("policy-2"))
     assert "did not improve" in trained.verdict
+
+
+def test_without_patience_it_uses_its_whole_budget_however_little_it_gains():
+    config = dataclasses.replace(CONFIG, patience=None)
+    trained, script = run(config, [[RIGHT, WRONG]] * 3, [0.3, 0.2, 0.1, 0.3])
+    assert len(script.updates) == 3
+    assert trained.policy == trained.last == Path("policy-3")
+
+
+def test_a_later_policy_within_one_standard_error_is_taken_as_for_every_algorithm():
+    trained, _ = run(dataclasses.replace(CONFIG, patience=None), [[RIGHT, WRONG]] * 3, [0.1, 0.8, 0.79, 0.78])
+    assert trained.policy == Path("policy-3")
 
 
 def test_a_round_without_a_right_solution_goes_on():

@@ -61,6 +61,7 @@ class Script:
     def __init__(self, rollouts, scores=(0.9, 0.2)):
         self.rollouts, self.scores = rollouts, scores
         self.orm_threshold = 0.5
+        self.validation_questions = 100
         self.evaluated, self.reports = [], []
 
     def sample(self, round_number, policy, problems, samples, temperature):
@@ -69,6 +70,9 @@ class Script:
 
     def stored(self, path):
         return self.rollouts
+
+    def policy_of_study(self, algo):
+        return Path(f"policy of {algo}"), 1000
 
     def steps(self, rollout):
         return STEPS
@@ -85,7 +89,7 @@ class Script:
     def token_ids(self, text, checkpoint):
         return tuple(text.encode())
 
-    def update(self, round_number, start, examples, config, snapshots=0, condition=None):
+    def update(self, round_number, start, examples, config, snapshots=(), condition=None):
         self.start, self.examples, self.condition = start, examples, condition
         return [Path("policy")]
 
@@ -150,6 +154,22 @@ def test_what_is_cut_after_its_answer_keeps_its_label():
     _, script = run(CONFIG, [*MIXED, rambling], scores=(0.2, 0.9))
     [*_, (start, end)] = script.examples[-1].inserted
     assert script.examples[-1].completion_ids[start:end] == script.condition.good
+
+
+def test_solutions_of_expert_iterations_policy_cost_what_that_has_learned_from_too():
+    trained, script = run(dataclasses.replace(CONFIG, policy="ei"), MIXED)
+    assert script.asked == Path("policy of ei")
+    assert trained.samples_seen == 1000 + 3
+    assert script.evaluated == [(START.init, 0), (Path("policy"), 1003)]
+    with pytest.raises(UserError, match="choose one"):
+        dataclasses.replace(CONFIG, policy="ei", rollouts="runs/other").check()
+
+
+def test_a_policy_that_became_worse_is_the_last_and_not_the_selected_one():
+    script = Script(MIXED)
+    script.evaluate = lambda number, policy, samples_seen, facts=None: 0.1 if number else 0.9
+    trained = return_conditioned(CONFIG, START, Questions(PROBLEMS, {}), 0, script)
+    assert (trained.policy, trained.last) == (START.init, Path("policy"))
 
 
 def test_added_tokens_go_into_the_checkpoint_that_is_trained():

@@ -83,7 +83,7 @@ def test_a_start_from_sft_is_trained_once_and_shared(rlreason, tmp_path):
 
 def test_sft_as_an_algorithm(rlreason, tmp_path):
     small = [item for item in SMALL if not item.startswith(("algo.rounds", "algo.samples"))]
-    rlreason(tmp_path, *small, "algo=sft", "name=run").check()
+    rlreason(tmp_path, *small, "algo=sft", "algo.evaluations=1", "name=run").check()
     result = json.loads((tmp_path / "runs/run/result.json").read_text())
     assert [evaluation["stage"] for evaluation in result["evaluations"]] == ["init", "round-1", "final"]
     assert result["tokens"]["train"] > 0

@@ -99,6 +99,13 @@ def test_ppo_with_a_separate_critic_from_the_outcome_model(rlreason, tmp_path):
     rlreason(tmp_path, *PPO, *JUDGE, *extra, "algo.kl_in=loss", "algo.kl_coefficient=0.1", "name=run").check()
     result = json.loads((tmp_path / "runs/run/result.json").read_text())
     assert "rerank@3" in result["evaluations"][-1]["metrics"]
+    judged = 24 * 8 + 8 * 4  # solutions that train the model, and that calibrate it
+    assert (result["outcome_model_rollouts"], result["training_rollouts"]) == (judged, judged + 24)
+    seen = [item["samples_seen"] for item in result["evaluations"]]
+    assert seen[0] == 0 and set(seen[1:]) == {judged + 24}
+    assert [line["samples_seen"] for line in metrics(tmp_path / "runs/run") if line["stage"].startswith("batch-")] == [
+        judged + 8 * number for number in (1, 2, 3)
+    ]
 
 
 def test_ppo_with_adapters_and_dense_rewards(rlreason, tmp_path):
@@ -159,7 +166,7 @@ def test_an_engine_with_other_weights_ends_the_run_in_one_line(rlreason, tmp_pat
         ("algo.critic_start=orm", "algo.critic=separate"),
         ("algo.value_warmup=3", "below algo.batches"),
         ("algo.kl_target=6 algo.kl_coefficient=0", "must start above 0"),
-        ("algo.evaluations=9", "more than algo.batches"),
+        ("algo.evaluations=9", "at most 7"),
         ("data.max_completion_tokens=2000", "positions"),
     ],
 )

@@ -8,6 +8,8 @@ import pytest
 from tests_support import BATCHES, JUDGE, LABORATORY, UPDATE, composed, journal, rollout_counts
 from wandb_file import assert_tracked
 
+from rlreason.models.resolve import EMBEDDED_FOLDER
+
 pytestmark = pytest.mark.engine
 
 
@@ -61,9 +63,13 @@ def test_return_conditioned_per_step_with_added_tokens(rlreason, tmp_path, model
         tmp_path, *LABORATORY, *UPDATE, *given, "orm=local", f"orm.path={model}", "algo.threshold=0.2", "name=run"
     ).check()
     found = result(tmp_path)
-    assert [item["stage"] for item in found["evaluations"]] == ["init", "round-1", "asked-for-bad", "final"]
+    # So short a training makes the policy worse: the starting checkpoint is selected, and the last one has the tags.
+    stages = [item["stage"] for item in found["evaluations"]]
+    assert stages == ["init", "round-1", "asked-for-bad", "last", "final"]
+    assert (found["last"], found["policy"]) == ("checkpoints/round-1", str(EMBEDDED_FOLDER / "tiny"))
     assert "maj@1" in found["good_minus_bad"]
-    sampled = pd.read_parquet(tmp_path / "runs/run/rollouts/test-final-sampled.parquet")
+    assert found["differences"]["maj@1"]["value"] == 0
+    sampled = pd.read_parquet(tmp_path / "runs/run/rollouts/test-last-sampled.parquet")
     assert not sampled["text"].str.contains("good|bad", regex=True).any(), "tags are in no rollout"
     assert (sampled["token_ids"].map(len) == sampled["logprobs"].map(len)).all()
     # The next run learns from these rollouts instead of sampling its own, a tag for each solution.
@@ -107,7 +113,7 @@ def test_supervised_fine_tuning_is_measured_on_the_way(rlreason, tmp_path):
     stages = [item["stage"] for item in result(tmp_path)["evaluations"]]
     assert stages == ["init", "round-1", "round-2", "final"]
     lines = [json.loads(line) for line in (tmp_path / "runs/run/metrics.jsonl").read_text().splitlines()]
-    assert [line["train/epochs"] for line in lines if "train/epochs" in line] == [0.5, 1.0]
+    assert [line["train/epochs"] for line in lines if "train/epochs" in line] == [0.75, 1.0]
 
 
 def test_an_evaluation_reranks_with_a_given_model(rlreason, tmp_path, model):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rlreason.errors import UserError
 from rlreason.run.folder import Run, append_line, read_lines
 from rlreason.run.identity import run_name
-from rlreason.run.stage import orm_solutions, sampling_batch, sampling_round
+from rlreason.run.stage import orm_solutions, sampling_batch, sampling_round, shared
 
 CONFIG = {"seed": 0, "algo": {"name": "ei", "rounds": 2}, "tracker": {"name": "none"}, "runs_dir": "a"}
 
@@ -49,6 +49,15 @@ def test_training_rollouts_are_those_of_rounds_and_batches(tmp_path):
         run.commit(stage, rollouts=count)
     run.close()
     assert run.training_rollouts == 7
+
+
+@pytest.mark.parametrize(("teaches", "learned"), [(True, 107), (False, 7)])
+def test_rollouts_of_an_outcome_reward_model_count_where_it_teaches(tmp_path, teaches, learned):
+    run = Run(tmp_path / "r", CONFIG)
+    run.commit(shared("orm"), orm_rollouts=100, orm_teaches=teaches)
+    run.commit(sampling_round(1), rollouts=7)
+    run.close()
+    assert (run.training_rollouts, run.outcome_model_rollouts) == (learned, learned - 7)
 
 
 def test_another_configuration_is_refused_and_named(tmp_path):

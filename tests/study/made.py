@@ -149,8 +149,12 @@ def make_run(
     ood: bool = True,
     files: int = 1,
     finished: bool = True,
+    last: float | None = None,
 ) -> Path:
-    """One run: its first policy has the first of `accuracies`, the policy after round N the one after it."""
+    """One run: its first policy has the first of `accuracies`, the policy after round N the one after it.
+
+    Where the last checkpoint is not the selected one, it has the accuracy `last`.
+    """
     overrides = [f"eval.k={K}", f"eval.k_between={K}", *settings]
     config = json.loads(
         json.dumps(plain_config(f"algo={algo}", f"reward={reward}", f"init={init}", f"model={model}", *overrides))
@@ -182,6 +186,9 @@ def make_run(
         evaluations.append(found)
         journal(run, stages.log_of(f"evaluate-{checkpoint}"))
     seen = sum(rollouts.values())
+    if last is not None:
+        metrics, _ = evaluate(run, "last", last, generator, k, split, scores)
+        evaluations.append({"stage": "last", "on_the_way": False, "samples_seen": seen, "metrics": metrics})
     # The last policy is the last checkpoint, and greedy decoding is the same each time.
     metrics, _ = evaluate(run, "final", accuracies[-1], generator, k, split, scores, greedy)
     evaluations.append({"stage": "final", "on_the_way": False, "samples_seen": seen, "metrics": metrics})
@@ -189,12 +196,17 @@ def make_run(
         for stage, accuracy in (("init", accuracies[0]), ("final", accuracies[-1])):
             greedy = np.array([float(generator.random() < accuracy / 2) for _ in range(PROBLEMS)])
             write_values(run, f"ood-{stage}", {"maj@1": greedy}, Counter(), 0)
-    write_result(run, config, evaluations, rollouts)
+    checkpoints = {"policy": "checkpoints/round-1", "last": f"checkpoints/round-{1 if last is None else 2}"}
+    write_result(run, config, evaluations, rollouts, checkpoints)
     return run
 
 
 def write_result(
-    run: Path, config: dict[str, Any], evaluations: list[dict[str, Any]], rollouts: dict[str, int]
+    run: Path,
+    config: dict[str, Any],
+    evaluations: list[dict[str, Any]],
+    rollouts: dict[str, int],
+    checkpoints: dict[str, str],
 ) -> None:
     drawn = sum(rollouts.values())
     result = {
@@ -205,6 +217,7 @@ def write_result(
         "hardware": {"machine": "x86_64", "cpus": 4, "memory_gib": 16.0, "gpus": ["Test GPU"]},
         "evaluations": evaluations,
         "verdict": "trained",
+        **checkpoints,
         "rollouts": rollouts,
         "training_rollouts": drawn,
         "seconds": {
