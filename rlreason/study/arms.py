@@ -99,11 +99,15 @@ class Arm:
         Seeds that both have are paired; without a common seed, the means over each one's seeds are, and the interval
         speaks of problems alone. None where either arm lacks the metric.
         """
-        return _paired((self, FINAL), (other, FINAL), metric, confidence)
+        return _paired((self, FINAL, metric), (other, FINAL, metric), confidence)
 
     def gain(self, metric: str, since: str = INIT, confidence: float = 0.95) -> Estimate | None:
         """Mean of the last policy less an earlier one of the same arm, as in `difference`."""
-        return _paired((self, FINAL), (self, since), metric, confidence)
+        return _paired((self, FINAL, metric), (self, since, metric), confidence)
+
+    def excess(self, metric: str, over: str, confidence: float = 0.95) -> Estimate | None:
+        """Mean of a metric of the last policy less another metric of it, as in `difference`."""
+        return _paired((self, FINAL, metric), (self, FINAL, over), confidence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +181,8 @@ def apart(run: StudyRun) -> dict[str, Any]:
 def mean_of(tables: Sequence[pd.DataFrame], metric: str, confidence: float = 0.95) -> Estimate | None:
     """Mean of a metric over seeds and the problems that all of them share; its interval is over their clusters.
 
+    Problems of which the metric says nothing in some seed are left out.
+
     Args:
         tables: One for every seed, indexed by problem id.
         metric: A column of all of them.
@@ -187,7 +193,7 @@ def mean_of(tables: Sequence[pd.DataFrame], metric: str, confidence: float = 0.9
     """
     if not tables:
         return None
-    joined = pd.concat([table[metric] for table in tables], axis=1, join="inner")
+    joined = pd.concat([table[metric] for table in tables], axis=1, join="inner").dropna()
     if joined.empty:
         return None
     values = _matrix(joined)
@@ -202,24 +208,53 @@ def clusters_of(table: pd.DataFrame) -> Clusters | None:
     return [None if pd.isna(name) else str(name) for name in table[CLUSTER]]
 
 
-def _paired(first: tuple[Arm, str], second: tuple[Arm, str], metric: str, confidence: float) -> Estimate | None:
-    """Mean of the first arm's checkpoint less the second's."""
+def mean_difference(pairs: Sequence[tuple[Arm, Arm]], metric: str, confidence: float = 0.95) -> Estimate | None:
+    """Mean over pairs of arms of the first less the second, over the seeds and the problems that all of them share.
+
+    Args:
+        pairs: At least one.
+        metric: Of the last policies.
+        confidence: Probability that the interval is to cover the true mean.
+
+    Returns:
+        None where an arm lacks the metric, or there is no seed or problem that all share.
+    """
+    tables = [[{run.seed: run.final.table for run in arm.runs} for arm in pair] for pair in pairs]
+    seeds = sorted(set.intersection(*(set(side) for pair in tables for side in pair)))
+    if not seeds or any(metric not in table for pair in tables for side in pair for table in side.values()):
+        return None
+    found = [
+        pd.concat([first[seed][metric] - second[seed][metric] for first, second in tables], axis=1).mean(
+            axis=1, skipna=False
+        )
+        for seed in seeds
+    ]
+    joined = pd.concat(found, axis=1, join="inner").dropna()
+    if joined.empty:
+        return None
+    clusters = clusters_of(tables[0][0][seeds[0]].loc[joined.index])
+    return crossed_estimate(_matrix(joined), confidence, "number", clusters)
+
+
+def _paired(first: tuple[Arm, str, str], second: tuple[Arm, str, str], confidence: float) -> Estimate | None:
+    """Mean of the first arm's metric at a checkpoint less the second's."""
     sides = []
-    for arm, checkpoint in (first, second):
+    for arm, checkpoint, metric in (first, second):
         tables = {run.seed: run.table(checkpoint) for run in arm.runs}
         sides.append({seed: table for seed, table in tables.items() if table is not None and metric in table})
     if not all(sides):
         return None
-    columns = [table[metric] for side in sides for table in side.values()]
-    problems = pd.concat(columns, axis=1, join="inner").index
+    metrics = (first[2], second[2])
+    columns = [table[metric] for side, metric in zip(sides, metrics, strict=True) for table in side.values()]
+    problems = pd.concat(columns, axis=1, join="inner").dropna().index
     if problems.empty:
         return None
     common = sorted(set(sides[0]) & set(sides[1]))
     values = [
         _matrix(pd.concat([side[seed][metric].loc[problems] for seed in common or sorted(side)], axis=1))
-        for side in sides
+        for side, metric in zip(sides, metrics, strict=True)
     ]
-    kind: Kind = "difference" if is_share(metric, *values) else "number"
+    kind: Kind = "difference" if is_share(first[2], *values) else "number"
     if not common:
         values = [side.mean(axis=0, keepdims=True) for side in values]
     clusters = clusters_of(next(iter(sides[0].values())).loc[problems])
