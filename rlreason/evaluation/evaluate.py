@@ -10,7 +10,7 @@ import numpy as np
 
 from rlreason.answers.arithmetic import operations
 from rlreason.answers.equality import votes_of_problems
-from rlreason.evaluation.metrics import Metric, ProblemSamples, is_share, per_problem_metrics
+from rlreason.evaluation.metrics import PARTIAL, Metric, ProblemSamples, is_share, per_problem_metrics
 from rlreason.evaluation.statistics import Clusters, Interval, Kind, bootstrap_interval, paired_difference
 from rlreason.types import Rollout
 
@@ -87,7 +87,7 @@ def intervals(values: PerProblem, resamples: int, clusters: Clusters | None = No
     """
     found = {}
     for name, array in values.items():
-        present, places = _present(clusters, array)
+        present, places = _present(name, clusters, array)
         if present.any():
             kind: Kind = "share" if is_share(name, array[present]) else "number"
             found[name] = bootstrap_interval(array[present], resamples=resamples, kind=kind, clusters=places)
@@ -102,7 +102,7 @@ def differences(
     for name in before:
         if name not in after:
             continue
-        present, places = _present(clusters, before[name], after[name])
+        present, places = _present(name, clusters, before[name], after[name])
         if present.any():
             first, second = before[name][present], after[name][present]
             shares = is_share(name, first, second)
@@ -110,9 +110,10 @@ def differences(
     return found
 
 
-def _present(clusters: Clusters | None, *values: np.ndarray) -> tuple[np.ndarray, Clusters | None]:
-    """Of which problems all values say something, and the clusters of these."""
-    present = ~np.isnan(np.stack(values)).any(axis=0)
+def _present(name: str, clusters: Clusters | None, *values: np.ndarray) -> tuple[np.ndarray, Clusters | None]:
+    """Of which problems all values of a metric say something, and the clusters of these."""
+    absent = np.isnan(np.stack(values)).any(axis=0) & (name in PARTIAL)
+    present = ~absent
     if clusters is None:
         return present, None
     return present, [name for name, kept in zip(clusters, present, strict=True) if kept]

@@ -175,10 +175,10 @@ def share_known(solutions: Sequence[str], known: Sequence[str]) -> float:
 def known_and_null(solutions: Sequence[str | None], start: Sequence[str | None]) -> tuple[float, float]:
     """How much of what a policy writes its start wrote as well, and how much of a second sample of that start.
 
-    A sample never holds all that a policy can write, so even an unchanged policy writes solutions that the sample lacks.
-    Only the difference of the two shares speaks of the policy. The start's samples are split into the first and the
-    second half; each half is once what is known and once the second sample, and both shares are means of the two. They
-    are shares of samples, not of different solutions, as the latter fall where a policy is right more often.
+    A sample never holds all that a policy can write, so even an unchanged policy writes solutions that it lacks. The
+    difference of the two shares alone speaks of the policy. The start's samples are split into the first and the second
+    half; each half is once what is known and once the second sample, and both shares are means of the two. They are
+    shares of samples, not of different solutions, as the latter fall where a policy is right more often.
 
     Args:
         solutions: A policy's samples of one question, None for a wrong one; shape `(samples,)`.
@@ -258,6 +258,7 @@ def known_at_start(problem: ProblemSamples, k: int) -> Mapping[str, float]:
 
 
 KNOWN, KNOWN_NULL = "right_known_at_start", "start_known_to_itself"
+PARTIAL = (KNOWN, KNOWN_NULL)  # metrics that say nothing of some problems, and are NaN there
 
 # The names, or how they begin, of the metrics below that are shares of something, and of those that are not.
 SHARES = ("maj@", "rerank@", "weighted@", "accuracy@temperature", "pass@", KNOWN, KNOWN_NULL)
@@ -291,7 +292,7 @@ def per_problem_metrics(
 
     Returns:
         Arrays of shape `(problems,)` in the order of `problems`, by name; of the metrics that every problem has. NaN
-        where a metric says nothing of a problem.
+        where one of `PARTIAL` says nothing of a problem.
 
     Raises:
         UserError: Two metrics have one name.

@@ -46,7 +46,9 @@ def smallest_seen(spread: Spread, seeds: int, problems: int, confidence: float =
     tail = (1 + confidence) / 2
     reach = float(stdtrit(problems - 1, tail)) ** 2 * of_problems
     if seeds > 1:
-        reach += float(stdtrit(seeds - 1, tail)) ** 2 * of_seeds
+        # `crossed_estimate` leaves half the rest with the seeds.
+        known_by_seeds = of_seeds + spread.rest / (2 * seeds * problems)
+        reach += float(stdtrit(seeds - 1, tail)) ** 2 * known_by_seeds
     return math.sqrt(reach) + float(ndtri(POWER)) * math.sqrt(of_seeds + of_problems)
 
 

@@ -262,7 +262,7 @@ def crossed_estimate(
     Two-way random effects. Seeds add (MS_seeds - MS_rest) / (seeds x problems) to the variance of the mean, known with
     no more degrees of freedom than there are seeds but one; problems add MS_problems / (seeds x problems), known well.
     Each part has the quantile of Student's t of its own, and their squares are added (after Graybill and Wang 1980,
-    Journal of the American Statistical Association 75). One common number of degrees of freedom, after Satterthwaite, is
+    Journal of the American Statistical Association 75). One common number of degrees of freedom, by Satterthwaite, is
     too large whenever seeds happen to lie close together, and a bootstrap over three seeds is too narrow. With one seed
     the interval is over problems only.
 

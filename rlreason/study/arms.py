@@ -193,19 +193,18 @@ def mean_of(tables: Sequence[pd.DataFrame], metric: str, confidence: float = 0.9
     """
     if not tables:
         return None
-    joined = pd.concat([table[metric] for table in tables], axis=1, join="inner").dropna()
-    if joined.empty:
+    problems, values = _joined([table[metric] for table in tables])
+    if problems.empty:
         return None
-    values = _matrix(joined)
     kind: Kind = "share" if is_share(metric, values) else "number"
-    return crossed_estimate(values, confidence, kind, clusters_of(tables[0].loc[joined.index]))
+    return crossed_estimate(values, confidence, kind, clusters_of(tables[0], problems))
 
 
-def clusters_of(table: pd.DataFrame) -> Clusters | None:
-    """The cluster of each problem of a table; None where each stands alone."""
+def clusters_of(table: pd.DataFrame, problems: pd.Index) -> Clusters | None:
+    """The cluster of each of some problems of a table; None where each stands alone."""
     if CLUSTER not in table:
         return None
-    return [None if pd.isna(name) else str(name) for name in table[CLUSTER]]
+    return [None if pd.isna(name) else str(name) for name in table.loc[problems, CLUSTER]]
 
 
 def mean_difference(pairs: Sequence[tuple[Arm, Arm]], metric: str, confidence: float = 0.95) -> Estimate | None:
@@ -223,17 +222,12 @@ def mean_difference(pairs: Sequence[tuple[Arm, Arm]], metric: str, confidence: f
     seeds = sorted(set.intersection(*(set(side) for pair in tables for side in pair)))
     if not seeds or any(metric not in table for pair in tables for side in pair for table in side.values()):
         return None
-    found = [
-        pd.concat([first[seed][metric] - second[seed][metric] for first, second in tables], axis=1).mean(
-            axis=1, skipna=False
-        )
-        for seed in seeds
-    ]
-    joined = pd.concat(found, axis=1, join="inner").dropna()
-    if joined.empty:
+    problems, values = _joined([side[seed][metric] for pair in tables for side in pair for seed in seeds])
+    if problems.empty:
         return None
-    clusters = clusters_of(tables[0][0][seeds[0]].loc[joined.index])
-    return crossed_estimate(_matrix(joined), confidence, "number", clusters)
+    first, second = np.moveaxis(values.reshape(len(pairs), 2, len(seeds), len(problems)), 1, 0)
+    clusters = clusters_of(tables[0][0][seeds[0]], problems)
+    return crossed_estimate((first - second).mean(axis=0), confidence, "number", clusters)
 
 
 def _paired(first: tuple[Arm, str, str], second: tuple[Arm, str, str], confidence: float) -> Estimate | None:
@@ -245,25 +239,30 @@ def _paired(first: tuple[Arm, str, str], second: tuple[Arm, str, str], confidenc
     if not all(sides):
         return None
     metrics = (first[2], second[2])
-    columns = [table[metric] for side, metric in zip(sides, metrics, strict=True) for table in side.values()]
-    problems = pd.concat(columns, axis=1, join="inner").dropna().index
+    common = sorted(set(sides[0]) & set(sides[1]))
+    seeds = [common or sorted(side) for side in sides]
+    problems, joined = _joined(
+        [side[seed][metric] for side, metric, chosen in zip(sides, metrics, seeds, strict=True) for seed in chosen]
+    )
     if problems.empty:
         return None
-    common = sorted(set(sides[0]) & set(sides[1]))
-    values = [
-        _matrix(pd.concat([side[seed][metric].loc[problems] for seed in common or sorted(side)], axis=1))
-        for side, metric in zip(sides, metrics, strict=True)
-    ]
+    values = [joined[: len(seeds[0])], joined[len(seeds[0]) :]]
     kind: Kind = "difference" if is_share(first[2], *values) else "number"
     if not common:
         values = [side.mean(axis=0, keepdims=True) for side in values]
-    clusters = clusters_of(next(iter(sides[0].values())).loc[problems])
-    return crossed_estimate(values[0] - values[1], confidence, kind, clusters)
+    return crossed_estimate(values[0] - values[1], confidence, kind, clusters_of(sides[0][seeds[0][0]], problems))
 
 
-def _matrix(joined: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """The values of a metric; shape `(seeds, problems)`."""
-    return np.ascontiguousarray(joined.to_numpy(dtype=np.float64).T)
+def _joined(columns: Sequence[pd.Series[float]]) -> tuple[pd.Index, npt.NDArray[np.float64]]:
+    """The problems of which all columns say something, and the values; shape `(columns, problems)`."""
+    problems = columns[0].index
+    if all(column.index.equals(problems) for column in columns):
+        values = np.stack([column.to_numpy(dtype=np.float64) for column in columns])
+    else:
+        joined = pd.concat(columns, axis=1, join="inner")
+        problems, values = joined.index, joined.to_numpy(dtype=np.float64).T
+    present = ~np.isnan(values).any(axis=0)
+    return problems[present], np.ascontiguousarray(values[:, present])
 
 
 def _told_apart(found: Sequence[Comparison]) -> list[Comparison]:

@@ -40,7 +40,7 @@ class SampleComplexity:
 
     @property
     def text(self) -> str:
-        """The median in words, such as "more than 4,480, at most 8,960"."""
+        """The median in words, such as "more than 4,480 and at most 8,960"."""
         return bracket_text(self.median)
 
 
@@ -51,7 +51,7 @@ def bracket_text(bracket: Bracket) -> str:
     if bracket.at_most == 0:
         return "at the start"
     at_most = f"at most {bracket.at_most:,.0f}"
-    return at_most if bracket.above == 0 else f"more than {bracket.above:,.0f}, {at_most}"
+    return at_most if bracket.above == 0 else f"more than {bracket.above:,.0f} and {at_most}"
 
 
 def learning_curve(arm: Arm, metric: str = "maj@1") -> list[tuple[float, Estimate]]:

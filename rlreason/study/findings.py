@@ -4,8 +4,8 @@ A verdict needs an interval that decides, and three seeds of every arm: fewer sa
 and "does not hold" are each wrong in at most one of twenty studies whose truth lies just beyond what they claim. What
 must be true everywhere is tested in each setting by itself; what need be true only somewhere is corrected for the
 number of settings (Bonferroni), so that many settings do not make a chance result. Where a finding says that something
-is absent or alike, a margin says how small is small; the margins are ours, for the paper states none. Where the evidence
-does not suffice, the finding says what would, and the smallest difference that this study could have seen.
+is absent or alike, a margin says how small is small; the margins are ours, for the paper states none. Where the
+evidence does not suffice, the finding says what would, and the smallest difference that this study could have seen.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ def _similar_samples(comparison: Comparison) -> tuple[str, str]:
         return FAILS, text
     if any(item.resolution > FACTOR for item in both):
         return UNKNOWN, (
-            f"{text} Needed: a target that every seed reaches, and evaluations no more than a factor of {FACTOR:g} apart "
-            "around the place where it does."
+            f"{text} Needed: a target that every seed reaches, and around the place where it does evaluations no more "
+            f"than a factor of {FACTOR:g} apart."
         )
     ratios = [_logarithm([first, second], len(needs)) for _, first, second in needs]
     shown = "; ".join(f"{math.exp(low):.2f} to {math.exp(high):.2f}" for low, high in ratios)

@@ -231,4 +231,4 @@ def _cell(record: Record | None, shown: Callable[[Record], str]) -> Cell:
 
 def _from_to(records: list[Record | None]) -> Cell:
     present = [number(record.value) for record in records if record is not None]
-    return Cell(" \N{RIGHTWARDS ARROW} ".join(present))
+    return Cell(" \N{RIGHTWARDS ARROW} ".join(present) or "not measured")

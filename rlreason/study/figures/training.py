@@ -116,7 +116,7 @@ def new_solutions(comparison: Comparison, readings: Mapping[Arm, Reading]) -> Fi
 
 @style.styled
 def sample_diversity(comparison: Comparison, readings: Mapping[Arm, Reading]) -> Figure | None:
-    """Edit distance between two samples of a question, and how much more of its right samples the start knew than of its own."""
+    """Edit distance of two samples of a question, and how much of them the start knew beyond chance."""
     known = {arm: more for arm in comparison.arms if (more := arm.excess(KNOWN, KNOWN_NULL)) is not None}
     distances = {arm: readings[arm].edit_distance for arm in comparison.arms}
     measured = [arm for arm in comparison.arms if arm in known or distances[arm] is not None]
