@@ -283,7 +283,7 @@ def _known_solutions(comparison: Comparison) -> tuple[str, str]:
     )
     text = (
         f"Share of a policy's right samples whose solution SFT's own samples contain, and the same share of further "
-        f"samples of SFT itself: {shares}. The difference, hardly any above -{LEFT:.2f}: {_shown(pairs)}."
+        f"samples of SFT itself: {shares}. The difference, of which -{LEFT:.2f} counts as little: {_shown(pairs)}."
     )
     if any(item.high < -LEFT for _, item in pairs):
         verdict = FAILS

@@ -41,7 +41,7 @@ def arm(
                 KNOWN: more.get("known", 0.6) + 0.1 * generator.standard_normal(PROBLEMS),
                 KNOWN_NULL: 0.6 + 0.1 * generator.standard_normal(PROBLEMS),
             }
-            samples = round(more.get("places", [10_000 * item for item in range(9)])[number])
+            samples = more.get("places", range(0, 90_000, 10_000))[number] * more.get("slow", 1)
             index = pd.Index([f"q{problem}" for problem in range(PROBLEMS)])
             evaluations.append(Evaluation(checkpoint_of_round(number), True, samples, pd.DataFrame(table, index=index)))
         last = evaluations[-1]
@@ -133,9 +133,9 @@ COURSE = [0.3, 0.5, 0.79]
 def test_samples_to_converge() -> None:
     ours = arm("ei", 0.8, course=COURSE, places=FINE)
     assert verdicts(ours, arm("ppo", 0.8, course=COURSE, places=FINE))[3] == HOLDS
-    assert verdicts(ours, arm("ppo", 0.8, course=COURSE, places=[5 * place for place in FINE]))[3] == FAILS
-    late = [value * 10**4 for value in FINE]
-    assert verdicts(arm("ei", 0.8, course=COURSE, places=late), arm("ppo", 0.8, course=COURSE, places=late))[3] == FAILS
+    assert verdicts(ours, arm("ppo", 0.8, course=COURSE, places=FINE, slow=5))[3] == FAILS
+    late = [arm(algo, 0.8, course=COURSE, places=FINE, slow=10**4) for algo in ("ei", "ppo")]
+    assert verdicts(*late)[3] == FAILS
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_samples_to_converge() -> None:
         ({"places": [0, 10, 900, 2000, 3000]}, {}, "evaluations no more than a factor of 2 apart"),
         ({"final": 0.7, "course": [0.3, 0.5, 0.7]}, {}, "a target that every seed reaches"),
         ({"seeds": 2}, {"seeds": 2}, "3 seeds or more"),
-        ({"seeds": 1}, {"seeds": 1, "places": [9 * place for place in FINE]}, "3 seeds or more"),
+        ({"seeds": 1}, {"seeds": 1, "places": FINE, "slow": 9}, "3 seeds or more"),
     ],
 )
 def test_samples_to_converge_are_not_told_apart_by_where_evaluations_are(ours, others, words) -> None:
@@ -267,7 +267,7 @@ def test_fewer_than_three_seeds_give_no_verdict(seeds: int) -> None:
         arm("ei", 0.2, start=0.5, known=0.1, seeds=seeds, course=COURSE, places=FINE),
         arm("ei", 0.9, model="small", distinct=9, seeds=seeds),
         arm("ei", 0.9, reward="dense", seeds=seeds),
-        arm("ppo", 0.9, seeds=seeds, course=COURSE, places=[9 * place for place in FINE]),
+        arm("ppo", 0.9, seeds=seeds, course=COURSE, places=FINE, slow=9),
         arm("sft", 0.9, seeds=seeds, course=COURSE, places=FINE),
     ]
     found = findings(Comparison("made", K, {}, tuple(arms)))
