@@ -96,10 +96,36 @@ def test_an_own_reward_that_equals_the_sparse_one_gives_the_same_rollouts_and_we
         files = sorted(path.name for path in (one / "rollouts").glob("*.parquet"))
         assert files == sorted(path.name for path in (other / "rollouts").glob("*.parquet")) and files
         for name in files:
-            pd.testing.assert_frame_equal(
-                *(pd.read_parquet(run / "rollouts" / name).drop(columns="step_rewards") for run in runs)
-            )
+            pd.testing.assert_frame_equal(*(pd.read_parquet(run / "rollouts" / name) for run in runs))
         weights = [(run / "checkpoints/round-1/model.safetensors").read_bytes() for run in runs]
         assert weights[0] == weights[1]
         tokens = [json.loads((run / "result.json").read_text())["tokens"] for run in runs]
         assert [item["sample"] for item in tokens][:1] * 2 == [item["sample"] for item in tokens]
+
+
+@pytest.mark.engine
+def test_a_reward_that_fails_keeps_what_was_sampled_and_may_be_mended(rlreason, tmp_path):
+    mine = tmp_path / "mine.py"
+    sound = "def scored(problem, completion):\n    return float(completion.correct)\n"
+    mine.write_text(sound.replace("return", "return 1 / completion.correct, ") + "# 1/0 for what is wrong\n")
+    asked = ["algo=ei", *TINY, *SIZES, *UPDATE, "algo.rounds=1", "reward=custom", "reward.function=mine.py:scored"]
+    failed = rlreason(tmp_path, *asked, "name=mended")
+    assert failed.code == 2
+    line = failed.output.strip().splitlines()[-1]
+    assert line.startswith("rlreason: reward.function=mine.py:scored raised ZeroDivisionError: ")
+    assert "for the question wordproblems-" in line
+    (part,) = (tmp_path / "runs/mended/rollouts").glob("round-1.part-*.arrows")
+    sampled = part.read_bytes()
+    assert not (tmp_path / "runs/mended/result.json").exists()
+    mine.write_text(sound)
+    again = rlreason(tmp_path, *asked, "name=mended").check()
+    assert "sampling 72 from init" not in again.output.split("round-1")[-1]
+    rollouts = pd.read_parquet(tmp_path / "runs/mended/rollouts/round-1.parquet")
+    assert len(rollouts) == 72 and len(sampled) > 0
+    assert (rollouts["reward"] == rollouts["correct"].astype(float)).all()
+    kept = sorted(path.name.split("-", 1)[1] for path in (tmp_path / "runs/mended/own").iterdir())
+    assert kept == ["mine.py", "mine.py"]
+    mine.write_text(sound + "# another\n")
+    refused = rlreason(tmp_path, *asked, "name=mended")
+    assert refused.code == 2
+    assert "mine.py:scored has changed since" in refused.output

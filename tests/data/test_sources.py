@@ -89,7 +89,7 @@ def same(rows: list[Row]) -> bool:
 def test_every_form_gives_the_same_rows(tmp_path: Path, name: str, kind: str) -> None:
     content = (b"\xef\xbb\xbf" if "BOM" in kind else b"") + FORMS[name].encode()
     path = tmp_path / (f"{name}.gz" if "gz" in kind else name)
-    assert same(rows_of(write(path, gzip.compress(content) if "gz" in kind else content)))
+    assert same(rows_of(write(path, gzip.compress(content, mtime=0) if "gz" in kind else content)))
 
 
 def test_parquet_gives_plain_values(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_parquet_gives_plain_values(tmp_path: Path) -> None:
     for path in (tmp_path / "a.parquet", tmp_path / "A.PARQUET.GZ"):
         sink = io.BytesIO()
         pq.write_table(table, sink)
-        write(path, gzip.compress(sink.getvalue()) if path.suffix == ".GZ" else sink.getvalue())
+        write(path, gzip.compress(sink.getvalue(), mtime=0) if path.suffix == ".GZ" else sink.getvalue())
         assert same(rows_of(path))
         assert rows_of(path)[1].find("nested.list.0") == 22
         assert rows_of(path)[1].find("nested.list.1") is None
@@ -138,7 +138,7 @@ def test_names_of_splits(name: str, split: str | None) -> None:
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet", "a.jsonl.gz"])
 @pytest.mark.parametrize("content", ["", "\n \n"])
 def test_an_empty_file_is_refused(tmp_path: Path, name: str, content: str) -> None:
-    compressed = gzip.compress(content.encode()) if name.endswith(".gz") else content
+    compressed = gzip.compress(content.encode(), mtime=0) if name.endswith(".gz") else content
     path = write(tmp_path / name, "" if "parquet" in name else compressed)
     assert refusal(file_rows, path) == f"{path}: the file is empty; copy it again or give another data.path"
 
@@ -170,7 +170,7 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, content: str)
         ("a.csv", 'x,y\n1,2\n"1"3,4\n', ":3: not valid CSV (',' expected after '\"'); fix the row"),
         ("a.parquet", "PAR1nothingPAR1", ": not a whole parquet file ("),
         ("a.jsonl.gz", '{"x": 1}', ": not a whole gzip file ("),
-        ("a.jsonl.gz", gzip.compress(b'{"x": 1}')[:-9], ": not a whole gzip file ("),
+        ("a.jsonl.gz", gzip.compress(b'{"x": 1}', mtime=0)[:-9], ": not a whole gzip file ("),
         ("a.parquet", "version https://git-lfs.github.com/spec/v1\noid", ": only a pointer to the file, as Git LFS"),
         ("a.txt", "x", ": a file of unknown form; data are JSON lines, JSON, CSV or parquet, each also .gz"),
         ("a.jsonl", '{"x": 1}\n{"y": ["\\ud83d!"]}', ":2: the column 'y' holds half a character"),
