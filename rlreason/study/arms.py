@@ -261,7 +261,7 @@ def _joined(columns: Sequence[pd.Series[float]]) -> tuple[pd.Index, npt.NDArray[
     else:
         joined = pd.concat(columns, axis=1, join="inner")
         problems, values = joined.index, joined.to_numpy(dtype=np.float64).T
-    present: npt.NDArray[np.bool_] = ~np.isnan(values).any(axis=0)
+    present = np.flatnonzero(~np.isnan(values).any(axis=0))
     return problems[present], np.ascontiguousarray(values[:, present])
 
 
