@@ -187,9 +187,10 @@ def evaluate(run: Path, stage: str, accuracy: float, generator: np.random.Genera
         f"rerank@{K}": (generator.random(TEST_QUESTIONS) < accuracy + 0.1).astype(float),
         **{f"pass@{k}": 1 - (1 - right / K) ** k for k in (2, 4, 8, 16)},
         "accuracy@temperature": right / K,
-        "distinct_solutions": generator.integers(1, K, TEST_QUESTIONS).astype(float),
+        "distinct_right": generator.integers(1, K, TEST_QUESTIONS).astype(float),
         "distinct_answers": generator.integers(1, K, TEST_QUESTIONS).astype(float),
-        "known_at_start": generator.random(TEST_QUESTIONS),
+        "right_known_at_start": generator.random(TEST_QUESTIONS),
+        "start_known_to_itself": generator.random(TEST_QUESTIONS),
     }
     write_evaluation(run / "evaluations" / f"test-{stage}.parquet", values)
 

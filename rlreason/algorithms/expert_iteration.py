@@ -78,7 +78,6 @@ def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Que
     kept: Kept = {}
     samples_seen = rounds_without_gain = 0
     threshold = lab.reward_threshold if config.threshold is None else config.threshold
-    first_solutions: dict[str, set[str]] = {}
     ending = f"all {config.rounds} rounds are done"
 
     for round_number in range(1, config.rounds + 1):
@@ -89,7 +88,6 @@ def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Que
         earlier = kept if config.aggregate else {}
         kept = keep(earlier, rollouts, config, threshold)
         solutions = diversity(rollouts)
-        first_solutions = first_solutions or solutions
         lab.report(
             round_number,
             {
@@ -98,8 +96,7 @@ def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Que
                 "solutions_kept": len(kept),
                 "questions_solved": len({problem_id for problem_id, _ in kept}) / len(questions.problems),
                 "kept_wrong": sum(not item.correct for item in kept.values()) / max(1, len(kept)),
-                "distinct_solutions": sum(map(len, solutions.values())) / len(solutions),
-                "known_at_start": known_share(solutions, first_solutions),
+                "distinct_right": sum(map(len, solutions.values())) / len(solutions),
             },
         )
         if not kept:
@@ -133,16 +130,6 @@ def keep(earlier: Kept, rollouts: Sequence[Rollout], config: ExpertIterationConf
         if passes.get(config.keep, all(passes.values())):
             kept.setdefault((item.problem.id, deduplication_key(item, config.deduplicate, len(kept))), item)
     return kept
-
-
-def known_share(solutions: dict[str, set[str]], first: dict[str, set[str]]) -> float:
-    """Share of the different solutions that the first round, sampled from the starting policy, had as well.
-
-    Over questions of both rounds; 1 when they share none.
-    """
-    common = solutions.keys() & first.keys()
-    total = sum(len(solutions[problem]) for problem in common)
-    return sum(len(solutions[problem] & first[problem]) for problem in common) / total if total else 1.0
 
 
 def restart_checkpoint(restart: str, start: Start, policy: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from rlreason.answers.arithmetic import operations
@@ -10,8 +9,9 @@ from rlreason.types import Rollout
 
 
 def diversity(rollouts: Sequence[Rollout]) -> dict[str, set[str]]:
-    """The different solutions of every question, by their operations (the author's count)."""
-    found: dict[str, set[str]] = defaultdict(set)
+    """The different right solutions of every question, by their operations (the author's count); it may have none."""
+    found: dict[str, set[str]] = {item.problem.id: set() for item in rollouts}
     for item in rollouts:
-        found[item.problem.id].add(operations(item.text))
+        if item.correct:
+            found[item.problem.id].add(operations(item.text))
     return found

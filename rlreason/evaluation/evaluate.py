@@ -10,9 +10,8 @@ import numpy as np
 
 from rlreason.answers.arithmetic import operations
 from rlreason.answers.equality import votes_of_problems
-from rlreason.evaluation.diversity import diversity
-from rlreason.evaluation.metrics import Metric, ProblemSamples, is_share, per_problem_metrics
-from rlreason.evaluation.statistics import Clusters, Interval, bootstrap_interval, paired_difference
+from rlreason.evaluation.metrics import PARTIAL, Metric, ProblemSamples, is_share, per_problem_metrics
+from rlreason.evaluation.statistics import Clusters, Interval, Kind, bootstrap_interval, paired_difference
 from rlreason.types import Rollout
 
 PerProblem = dict[str, np.ndarray]
@@ -45,7 +44,9 @@ def measure(
     for number, item in enumerate(sampled):
         score = 0.0 if step_scores is None else rank_score(step_scores[number], rank_by)
         by_problem[item.problem.id].append((item, score))
-    known = diversity(at_start)
+    start: dict[str, list[Rollout]] = defaultdict(list)
+    for item in sorted(at_start, key=lambda one: one.sample):
+        start[item.problem.id].append(item)
     samples_of = [sorted(by_problem[item.problem.id], key=lambda pair: pair[0].sample) for item in greedy]
     votes = votes_of_problems(
         [([item.answer for item, _ in samples], [item.correct for item, _ in samples]) for samples in samples_of]
@@ -60,7 +61,9 @@ def measure(
                 correct=tuple(other.correct for other, _ in samples),
                 solutions=tuple(operations(other.text) for other, _ in samples),
                 scores=None if step_scores is None else tuple(score for _, score in samples),
-                known=frozenset(known[item.problem.id]) if at_start else None,
+                start=tuple(operations(one.text) if one.correct else None for one in start[item.problem.id])
+                if at_start
+                else None,
                 rollouts=tuple(other for other, _ in samples),
             )
         )
@@ -78,27 +81,39 @@ def rank_score(scores: Sequence[float], rank_by: str) -> float:
 
 
 def intervals(values: PerProblem, resamples: int, clusters: Clusters | None = None) -> dict[str, Interval]:
-    """Mean and 95 % interval over problems of every metric, see `bootstrap_interval`; `clusters`: of each problem."""
-    return {
-        name: bootstrap_interval(
-            array, resamples=resamples, kind="share" if is_share(name, array) else "number", clusters=clusters
-        )
-        for name, array in values.items()
-    }
+    """Mean and 95 % interval over problems of every metric, see `bootstrap_interval`; `clusters`: of each problem.
+
+    Over the problems of which a metric says something; without it where there are none.
+    """
+    found = {}
+    for name, array in values.items():
+        present, places = _present(name, clusters, array)
+        if present.any():
+            kind: Kind = "share" if is_share(name, array[present]) else "number"
+            found[name] = bootstrap_interval(array[present], resamples=resamples, kind=kind, clusters=places)
+    return found
 
 
 def differences(
     before: PerProblem, after: PerProblem, resamples: int, clusters: Clusters | None = None
 ) -> dict[str, Interval]:
     """Paired difference over the same problems, with its 95 % interval, of every metric that both have."""
-    return {
-        name: paired_difference(
-            before[name],
-            after[name],
-            resamples=resamples,
-            shares=is_share(name, before[name], after[name]),
-            clusters=clusters,
-        )
-        for name in before
-        if name in after
-    }
+    found = {}
+    for name in before:
+        if name not in after:
+            continue
+        present, places = _present(name, clusters, before[name], after[name])
+        if present.any():
+            first, second = before[name][present], after[name][present]
+            shares = is_share(name, first, second)
+            found[name] = paired_difference(first, second, resamples=resamples, shares=shares, clusters=places)
+    return found
+
+
+def _present(name: str, clusters: Clusters | None, *values: np.ndarray) -> tuple[np.ndarray, Clusters | None]:
+    """Of which problems all values of a metric say something, and the clusters of these."""
+    absent = np.isnan(np.stack(values)).any(axis=0) & (name in PARTIAL)
+    present = ~absent
+    if clusters is None:
+        return present, None
+    return present, [name for name, kept in zip(clusters, present, strict=True) if kept]

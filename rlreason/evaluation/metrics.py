@@ -30,7 +30,7 @@ class ProblemSamples:
         correct: Whether each sample is right; shape `(samples,)`.
         solutions: What makes a solution different from others, such as its `operations`; shape `(samples,)`.
         scores: A score of every sample to rank them by; shape `(samples,)`. None without an outcome reward model.
-        known: Solutions that the policy could write at the start of training; None when nobody asks.
+        start: What the starting policy's samples were, None for a wrong one; shape `(samples,)`. None when nobody asks.
         rollouts: The samples themselves, for metrics that read their texts or tokens; shape `(samples,)`.
 
     Raises:
@@ -43,7 +43,7 @@ class ProblemSamples:
     correct: tuple[bool, ...]
     solutions: tuple[str, ...]
     scores: tuple[float, ...] | None = None
-    known: frozenset[str] | None = None
+    start: tuple[str | None, ...] | None = None
     rollouts: tuple[Rollout, ...] = ()
 
     def __post_init__(self) -> None:
@@ -53,6 +53,11 @@ class ProblemSamples:
                 f"Problem {self.problem_id!r} has {len(self.answers)} answers, {len(self.correct)} grades, "
                 f"{len(self.solutions)} solutions and {len(scores)} scores; there must be one of each per sample."
             )
+
+    @property
+    def right_solutions(self) -> tuple[str | None, ...]:
+        """The solution of every right sample, None for a wrong one; shape `(samples,)`."""
+        return tuple(one if right else None for one, right in zip(self.solutions, self.correct, strict=True))
 
 
 def pass_at_k(correct: int, samples: int, k: int) -> float:
@@ -161,10 +166,36 @@ def weighted_majority_at_k(
     return len(leading & right) / len(leading)
 
 
-def share_known(solutions: Sequence[str], known: frozenset[str]) -> float:
-    """Share of the different solutions that are among `known`; shape of `solutions`: `(samples,)`, at least one."""
-    different = set(solutions)
-    return len(different & known) / len(different)
+def share_known(solutions: Sequence[str], known: Sequence[str]) -> float:
+    """Share of solutions that are among `known`; NaN without a solution."""
+    different = set(known)
+    return sum(item in different for item in solutions) / len(solutions) if solutions else math.nan
+
+
+def known_and_null(solutions: Sequence[str | None], start: Sequence[str | None]) -> tuple[float, float]:
+    """How much of what a policy writes its start wrote as well, and how much of a second sample of that start.
+
+    A sample never holds all that a policy can write, so even an unchanged policy writes solutions that it lacks. The
+    difference of the two shares alone speaks of the policy. The start's samples are split into the first and the second
+    half; each half is once what is known and once the second sample, and both shares are means of the two. They are
+    shares of samples, not of different solutions, as the latter fall where a policy is right more often.
+
+    Args:
+        solutions: A policy's samples of one question, None for a wrong one; shape `(samples,)`.
+        start: The same of the policy before training; as many.
+
+    Returns:
+        The share of the policy's right samples, and that of the start's other half; both NaN where the policy or a half
+        of the start has no right sample.
+    """
+    half = len(start) // 2
+    halves = [[item for item in part if item is not None] for part in (start[:half], start[half : 2 * half])]
+    right = [item for item in solutions if item is not None]
+    if not right or not all(halves):
+        return math.nan, math.nan
+    known = sum(share_known(right, part) for part in halves) / 2
+    null = (share_known(halves[0], halves[1]) + share_known(halves[1], halves[0])) / 2
+    return known, null
 
 
 def distinct_count(keys: Sequence[str | None]) -> int:
@@ -209,25 +240,29 @@ def coverage(problem: ProblemSamples, k: int) -> Mapping[str, float]:
 
 
 def distinct(problem: ProblemSamples, k: int) -> Mapping[str, float]:
-    """Counts of "distinct_solutions" and "distinct_answers" among the first `k` samples."""
+    """Counts of "distinct_right", different right solutions, and "distinct_answers" among the first `k` samples."""
     if k == 0:
         return {}
     return {
-        "distinct_solutions": distinct_count(problem.solutions[:k]),
+        "distinct_right": distinct_count(problem.right_solutions[:k]),
         "distinct_answers": distinct_count(problem.answers[:k]),
     }
 
 
 def known_at_start(problem: ProblemSamples, k: int) -> Mapping[str, float]:
-    """The share "known_at_start" of the different solutions that the starting policy's samples had as well."""
-    if problem.known is None or k == 0:
+    """The shares "right_known_at_start" and "start_known_to_itself" of `known_and_null`, of the first `k` samples."""
+    if problem.start is None or k < 2:
         return {}
-    return {"known_at_start": share_known(problem.solutions[:k], problem.known)}
+    known, null = known_and_null(problem.right_solutions[:k], problem.start[:k])
+    return {KNOWN: known, KNOWN_NULL: null}
 
+
+KNOWN, KNOWN_NULL = "right_known_at_start", "start_known_to_itself"
+PARTIAL = (KNOWN, KNOWN_NULL)  # metrics that say nothing of some problems, and are NaN there
 
 # The names, or how they begin, of the metrics below that are shares of something, and of those that are not.
-SHARES = ("maj@", "rerank@", "weighted@", "accuracy@temperature", "pass@", "known_at_start")
-NUMBERS = ("distinct_solutions", "distinct_answers")
+SHARES = ("maj@", "rerank@", "weighted@", "accuracy@temperature", "pass@", KNOWN, KNOWN_NULL)
+NUMBERS = ("distinct_right", "distinct_answers")
 
 # In the order in which tables show them.
 METRICS: tuple[Metric, ...] = (greedy_accuracy, vote, choice_by_score, coverage, distinct, known_at_start)
@@ -256,7 +291,8 @@ def per_problem_metrics(
         further: Metrics besides `METRICS`.
 
     Returns:
-        Arrays of shape `(problems,)` in the order of `problems`, by name; of the metrics that every problem has.
+        Arrays of shape `(problems,)` in the order of `problems`, by name; of the metrics that every problem has. NaN
+        where one of `PARTIAL` says nothing of a problem.
 
     Raises:
         UserError: Two metrics have one name.

@@ -215,6 +215,21 @@ def _adjusted(differences: npt.NDArray[np.float64], count: int) -> tuple[float, 
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """How values over seeds and problems vary: the variances of a two-way random-effects model.
+
+    Args:
+        seeds: Of the true means of seeds; 0 with one seed, which says nothing of others.
+        problems: Of the true means of problems, or of clusters of them.
+        rest: Of what remains; with one seed it is part of `problems`.
+    """
+
+    seeds: float
+    problems: float
+    rest: float
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """A mean over seeds and problems.
 
@@ -225,6 +240,7 @@ class Estimate:
         p_value: The p-value of the hypothesis that the true mean is zero, two-sided; 1 when all values are zero.
         seeds: How many seeds the mean is over.
         problems: How many problems the mean is over.
+        spread: How the values vary.
         clusters: In how many clusters they come; None where each stands alone.
     """
 
@@ -234,6 +250,7 @@ class Estimate:
     p_value: float
     seeds: int
     problems: int
+    spread: Spread
     clusters: int | None = None
 
 
@@ -242,10 +259,12 @@ def crossed_estimate(
 ) -> Estimate:
     """Mean over seeds and problems, both drawn at random, with its interval and test.
 
-    Two-way random effects: the variance of the mean is (MS_seeds + MS_problems - MS_rest) / (seeds x problems), with
-    Satterthwaite's degrees of freedom (1946, Biometrics Bulletin 2(6)). A bootstrap over three seeds would be too
-    narrow, because three draws say little about their own spread; Student's t knows that. The variance is taken to be
-    at least that of the seeds alone and that of the problems alone. With one seed the interval is over problems only.
+    Two-way random effects. Seeds add (MS_seeds - MS_rest) / (seeds x problems) to the variance of the mean, known with
+    no more degrees of freedom than there are seeds but one; problems add MS_problems / (seeds x problems), known well.
+    Each part has the quantile of Student's t of its own, and their squares are added (after Graybill and Wang 1980,
+    Journal of the American Statistical Association 75). One common number of degrees of freedom, by Satterthwaite, is
+    too large whenever seeds happen to lie close together, and a bootstrap over three seeds is too narrow. With one seed
+    the interval is over problems only.
 
     The interval of shares ends at 0 and 1, that of their differences at -1 and 1. Where all but a few are equal it is
     that of `interval_of_few`, and no narrower than the seeds' own spread makes it.
@@ -265,44 +284,90 @@ def crossed_estimate(
     seeds, problems = array.shape
     groups = _grouped(clusters, problems)
     mean = float(array.mean())
-    low, high, p_value = _crossed_interval(_by_cluster(array, groups), mean, confidence)
+    by_cluster = _by_cluster(array, groups)
+    squares = _mean_squares(by_cluster)
+    reach = squares.reach((1 - confidence) / 2)
+    low, high, p_value = mean - reach, mean + reach, squares.p_value(mean)
     few = interval_of_few(array.mean(axis=0), kind, confidence, groups)
     if few is not None:
         low, high = few if seeds == 1 else (min(low, few[0]), max(high, few[1]))
         if kind == "difference":
-            count = problems if groups is None else int(groups.max()) + 1
-            centre, error = _adjusted(array.mean(axis=0), count)
+            centre, error = _adjusted(array.mean(axis=0), by_cluster.shape[1])
             by_few = 2 * (1 - NormalDist().cdf(abs(centre) / error))
             p_value = by_few if seeds == 1 else max(p_value, by_few)
     if kind != "number":
         low, high = max(_LOWEST[kind], low), min(1.0, high)
-    return Estimate(mean, low, high, p_value, seeds, problems, None if groups is None else int(groups.max()) + 1)
+    count = None if groups is None else int(groups.max()) + 1
+    return Estimate(mean, low, high, p_value, seeds, problems, squares.spread(*by_cluster.shape), count)
 
 
-def _crossed_interval(array: npt.NDArray[np.float64], mean: float, confidence: float) -> tuple[float, float, float]:
-    """Both ends, and the p-value; shape of `array`: `(seeds, problems)`."""
-    from scipy.stats import t
+@dataclass(frozen=True, slots=True)
+class _MeanSquares:
+    """The analysis of variance of values over seeds and problems; shape of the values: `(seeds, problems)`.
 
+    Args:
+        by_seed: Mean square of seeds; None with one seed.
+        by_problem: Mean square of problems; None with one problem.
+        rest: Mean square of the rest; 0 with one seed or one problem.
+        parts: What seeds and problems add to the variance of the mean, each with its degrees of freedom.
+    """
+
+    by_seed: float | None
+    by_problem: float | None
+    rest: float
+    parts: tuple[tuple[float, int], ...]
+
+    def reach(self, tail: float) -> float:
+        """Half the width of an interval that leaves out `tail` on either side."""
+        from scipy.special import stdtrit
+
+        return math.sqrt(sum(variance * float(stdtrit(freedom, tail)) ** 2 for variance, freedom in self.parts))
+
+    def p_value(self, mean: float) -> float:
+        """Twice the tail at which the interval around `mean` ends at 0."""
+        from scipy.optimize import brentq
+        from scipy.special import stdtr
+
+        if not self.parts or mean == 0:
+            return float(mean == 0)
+        if len(self.parts) == 1:
+            variance, freedom = self.parts[0]
+            return float(2 * stdtr(freedom, -abs(mean) / math.sqrt(variance)))
+        # The logarithm of the tail, as tails that a large mean leaves are too small for steps of equal size.
+        smallest, largest = -300.0, math.log(0.5)
+        if self.reach(math.exp(smallest)) <= abs(mean):
+            return 0.0
+        return 2 * math.exp(brentq(lambda tail: self.reach(math.exp(tail)) - abs(mean), smallest, largest, xtol=1e-9))
+
+    def spread(self, seeds: int, problems: int) -> Spread:
+        """The variances that these mean squares estimate."""
+        return Spread(
+            seeds=max(0.0, (self.by_seed or 0.0) - self.rest) / problems,
+            problems=max(0.0, (self.by_problem or 0.0) - self.rest) / seeds,
+            rest=self.rest,
+        )
+
+
+def _mean_squares(array: npt.NDArray[np.float64]) -> _MeanSquares:
     seeds, problems = array.shape
-    by_seed, by_problem = array.mean(axis=1), array.mean(axis=0)
-    components = []  # (mean square, degrees of freedom)
-    if seeds > 1:
-        components.append((problems * by_seed.var(ddof=1), seeds - 1))
-    if problems > 1:
-        components.append((seeds * by_problem.var(ddof=1), problems - 1))
-    if not components or max(square for square, _ in components) <= 1e-24:
-        return mean, mean, float(mean == 0)
-    variance, freedom = max(components)
-    if len(components) == 2:
-        rest = array - by_seed[:, None] - by_problem + mean
-        residual = (float((rest**2).sum() / ((seeds - 1) * (problems - 1))), (seeds - 1) * (problems - 1))
-        both = components[0][0] + components[1][0] - residual[0]
-        if both > variance:
-            spread = sum(square**2 / degrees for square, degrees in (*components, residual))
-            variance, freedom = both, both**2 / spread
-    error = math.sqrt(variance / array.size)
-    reach = float(t.ppf((1 + confidence) / 2, freedom)) * error
-    return mean - reach, mean + reach, float(2 * t.sf(abs(mean) / error, freedom))
+    means_of_seeds, means_of_problems = array.mean(axis=1), array.mean(axis=0)
+    by_seed = float(problems * means_of_seeds.var(ddof=1)) if seeds > 1 else None
+    by_problem = float(seeds * means_of_problems.var(ddof=1)) if problems > 1 else None
+    rest = 0.0
+    if by_seed is not None and by_problem is not None:
+        remaining = array - means_of_seeds[:, None] - means_of_problems + array.mean()
+        rest = float((remaining**2).sum() / ((seeds - 1) * (problems - 1)))
+    parts = []
+    if by_problem is not None:
+        # Never below the rest, which is part of it, so that problems that happen to be alike do not seem certain.
+        parts.append((max(by_problem, rest) / array.size, problems - 1))
+    if by_seed is not None:
+        # Half the rest stays with the seeds. Without any, seeds that lie close together by chance count as no source of
+        # variance at all, and the interval around three of them misses up to 9 % of the time instead of 6 %.
+        parts.append((max(0.0, by_seed - rest / 2) / array.size, seeds - 1))
+    return _MeanSquares(
+        by_seed, by_problem, rest, tuple((part, freedom) for part, freedom in parts if part * array.size > 1e-24)
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -315,21 +380,35 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def samples_to_reach(samples: Sequence[float], values: Sequence[float], target: float) -> float:
-    """Samples seen when a curve first reaches `target`, measured points joined by straight lines; infinite if never.
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """A number of samples that is known to lie between two evaluations: above one, at most the other.
 
     Args:
-        samples: Samples seen at each point, ascending; shape `(points,)`.
+        above: Samples at the last evaluation before the target was reached; 0 where that is the start, or the start
+            itself was good enough.
+        at_most: Samples at the first evaluation that reached it; infinite where none did.
+    """
+
+    above: float
+    at_most: float
+
+
+def samples_to_reach(samples: Sequence[float], values: Sequence[float], target: float) -> Bracket:
+    """Between which two evaluations a curve first reaches `target`.
+
+    What lies between two evaluations was not measured, so nothing is put between them: a straight line would place
+    the answer by where the evaluations are.
+
+    Args:
+        samples: Samples seen at each evaluation, ascending; shape `(points,)`.
         values: The metric there; shape `(points,)`.
         target: The value to reach.
     """
     for position, value in enumerate(values):
         if value >= target:
-            if position == 0:
-                return float(samples[0])
-            before, there = values[position - 1], samples[position - 1]
-            return there + (samples[position] - there) * (target - before) / (value - before)
-    return math.inf
+            return Bracket(float(samples[max(0, position - 1)]), float(samples[position]))
+    return Bracket(float(samples[-1]) if len(samples) else 0.0, math.inf)
 
 
 def _checked(values: npt.ArrayLike) -> npt.NDArray[np.float64]:

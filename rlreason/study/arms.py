@@ -99,11 +99,15 @@ class Arm:
         Seeds that both have are paired; without a common seed, the means over each one's seeds are, and the interval
         speaks of problems alone. None where either arm lacks the metric.
         """
-        return _paired((self, FINAL), (other, FINAL), metric, confidence)
+        return _paired((self, FINAL, metric), (other, FINAL, metric), confidence)
 
     def gain(self, metric: str, since: str = INIT, confidence: float = 0.95) -> Estimate | None:
         """Mean of the last policy less an earlier one of the same arm, as in `difference`."""
-        return _paired((self, FINAL), (self, since), metric, confidence)
+        return _paired((self, FINAL, metric), (self, since, metric), confidence)
+
+    def excess(self, metric: str, over: str, confidence: float = 0.95) -> Estimate | None:
+        """Mean of a metric of the last policy less another metric of it, as in `difference`."""
+        return _paired((self, FINAL, metric), (self, FINAL, over), confidence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +181,8 @@ def apart(run: StudyRun) -> dict[str, Any]:
 def mean_of(tables: Sequence[pd.DataFrame], metric: str, confidence: float = 0.95) -> Estimate | None:
     """Mean of a metric over seeds and the problems that all of them share; its interval is over their clusters.
 
+    Problems of which the metric says nothing in some seed are left out.
+
     Args:
         tables: One for every seed, indexed by problem id.
         metric: A column of all of them.
@@ -187,48 +193,76 @@ def mean_of(tables: Sequence[pd.DataFrame], metric: str, confidence: float = 0.9
     """
     if not tables:
         return None
-    joined = pd.concat([table[metric] for table in tables], axis=1, join="inner")
-    if joined.empty:
+    problems, values = _joined([table[metric] for table in tables])
+    if problems.empty:
         return None
-    values = _matrix(joined)
     kind: Kind = "share" if is_share(metric, values) else "number"
-    return crossed_estimate(values, confidence, kind, clusters_of(tables[0].loc[joined.index]))
+    return crossed_estimate(values, confidence, kind, clusters_of(tables[0], problems))
 
 
-def clusters_of(table: pd.DataFrame) -> Clusters | None:
-    """The cluster of each problem of a table; None where each stands alone."""
+def clusters_of(table: pd.DataFrame, problems: pd.Index) -> Clusters | None:
+    """The cluster of each of some problems of a table; None where each stands alone."""
     if CLUSTER not in table:
         return None
-    return [None if pd.isna(name) else str(name) for name in table[CLUSTER]]
+    return [None if pd.isna(name) else str(name) for name in table.loc[problems, CLUSTER]]
 
 
-def _paired(first: tuple[Arm, str], second: tuple[Arm, str], metric: str, confidence: float) -> Estimate | None:
-    """Mean of the first arm's checkpoint less the second's."""
+def mean_difference(pairs: Sequence[tuple[Arm, Arm]], metric: str, confidence: float = 0.95) -> Estimate | None:
+    """Mean over pairs of arms of the first less the second, over the seeds and the problems that all of them share.
+
+    Args:
+        pairs: At least one.
+        metric: Of the last policies.
+        confidence: Probability that the interval is to cover the true mean.
+
+    Returns:
+        None where an arm lacks the metric, or there is no seed or problem that all share.
+    """
+    tables = [[{run.seed: run.final.table for run in arm.runs} for arm in pair] for pair in pairs]
+    seeds = sorted(set.intersection(*(set(side) for pair in tables for side in pair)))
+    if not seeds or any(metric not in table for pair in tables for side in pair for table in side.values()):
+        return None
+    problems, values = _joined([side[seed][metric] for pair in tables for side in pair for seed in seeds])
+    if problems.empty:
+        return None
+    first, second = np.moveaxis(values.reshape(len(pairs), 2, len(seeds), len(problems)), 1, 0)
+    clusters = clusters_of(tables[0][0][seeds[0]], problems)
+    return crossed_estimate((first - second).mean(axis=0), confidence, "number", clusters)
+
+
+def _paired(first: tuple[Arm, str, str], second: tuple[Arm, str, str], confidence: float) -> Estimate | None:
+    """Mean of the first arm's metric at a checkpoint less the second's."""
     sides = []
-    for arm, checkpoint in (first, second):
+    for arm, checkpoint, metric in (first, second):
         tables = {run.seed: run.table(checkpoint) for run in arm.runs}
         sides.append({seed: table for seed, table in tables.items() if table is not None and metric in table})
     if not all(sides):
         return None
-    columns = [table[metric] for side in sides for table in side.values()]
-    problems = pd.concat(columns, axis=1, join="inner").index
+    metrics = (first[2], second[2])
+    common = sorted(set(sides[0]) & set(sides[1]))
+    seeds = [common or sorted(side) for side in sides]
+    problems, joined = _joined(
+        [side[seed][metric] for side, metric, chosen in zip(sides, metrics, seeds, strict=True) for seed in chosen]
+    )
     if problems.empty:
         return None
-    common = sorted(set(sides[0]) & set(sides[1]))
-    values = [
-        _matrix(pd.concat([side[seed][metric].loc[problems] for seed in common or sorted(side)], axis=1))
-        for side in sides
-    ]
-    kind: Kind = "difference" if is_share(metric, *values) else "number"
+    values = [joined[: len(seeds[0])], joined[len(seeds[0]) :]]
+    kind: Kind = "difference" if is_share(first[2], *values) else "number"
     if not common:
         values = [side.mean(axis=0, keepdims=True) for side in values]
-    clusters = clusters_of(next(iter(sides[0].values())).loc[problems])
-    return crossed_estimate(values[0] - values[1], confidence, kind, clusters)
+    return crossed_estimate(values[0] - values[1], confidence, kind, clusters_of(sides[0][seeds[0][0]], problems))
 
 
-def _matrix(joined: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """The values of a metric; shape `(seeds, problems)`."""
-    return np.ascontiguousarray(joined.to_numpy(dtype=np.float64).T)
+def _joined(columns: Sequence[pd.Series[float]]) -> tuple[pd.Index, npt.NDArray[np.float64]]:
+    """The problems of which all columns say something, and the values; shape `(columns, problems)`."""
+    problems = columns[0].index
+    if all(column.index.equals(problems) for column in columns):
+        values = np.stack([column.to_numpy(dtype=np.float64) for column in columns])
+    else:
+        joined = pd.concat(columns, axis=1, join="inner")
+        problems, values = joined.index, joined.to_numpy(dtype=np.float64).T
+    present = np.flatnonzero(~np.isnan(values).any(axis=0))
+    return problems[present], np.ascontiguousarray(values[:, present])
 
 
 def _told_apart(found: Sequence[Comparison]) -> list[Comparison]:

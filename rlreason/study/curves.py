@@ -3,32 +3,55 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rlreason.evaluation.statistics import Estimate, samples_to_reach
+from rlreason.evaluation.statistics import Bracket, Estimate, samples_to_reach
 from rlreason.run.stage import FINAL
 from rlreason.study.arms import Arm
 
 SHARE_OF_FINAL = 0.95
+LEAST_EVALUATIONS = 3  # the start and two on the way
 
 
 @dataclass(frozen=True)
 class SampleComplexity:
-    """Samples until a curve first reaches 95 % of its final value.
+    """Training rollouts until the curve of each seed first reaches a target.
 
     Args:
-        median: Over seeds.
-        low: The value of the quickest seed.
-        high: The value of the slowest seed.
-        seeds: How many there are.
+        brackets: One for every seed: more rollouts than one evaluation, at most as many as another.
     """
 
-    median: float
-    low: float
-    high: float
-    seeds: int
+    brackets: tuple[Bracket, ...]
+
+    @property
+    def median(self) -> Bracket:
+        """Between which numbers the median over seeds lies."""
+        above, at_most = ([getattr(item, end) for item in self.brackets] for end in ("above", "at_most"))
+        return Bracket(statistics.median(above), statistics.median(at_most))
+
+    @property
+    def resolution(self) -> float:
+        """The largest factor between the ends of a seed's bracket; infinite where one end is not known."""
+        return max(item.at_most / item.above if item.above > 0 else math.inf for item in self.brackets)
+
+    @property
+    def text(self) -> str:
+        """The median in words, such as "more than 4,480 and at most 8,960"."""
+        return bracket_text(self.median)
+
+
+def bracket_text(bracket: Bracket) -> str:
+    """What is known of a number of rollouts, such as "at most 8,960" or "not reached by 36,000"."""
+    if math.isinf(bracket.at_most):
+        return f"not reached by {bracket.above:,.0f}"
+    if bracket.at_most == 0:
+        return "at the start"
+    at_most = f"at most {bracket.at_most:,.0f}"
+    return at_most if bracket.above == 0 else f"more than {bracket.above:,.0f} and {at_most}"
 
 
 def learning_curve(arm: Arm, metric: str = "maj@1") -> list[tuple[float, Estimate]]:
@@ -42,23 +65,32 @@ def learning_curve(arm: Arm, metric: str = "maj@1") -> list[tuple[float, Estimat
     return points
 
 
-def sample_complexity(arm: Arm, metric: str = "maj@1") -> SampleComplexity | None:
-    """Samples to reach 95 % of the final value, each seed on its own; None where the course was not measured.
+def sample_complexity(arm: Arm, target: float | None = None, metric: str = "maj@1") -> SampleComplexity | None:
+    """Training rollouts until a metric first reaches a target, each seed on its own.
 
-    The first reaching counts; between two measured points the curve is taken to be straight, so the figure is no
-    finer than the distance of evaluations.
+    Args:
+        arm: Its runs.
+        target: The value to reach; None: 95 % of the value that each seed ends with, which is easier the worse the end.
+        metric: What is to reach it.
+
+    Returns:
+        None where the course was measured less than twice after the start, as with a single update: it has no curve.
     """
     reached = []
     for run in arm.runs:
         course = [item for item in run.course if metric in item.table]
-        if len(course) < 2 or metric not in run.final.table:
+        if len(course) < LEAST_EVALUATIONS or metric not in run.final.table or not run.samples_drawn:
             return None
-        target = SHARE_OF_FINAL * float(run.final.table[metric].mean())
+        goal = SHARE_OF_FINAL * float(run.final.table[metric].mean()) if target is None else target
         values = [float(item.table[metric].mean()) for item in course]
-        reached.append(samples_to_reach([item.samples_seen for item in course], values, target))
-    if any(math.isinf(value) for value in reached):
-        return None
-    return SampleComplexity(float(np.median(reached)), min(reached), max(reached), len(reached))
+        reached.append(samples_to_reach([item.samples_seen for item in course], values, goal))
+    return SampleComplexity(tuple(reached))
+
+
+def common_target(arms: Sequence[Arm], metric: str = "maj@1") -> float | None:
+    """95 % of the final value of the best arm among those that learn from rewards; None where none has the metric."""
+    ends = [arm.estimate(metric) for arm in arms if arm.algorithm.learns_from_rewards]
+    return max((SHARE_OF_FINAL * item.value for item in ends if item is not None), default=None)
 
 
 def path(arm: Arm, horizontal: str, vertical: str) -> list[tuple[Estimate, Estimate]]:

@@ -17,6 +17,7 @@ from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
+from rlreason.evaluation.metrics import PARTIAL
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.identity import identity
 from rlreason.run.stage import FINAL, INIT, LAST, evaluation, sampled, scores
@@ -223,8 +224,9 @@ def _read_evaluation(path: Path) -> pd.DataFrame:
     if absent:
         raise ValueError(f"{path.name} has no {', '.join(absent)}")
     table = table.set_index("problem_id").sort_index()
-    numbers = table.drop(columns=CLUSTER, errors="ignore").to_numpy(dtype=np.float64)
-    if table.empty or not table.index.is_unique or not np.isfinite(numbers).all():
+    numbers = table.drop(columns=CLUSTER, errors="ignore").astype(np.float64)
+    numbers = numbers.fillna(dict.fromkeys(PARTIAL, 0.0))
+    if table.empty or not table.index.is_unique or not np.isfinite(numbers.to_numpy()).all():
         raise ValueError(f"{path.name} must have finite values, once for every question")
     return table
 

@@ -10,12 +10,13 @@ import pandas as pd
 
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.arms import Arm, Comparison
-from rlreason.study.curves import SHARE_OF_FINAL, sample_complexity
+from rlreason.study.curves import SHARE_OF_FINAL, common_target, sample_complexity
 from rlreason.study.folders import StudyRun
 from rlreason.study.readings import Reading
 from rlreason.study.results import Row, as_table, measured, out_of_distribution
 
 SAMPLES_TO_FINAL = f"samples_to_{SHARE_OF_FINAL:.0%}_of_final_maj@1"
+SAMPLES_TO_COMMON = f"samples_to_{SHARE_OF_FINAL:.0%}_of_best_maj@1"
 ELSEWHERE = "maj@1_out_of_distribution"
 OUTCOME_MODELS = "outcome reward models"
 BUDGET, BUDGET_UNUSED, OUTCOME_MODEL_ROLLOUTS = "budget", "budget_unused", "outcome_model_rollouts"
@@ -26,25 +27,31 @@ def whole_table(
 ) -> pd.DataFrame:
     """The tidy table of a study: `results.measured` of every comparison, and the rows of this file.
 
-    `low` and `high` of `samples_to_95%_of_final_maj@1` are the quickest and the slowest seed; wherever else there are
-    any, they are the 95 % interval over seeds and problems. `edit_distance` and the `orm_` rows are means over seeds.
+    `samples_to_95%_of_final_maj@1`, of each arm's own end, and `samples_to_95%_of_best_maj@1`, of the best arm with the
+    same model and start, lie between two evaluations: `low` and `high` are these of the median seed, `value` is `high`,
+    "at most", and infinite where the target was not reached. Wherever else there are any, `low` and `high` are the 95 %
+    interval over seeds and problems. `edit_distance` and the `orm_` rows are means over seeds.
     """
     rows: list[Row] = []
     for comparison in comparisons:
         rows += measured(comparison)
         for arm in comparison.arms:
-            rows += [{"comparison": comparison.title, **arm.names, **row} for row in _further(arm, readings[arm])]
+            target = common_target(comparison.find(model=arm.model, init=arm.init))
+            further = _further(arm, readings[arm], target)
+            rows += [{"comparison": comparison.title, **arm.names, **row} for row in further]
     for run in outcome_models:
         rows += _judging(run)
     return as_table(rows)
 
 
-def _further(arm: Arm, reading: Reading) -> list[Row]:
+def _further(arm: Arm, reading: Reading, target: float | None) -> list[Row]:
     rows: list[Row] = []
     rows += _budget(arm)
-    needed = sample_complexity(arm)
-    if needed is not None and any(run.samples_drawn for run in arm.runs):
-        rows.append(_row(FINAL, SAMPLES_TO_FINAL, needed.median, needed.seeds, low=needed.low, high=needed.high))
+    for metric, goal in ((SAMPLES_TO_FINAL, None), (SAMPLES_TO_COMMON, target)):
+        needed = sample_complexity(arm, goal)
+        if needed is not None:
+            ends = {"low": needed.median.above, "high": needed.median.at_most}
+            rows.append(_row(FINAL, metric, needed.median.at_most, len(needed.brackets), **ends))
     for checkpoint, estimate in zip((INIT, FINAL), out_of_distribution(arm) or (), strict=False):
         interval = {"low": estimate.low, "high": estimate.high, "problems": estimate.problems}
         rows.append(_row(checkpoint, ELSEWHERE, estimate.value, estimate.seeds, **interval))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,8 @@ def measured(comparison: Comparison) -> list[Row]:
     """One row for every arm, checkpoint and measure: "init", "final", and "last" where that is not the selected one.
 
     `best` marks the arm whose mean is highest among those of the same model; `below_best` is how far another arm lies
-    below it, a paired difference, and `p_value` its test, corrected for the number of arms by Holm's method.
+    below it, a paired difference, and `p_value` its test, corrected by Holm's method for all pairs of these arms: the
+    best was picked for being high, so any pair could have been the one that is tested.
     """
     spent = {arm: costs(arm) for arm in comparison.arms}
     rows = {
@@ -152,12 +154,17 @@ def _against_best(rows: Mapping[Arm, Row], metric: str) -> None:
     if best is None or len(rows) < 2:
         return
     rows[best]["best"] = True
-    tested = {arm: found for arm in rows if arm is not best and (found := best.difference(arm, metric)) is not None}
-    corrected = holm([difference.p_value for difference in tested.values()])
-    for (arm, difference), p_value in zip(tested.items(), corrected, strict=True):
-        rows[arm] |= {
-            "below_best": difference.value,
-            "below_best_low": difference.low,
-            "below_best_high": difference.high,
-            "p_value": p_value,
-        }
+    pairs = {
+        pair: found
+        for pair in combinations([best, *(arm for arm in rows if arm is not best)], 2)
+        if (found := pair[0].difference(pair[1], metric)) is not None
+    }
+    corrected = holm([difference.p_value for difference in pairs.values()])
+    for ((first, arm), difference), p_value in zip(pairs.items(), corrected, strict=True):
+        if first is best:
+            rows[arm] |= {
+                "below_best": difference.value,
+                "below_best_low": difference.low,
+                "below_best_high": difference.high,
+                "p_value": p_value,
+            }

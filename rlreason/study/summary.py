@@ -8,6 +8,7 @@ import pandas as pd
 
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.inits import INITS
+from rlreason.evaluation.power import LEAST_SEEDS
 from rlreason.run.stage import INIT
 from rlreason.study.arms import Arm, Comparison
 from rlreason.study.figures.style import short_count, short_label
@@ -56,6 +57,11 @@ def _best(comparison: Comparison, model: str, find: Lookup) -> str | None:
     if len(records) == 1:
         return f"With {model}, {_named(best)} reaches maj@1 {interval}{from_start}."
     others = [other for arm, other in records.items() if arm is not best]
+    if min(record.seeds for record in records.values()) < LEAST_SEEDS:
+        return (
+            f"With {model}, {_named(best)} has the highest maj@1, {interval}{from_start}; "
+            f"fewer than {LEAST_SEEDS} seeds of every arm do not tell arms apart."
+        )
     told = sum(1 for other in others if not pd.isna(other.p_value) and other.p_value < SIGNIFICANT)
     text = f"With {model}, {_named(best)} has the highest maj@1, {interval}{from_start}; "
     if told == len(others):

@@ -9,10 +9,13 @@ from typing import Any
 import pandas as pd
 
 from rlreason.config.inits import INITS
+from rlreason.evaluation.metrics import KNOWN, KNOWN_NULL
+from rlreason.evaluation.statistics import Bracket
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.arms import Arm, Comparison
+from rlreason.study.curves import bracket_text
 from rlreason.study.figures.style import short_count, short_label
-from rlreason.study.measures import ELSEWHERE, OUTCOME_MODELS, SAMPLES_TO_FINAL
+from rlreason.study.measures import ELSEWHERE, OUTCOME_MODELS, SAMPLES_TO_COMMON, SAMPLES_TO_FINAL
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,17 @@ def cost_table(comparison: Comparison, table: pd.DataFrame) -> Table:
     return _arm_table(
         "Cost per run, mean over seeds",
         comparison,
-        ("training rollouts", "rollouts to 95 % of its final maj@1 (range over seeds)", "seconds", "tokens"),
+        (
+            "training rollouts",
+            "rollouts to 95 % of its own final maj@1 (median over seeds)",
+            "rollouts to 95 % of the best maj@1 with this start",
+            "seconds",
+            "tokens",
+        ),
         lambda arm: (
             _cell(find(arm, "maj@1"), lambda row: count(row.samples_drawn)),
-            _cell(find(arm, SAMPLES_TO_FINAL), _range),
+            _cell(find(arm, SAMPLES_TO_FINAL), _between),
+            _cell(find(arm, SAMPLES_TO_COMMON), _between),
             _cell(find(arm, "maj@1"), lambda row: count(row.seconds)),
             _cell(find(arm, "maj@1"), lambda row: short_count(row.tokens)),
         ),
@@ -114,8 +124,9 @@ def diversity_table(comparison: Comparison, table: pd.DataFrame) -> Table | None
     """How different solutions are, and how accuracy carries over to other questions; None without any of it."""
     find = Lookup(table, comparison.title)
     metrics = {
-        "different solutions per question": ("distinct_solutions", INIT, FINAL),
-        "known at the start": ("known_at_start", FINAL),
+        "different right solutions per question": ("distinct_right", INIT, FINAL),
+        "right samples known at the start": (KNOWN, FINAL),
+        "the start's own right samples, of another draw": (KNOWN_NULL, FINAL),
         "edit distance of two samples": ("edit_distance", INIT, FINAL),
         "right solutions found per training question": ("training_solutions_found", FINAL),
         "maj@1 on questions with more steps": (ELSEWHERE, INIT, FINAL),
@@ -210,10 +221,8 @@ def _value(record: Record | None, digits: int = 3) -> str:
     return f"{number(record.value)} [{number(record.low, digits)}, {number(record.high, digits)}]"
 
 
-def _range(record: Record) -> str:
-    if record.low == record.high:
-        return count(record.value)
-    return f"{count(record.value)} ({count(record.low)} to {count(record.high)})"
+def _between(record: Record) -> str:
+    return bracket_text(Bracket(record.low, record.high))
 
 
 def _cell(record: Record | None, shown: Callable[[Record], str]) -> Cell:
@@ -222,4 +231,4 @@ def _cell(record: Record | None, shown: Callable[[Record], str]) -> Cell:
 
 def _from_to(records: list[Record | None]) -> Cell:
     present = [number(record.value) for record in records if record is not None]
-    return Cell(" \N{RIGHTWARDS ARROW} ".join(present))
+    return Cell(" \N{RIGHTWARDS ARROW} ".join(present) or "not measured")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlreason.algorithms.base import Questions, choose_questions
-from rlreason.algorithms.expert_iteration import ExpertIterationConfig, expert_iteration, keep, known_share
+from rlreason.algorithms.expert_iteration import ExpertIterationConfig, expert_iteration, keep
 from rlreason.lab.context import Start
 from rlreason.training.supervised import Example
 from rlreason.types import Problem, Rollout, StepReward
@@ -174,11 +174,6 @@ def test_a_sum_of_rounded_step_rewards_reaches_its_threshold():
     item = rewarded("p0", "x", True, rewards)
     assert keep({}, [item], CONFIG, 0.3)
     assert sum(0.1 for _ in range(3)) != 0.3
-
-
-def test_solutions_known_from_the_first_round():
-    assert known_share({"a": {"1", "2"}, "b": {"3"}}, {"a": {"1"}, "b": {"3"}}) == pytest.approx(2 / 3)
-    assert known_share({"a": {"1"}}, {"b": {"1"}}) == 1.0
 
 
 def test_questions_of_a_round_are_a_seeded_draw():

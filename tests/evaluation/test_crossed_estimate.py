@@ -1,6 +1,7 @@
 """Intervals over seeds and problems: their coverage and error rates in simulation, and small cases by hand."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from rlreason.evaluation.statistics import crossed_estimate, holm, samples_to_reach
+from rlreason.evaluation.statistics import Bracket, Spread, crossed_estimate, holm, samples_to_reach
 
-SIMULATIONS = 2000
+SIMULATIONS = 1000
 
 
 def drawn(generator, seeds, problems, spread_of_seeds, spread_of_problems, spread_of_rest):
@@ -22,25 +23,28 @@ def drawn(generator, seeds, problems, spread_of_seeds, spread_of_problems, sprea
     )
 
 
-@pytest.mark.parametrize(
-    ("seeds", "spreads", "least"),
-    [
-        (3, (0.02, 0.4, 0.2), 0.935),  # questions differ most, as in accuracy
-        (3, (0.5, 0.1, 0.1), 0.925),  # seeds matter most
-        (3, (0.1, 0.4, 0.2), 0.92),  # seeds matter as much as the choice of questions: 0.935 in the long run
-        (3, (0.0, 0.0, 0.4), 0.95),  # neither matters: wider than it had to be
-        (5, (0.05, 0.3, 0.3), 0.935),
-        (5, (0.1, 0.4, 0.2), 0.935),
-        (2, (0.1, 0.4, 0.2), 0.90),  # two seeds say little about their own spread: 0.92 in the long run
-    ],
-)
-def test_the_interval_covers_the_true_mean_at_the_stated_rate(seeds, spreads, least):
+@pytest.mark.parametrize("of_problems", [0.02, 0.3])
+@pytest.mark.parametrize("of_seeds", [0.0, 0.03, 0.06, 0.09, 0.15, 0.5])
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_interval_covers_the_true_mean_at_the_stated_rate_however_much_seeds_matter(seeds, of_seeds, of_problems):
+    """From seeds without effect, over some that matter like the rest (0.3 / sqrt(60) = 0.04), to some that prevail."""
     generator = np.random.default_rng(5)
-    covered = 0
+    covered = rejected = 0
     for _ in range(SIMULATIONS):
-        estimate = crossed_estimate(drawn(generator, seeds, 60, *spreads))
+        estimate = crossed_estimate(drawn(generator, seeds, 60, of_seeds, of_problems, 0.3))
         covered += estimate.low <= 0 <= estimate.high
-    assert covered / SIMULATIONS >= least  # a rate of 0.95 has a Monte-Carlo error of 0.005
+        rejected += estimate.p_value < 0.05 / 12
+    assert covered / SIMULATIONS >= 0.93 - 0.01  # a rate of 0.94 has a Monte-Carlo error of 0.005
+    # One of twelve findings: 0.0042 is asked for, and 0.018 the worst, where three seeds lie close together by chance.
+    assert rejected / SIMULATIONS <= 0.018 + 0.009
+
+
+def test_the_p_value_is_the_tail_at_which_the_interval_ends_at_zero():
+    values = drawn(np.random.default_rng(3), 3, 50, 0.2, 0.3, 0.3) + 0.4
+    estimate = crossed_estimate(values)
+    at_its_end = crossed_estimate(values, 1 - estimate.p_value)
+    assert 0 < estimate.p_value < 1
+    assert at_its_end.low == pytest.approx(0, abs=1e-6)
 
 
 def test_the_interval_is_not_wider_than_needed_where_questions_prevail():
@@ -63,17 +67,18 @@ def test_identical_arms_are_seldom_told_apart():
     assert found / SIMULATIONS <= 0.065
 
 
-def test_many_identical_arms_are_seldom_told_apart_after_correction():
+@pytest.mark.parametrize(("arms", "studies"), [(2, 400), (5, 200), (14, 80), (26, 25)])
+def test_of_equal_arms_none_is_called_lower_than_the_one_that_came_out_best(arms, studies):
+    """The best was picked for being high, so the correction is for all pairs; seeds differ as much as questions do."""
     generator = np.random.default_rng(8)
-    found = 0
-    for _ in range(300):
-        difficulty = generator.random(100)
-        arms = [(generator.random((2, 100)) < difficulty).astype(float) for _ in range(6)]
-        best = max(arms, key=lambda arm: arm.mean())
-        others = [crossed_estimate(best - arm).p_value for arm in arms if arm is not best]
-        found += min(holm(others)) < 0.05
-    # The best of six is chosen for being high, which the correction for five tests does not know about entirely.
-    assert found / 300 <= 0.15
+    wrong = 0
+    for study in range(studies):
+        spread = (0.0, 0.01, 0.02)[study % 3]
+        drawn_arms = [drawn(generator, 3, 400, spread, 0.25, 0.25) for _ in range(arms)]
+        drawn_arms.sort(key=lambda values: -values.mean())
+        p_values = [crossed_estimate(one - other).p_value for one, other in combinations(drawn_arms, 2)]
+        wrong += min(holm(p_values)[: arms - 1]) < 0.05
+    assert wrong <= 0.05 * studies + 2.5 * math.sqrt(0.05 * studies)
 
 
 def test_one_seed_is_students_t_over_problems():
@@ -89,9 +94,10 @@ def test_one_seed_is_students_t_over_problems():
 def test_two_seeds_worked_by_hand():
     # Seed means 1 and 3, problem means 1, 2 and 3: MS_seeds = 3 x 2 = 6, MS_problems = 2 x 1 = 2, MS_rest = 0.
     estimate = crossed_estimate([[0, 1, 2], [2, 3, 4]])
-    error, freedom = math.sqrt(8 / 6), 8**2 / (6**2 / 1 + 2**2 / 2 + 0)
+    reach = math.sqrt(6 / 6 * t.ppf(0.975, 1) ** 2 + 2 / 6 * t.ppf(0.975, 2) ** 2)
     assert estimate.value == 2
-    assert estimate.high - estimate.value == pytest.approx(t.ppf(0.975, freedom) * error)
+    assert estimate.high - estimate.value == pytest.approx(reach)
+    assert estimate.spread == Spread(seeds=2, problems=1, rest=0)
 
 
 def test_equal_values_have_no_width():
@@ -131,23 +137,26 @@ def test_holm_lies_between_no_correction_and_bonferroni(p_values):
 
 
 @pytest.mark.parametrize(
-    ("samples", "values", "target", "expected"),
+    ("samples", "values", "target", "above", "at_most"),
     [
-        ([0, 100], [0.0, 1.0], 0.25, 25),
-        ([0, 100, 300], [0.0, 0.5, 0.9], 0.7, 200),
-        ([0, 100], [0.6, 0.7], 0.5, 0),
-        ([0, 100, 200, 300], [0.0, 0.8, 0.2, 0.9], 0.4, 50),
-        ([0, 100], [0.0, 0.5], 0.5, 100),
-        ([0, 100], [0.0, 0.5], 0.6, math.inf),
-        ([], [], 0.5, math.inf),
+        ([0, 100], [0.0, 1.0], 0.25, 0, 100),
+        ([0, 100, 300], [0.0, 0.5, 0.9], 0.7, 100, 300),
+        ([0, 100], [0.6, 0.7], 0.5, 0, 0),
+        ([0, 100, 200, 300], [0.0, 0.8, 0.2, 0.9], 0.4, 0, 100),
+        ([0, 100, 200], [0.0, 0.5, 0.5], 0.5, 0, 100),
+        ([0, 100], [0.0, 0.5], 0.6, 100, math.inf),
+        ([], [], 0.5, 0, math.inf),
     ],
 )
-def test_samples_to_reach(samples, values, target, expected):
-    assert samples_to_reach(samples, values, target) == pytest.approx(expected)
+def test_samples_to_reach_lie_between_two_evaluations(samples, values, target, above, at_most):
+    assert samples_to_reach(samples, values, target) == Bracket(above, at_most)
 
 
-@pytest.mark.parametrize("rate", [1e-3, 1e-2])
-def test_samples_to_reach_on_a_curve_whose_answer_is_known(rate):
-    samples = np.linspace(0, 5 / rate, 400)
-    values = 1 - np.exp(-rate * samples)
-    assert samples_to_reach(samples, values, 0.95) == pytest.approx(math.log(20) / rate, rel=1e-3)
+@given(
+    rate=st.floats(1e-3, 1e-1),
+    places=st.lists(st.integers(1, 10_000), min_size=1, max_size=12, unique=True).map(sorted),
+)
+def test_wherever_evaluations_are_the_true_number_lies_between_them(rate, places):
+    samples = [0, *places]
+    found = samples_to_reach(samples, [1 - math.exp(-rate * seen) for seen in samples], 0.95)
+    assert found.above < math.log(20) / rate <= found.at_most

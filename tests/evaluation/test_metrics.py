@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from random import Random
@@ -12,9 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlreason.evaluation.evaluate import intervals
 from rlreason.evaluation.metrics import (
+    KNOWN,
+    KNOWN_NULL,
     ProblemSamples,
     distinct_count,
+    known_and_null,
     majority_at_k,
     pass_at_k,
     per_problem_metrics,
@@ -149,7 +154,7 @@ def test_metrics_of_two_problems_worked_by_hand() -> None:
         "pass@2": [1 - 3 / 15, 0.0],
         "pass@4": [1.0, 0.0],
         "pass@5": [1.0, 0.0],
-        "distinct_solutions": [3.0, 3.0],
+        "distinct_right": [2.0, 0.0],
         "distinct_answers": [2.0, 2.0],
     }
     assert all(values.dtype == np.float64 and values.shape == (2,) for values in metrics.values())
@@ -165,7 +170,7 @@ def test_metrics_of_two_problems_worked_by_hand() -> None:
     ],
 )
 def test_names_of_metrics(k: int, names: list[str]) -> None:
-    diversity = ["distinct_solutions", "distinct_answers"] if k else []
+    diversity = ["distinct_right", "distinct_answers"] if k else []
     assert list(per_problem_metrics([samples_of(["a"] * 8, False)], k)) == ["maj@1", *names, *diversity]
     assert per_problem_metrics([samples_of(["a"] * 8, False)], k)["maj@1"].tolist() == [0.0]
 
@@ -174,7 +179,7 @@ def test_votes_and_diversity_look_at_the_first_k_samples_only() -> None:
     problem = ProblemSamples("p", True, ("x", "x", "x", "y"), (False, False, True, True), ("1", "1", "2", "3"))
     metrics = per_problem_metrics([problem], 2)
     assert metrics["maj@2"].tolist() == [0.0]
-    assert metrics["distinct_solutions"].tolist() == [1.0]
+    assert metrics["distinct_right"].tolist() == [0.0]  # two samples of one solution, both wrong
     assert metrics["distinct_answers"].tolist() == [1.0]
     assert metrics["accuracy@temperature"].tolist() == [0.5]
     assert metrics["pass@2"].tolist() == [5 / 6]
@@ -230,14 +235,47 @@ def test_no_choice_beats_pass_at_k(answers, data) -> None:
 
 
 def test_the_share_that_was_known() -> None:
-    assert share_known(["a", "a", "b"], frozenset("a")) == 0.5
+    assert share_known(["a", "a", "b", "c"], ["a"]) == 0.5
+    assert math.isnan(share_known([], ["a"]))
+    # Halves a, a and b: the policy's a, b, c are known to the first by a third, to the second by a third.
+    known, null = known_and_null(["a", "b", None, "c"], ["a", "a", "b", None])
+    assert (known, null) == (pytest.approx(1 / 3), 0.0)
+    assert known_and_null(["a"], ["a", "b", "a", "b"]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("start", [["a", "a", None, None], [None, None, "a", "a"], ["a"], []])
+def test_nothing_is_said_of_a_question_that_half_of_the_start_has_not_solved(start) -> None:
+    assert all(math.isnan(value) for value in known_and_null(["a", "a"], start))
+    assert all(math.isnan(value) for value in known_and_null([None], ["a", "a"]))
+
+
+@pytest.mark.parametrize(("types", "power", "k"), [(50, 1.5, 16), (500, 1.0, 96), (2000, 1.0, 97)])
+@pytest.mark.parametrize("accuracies", [(0.6, 0.6), (0.4, 0.95)])
+def test_a_policy_that_writes_as_its_start_does_is_known_as_well_as_the_start_itself(types, power, k, accuracies):
+    """Solutions after Zipf; also where the policy is right more often, but in no new way."""
+    generator = np.random.default_rng(types)
+    chance = 1 / np.arange(1, types + 1) ** power
+
+    def drawn(accuracy: float) -> list[str | None]:
+        right = generator.random(k) < accuracy
+        ways = generator.choice(types, k, p=chance / chance.sum())
+        return [str(way) if one else None for way, one in zip(ways, right, strict=True)]
+
+    pairs = [known_and_null(drawn(accuracies[1]), drawn(accuracies[0])) for _ in range(1000)]
+    known, null = np.array([pair for pair in pairs if not math.isnan(pair[0])]).T
+    assert known.mean() < 0.95  # far from all, though nothing is new
+    assert abs((known - null).mean()) < 3.5 * (known - null).std() / math.sqrt(known.size)
 
 
 def test_scores_and_known_solutions_add_their_metrics() -> None:
-    problem = ProblemSamples("p", True, ("7", "8"), (True, False), ("a", "b"), (0.1, 0.9), frozenset("a"))
+    problem = ProblemSamples("p", True, ("7", "8"), (True, False), ("a", "b"), (0.1, 0.9), ("a", "a"))
     found = per_problem_metrics([problem], 2)
     assert found["rerank@2"].tolist() == [0.0]
     assert found["weighted@2"].tolist() == [0.0]
-    assert found["known_at_start"].tolist() == [0.5]
+    assert (found[KNOWN].tolist(), found[KNOWN_NULL].tolist()) == ([1.0], [1.0])
+    unsolved = ProblemSamples("q", False, ("8", "8"), (False, False), ("a", "b"), (0.1, 0.9), ("a", "a"))
+    both = per_problem_metrics([problem, unsolved], 2)
+    assert np.isnan(both[KNOWN]).tolist() == [False, True]
+    assert intervals(both, 100)[KNOWN].problems == 1
     with pytest.raises(ValueError, match="3 scores"):
         ProblemSamples("p", True, ("7", "8"), (True, False), ("a", "b"), (0.1, 0.9, 0.5))

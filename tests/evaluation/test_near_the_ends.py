@@ -133,20 +133,20 @@ def test_what_is_not_near_the_ends_keeps_its_bootstrap_interval() -> None:
 
 def test_which_metrics_are_shares() -> None:
     half, ones = np.array([0.5, 0.25]), np.array([1.0, 0.0])
-    for name in ("maj@1", "maj@96", "rerank@4", "weighted@4", "pass@2", "accuracy@temperature", "known_at_start"):
+    for name in ("maj@1", "maj@96", "rerank@4", "weighted@4", "pass@2", "accuracy@temperature", "right_known_at_start"):
         assert is_share(name, half)
-    for name in ("distinct_solutions", "distinct_answers"):
+    for name in ("distinct_right", "distinct_answers"):
         assert not is_share(name, ones)
     assert is_share("ends_with_a_marker", ones, ones)  # of eval.metrics: known by its values
     assert not is_share("ends_with_a_marker", ones, half)
 
 
 def test_metrics_are_given_the_interval_of_their_kind() -> None:
-    values = {"maj@1": np.ones(9), "distinct_solutions": np.ones(9), "solution_tokens": np.full(9, 7.0)}
+    values = {"maj@1": np.ones(9), "distinct_right": np.ones(9), "solution_tokens": np.full(9, 7.0)}
     found = intervals(values, 100)
     assert found["maj@1"].low < 1
-    assert found["distinct_solutions"].low == found["distinct_solutions"].high == 1
+    assert found["distinct_right"].low == found["distinct_right"].high == 1
     assert found["solution_tokens"].low == found["solution_tokens"].high == 7
     changed = differences(values, values, 100)
     assert changed["maj@1"].low < 0 < changed["maj@1"].high
-    assert changed["distinct_solutions"].high == changed["solution_tokens"].high == 0
+    assert changed["distinct_right"].high == changed["solution_tokens"].high == 0

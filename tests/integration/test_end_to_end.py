@@ -23,7 +23,7 @@ def test_the_result_holds_what_scripts_rely_on(finished):
     assert stages == ["init", "round-1", "round-2", "final"]
     assert [evaluation["samples_seen"] for evaluation in result["evaluations"]] == [0, 72, 144, 144]
     final = result["evaluations"][-1]["metrics"]
-    assert {"maj@1", "maj@3", "pass@3", "accuracy@temperature", "distinct_solutions", "distinct_answers"} <= set(final)
+    assert {"maj@1", "maj@3", "pass@3", "accuracy@temperature", "distinct_right", "distinct_answers"} <= set(final)
     for metric in final.values():
         assert metric["low"] <= metric["value"] <= metric["high"]
         assert metric["problems"] == 10

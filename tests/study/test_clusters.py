@@ -47,7 +47,7 @@ def test_every_estimate_of_a_study_is_over_clusters(folder: Path) -> None:
     first, second = arms(folder)
     estimates = [
         first.estimate("maj@1"),
-        first.estimate("distinct_solutions"),
+        first.estimate("distinct_right"),
         first.difference(second, "maj@1"),
         first.gain("pass@4"),
         *(estimate for _, estimate in pass_at_every_k(first)),

@@ -1,13 +1,15 @@
 """Sample complexity on curves whose answer is known."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from rlreason.evaluation.statistics import Bracket
 from rlreason.run.stage import checkpoint_of_round
 from rlreason.study.arms import Arm
-from rlreason.study.curves import learning_curve, path, sample_complexity
+from rlreason.study.curves import bracket_text, common_target, learning_curve, path, sample_complexity
 from rlreason.study.folders import Evaluation, StudyRun
 
 
@@ -22,42 +24,64 @@ def run(seed, *points, final=None, metric="maj@1"):
             "final", False, points[-1][0], pd.DataFrame({metric: [points[-1][1] if final is None else final] * 3})
         )
     )
-    return StudyRun(Path("run"), {"config": {"seed": seed}}, tuple(evaluations))
+    return StudyRun(Path("run"), {"config": {"seed": seed}, "training_rollouts": points[-1][0]}, tuple(evaluations))
 
 
 def arm(*runs):
     return Arm("ei", "sparse", "scratch", "tiny", "", runs)
 
 
-def test_samples_to_95_percent_of_the_final_value():
-    # 0.95 x 0.8 = 0.76 is reached 0.36/0.4 of the way from 1,000 to 2,000.
+THREE = (run(0, (0, 0.0), (100, 0.4), (200, 1.0)), run(1, (0, 0.0), (100, 0.0), (200, 0.1), (300, 0.5)))
+
+
+def test_samples_to_95_percent_of_the_end_lie_between_two_evaluations():
+    # 0.95 x 0.8 = 0.76: 0.4 lies below, and nobody knows where in between it was reached.
     found = sample_complexity(arm(run(0, (0, 0.0), (1000, 0.4), (2000, 0.8))))
-    assert (found.median, found.low, found.high, found.seeds) == (
-        pytest.approx(1900),
-        pytest.approx(1900),
-        pytest.approx(1900),
-        1,
-    )
+    assert found.brackets == (Bracket(1000, 2000),)
+    assert (found.text, found.resolution) == ("more than 1,000 and at most 2,000", 2)
 
 
-def test_every_seed_has_its_own_target():
-    runs = run(0, (0, 0.0), (100, 1.0)), run(1, (0, 0.0), (100, 0.0), (200, 0.5)), run(2, (0, 0.0), (50, 0.5))
-    found = sample_complexity(arm(*runs))
-    assert (found.low, found.median, found.high) == pytest.approx((47.5, 95, 195))
+@pytest.mark.parametrize("first", [2240, 4480, 8960, 17920])
+def test_a_target_that_the_first_evaluation_has_reached_says_at_most(first):
+    found = sample_complexity(arm(run(0, (0, 0.05), (first, 0.9), (36000, 0.9))))
+    assert (found.text, found.resolution) == (f"at most {first:,}", math.inf)
+
+
+def test_every_seed_has_its_own_target_unless_there_is_a_common_one():
+    assert sample_complexity(arm(*THREE)).brackets == (Bracket(100, 200), Bracket(200, 300))
+    common = sample_complexity(arm(*THREE), 0.45)
+    assert common.brackets == (Bracket(100, 200), Bracket(200, 300))
+    found = sample_complexity(arm(*THREE), 0.9)
+    assert found.brackets == (Bracket(100, 200), Bracket(300, math.inf))
+    assert found.median.at_most == math.inf
+    assert bracket_text(found.brackets[1]) == "not reached by 300"
+
+
+def test_the_common_target_is_that_of_the_best_arm_that_learns_from_rewards():
+    best = Arm("sft", "sparse", "scratch", "tiny", "", (run(0, (0, 0.0), (0, 1.0)),))
+    assert common_target([arm(*THREE), best]) == pytest.approx(0.95 * 0.75)
+    assert common_target([best]) is None
+
+
+def test_the_median_lies_between_the_medians_of_the_ends():
+    runs = [run(seed, (0, 0.0), (100 * (seed + 1), 0.0), (300, 0.4), (400, 1.0)) for seed in range(3)]
+    middle = run(3, (0, 0.0), (100, 1.0), (200, 1.0))
+    assert sample_complexity(arm(*runs[:2], middle)).median == Bracket(300, 400)
 
 
 def test_the_first_reaching_counts_though_the_curve_falls_again():
-    assert sample_complexity(arm(run(0, (0, 0.0), (100, 1.0), (200, 0.2), (300, 0.5)))).median == pytest.approx(47.5)
+    found = sample_complexity(arm(run(0, (0, 0.0), (100, 1.0), (200, 0.2), (300, 0.5))))
+    assert found.median == Bracket(0, 100)
 
 
 def test_a_start_that_is_good_enough_needs_no_samples():
-    assert sample_complexity(arm(run(0, (0, 0.9), (100, 0.9)))).median == 0
+    assert sample_complexity(arm(run(0, (0, 0.9), (100, 0.9), (200, 0.9)))).text == "at the start"
 
 
-def test_a_final_value_that_the_course_never_reaches_has_no_answer():
-    assert sample_complexity(arm(run(0, (0, 0.0), (100, 0.5), final=0.9))) is None
+def test_what_makes_a_single_update_has_no_curve():
+    assert sample_complexity(arm(run(0, (0, 0.0), (36000, 0.8)))) is None
     assert sample_complexity(arm(run(0, (0, 0.5)))) is None
-    assert sample_complexity(arm(run(0, (0, 0.5), (100, 0.6))), "pass@4") is None
+    assert sample_complexity(arm(run(0, (0, 0.5), (100, 0.6), (200, 0.6))), metric="pass@4") is None
 
 
 def test_a_learning_curve_has_the_stages_that_all_seeds_reached():

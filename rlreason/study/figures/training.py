@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from rlreason.evaluation.metrics import KNOWN, KNOWN_NULL
 from rlreason.study.arms import Arm, Comparison
 from rlreason.study.curves import learning_curve, path
 from rlreason.study.figures import dots, style
@@ -115,14 +116,14 @@ def new_solutions(comparison: Comparison, readings: Mapping[Arm, Reading]) -> Fi
 
 @style.styled
 def sample_diversity(comparison: Comparison, readings: Mapping[Arm, Reading]) -> Figure | None:
-    """Edit distance between two samples of a question, at the start and at the end, and what was known at the start."""
-    known = {arm: share for arm in comparison.arms if (share := arm.estimate("known_at_start")) is not None}
+    """Edit distance of two samples of a question, and how much of them the start knew beyond chance."""
+    known = {arm: more for arm in comparison.arms if (more := arm.excess(KNOWN, KNOWN_NULL)) is not None}
     distances = {arm: readings[arm].edit_distance for arm in comparison.arms}
     measured = [arm for arm in comparison.arms if arm in known or distances[arm] is not None]
     if not measured:
         return None
     rows = dots.rows_of(comparison, measured)
-    titles = ("edit distance of two samples", "solutions known at the start")
+    titles = ("edit distance of two samples", "right samples known at the start")
     figure, line = dots.row_panels(rows, titles, width=4.4)
     looks = style.looks(comparison)
     for row, arm in enumerate(rows):
@@ -135,9 +136,9 @@ def sample_diversity(comparison: Comparison, readings: Mapping[Arm, Reading]) ->
         if arm in known:
             dots.draw_interval(line[1], known[arm], row, looks[arm])
     line[0].set_xlabel("share of tokens that differ")
-    line[1].set_xlabel("share of the last policy's solutions")
-    for panel in line:
-        style.shares(panel.xaxis)
+    line[1].set_xlabel("share, less that of the start's own further samples")
+    line[1].axvline(0, color=GREY, linewidth=1)
+    style.shares(line[0].xaxis)
     style.legend(figure, dots.handles(comparison, measured))
     return figure
 
