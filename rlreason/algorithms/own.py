@@ -112,7 +112,7 @@ def _check_signature(key: str, path: str, names: tuple[str, ...]) -> None:
         raise UserError(f"{key}={path} is no function; it must take ({', '.join(names)})")
     try:
         inspect.signature(function).bind(**dict.fromkeys(names))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # the latter where a function shows no signature
         raise UserError(f"{key}={path} must take ({', '.join(names)}): {error}") from error
 
 

@@ -103,7 +103,7 @@ def check_function(path: str) -> None:
     require(callable(function), f"{KEY}={path} is no function; it must take (problem, completion)")
     try:
         inspect.signature(function).bind(None, None)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # the latter where a function shows no signature
         raise UserError(f"{KEY}={path} must take {wanted}: {error}") from error
 
 

@@ -271,6 +271,11 @@ def test_what_cannot_be_called_is_refused_before_the_run(own, name, words):
     assert words in str(caught.value)
 
 
+def test_a_function_that_shows_no_signature_is_refused():
+    with pytest.raises(UserError, match=r"reward\.function=math:hypot must take \(problem, completion\)"):
+        check_function("math:hypot")
+
+
 def test_what_can_be_called_is_not_refused(own):
     for name in ("sparse", "in_batch", "awaited", "awaited_in_batch", "raises"):
         check_function(own(name))
