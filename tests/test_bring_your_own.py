@@ -80,7 +80,7 @@ def test_a_data_set_a_reward_an_algorithm_a_metric_and_a_model_from_outside_run_
     assert right.any()
     assert (rollouts[right]["reward"] < 1).all() and (rollouts[right]["reward"] > 0.5).all()
     assert (rollouts[~right]["reward"] == 0).all()
-    assert result["verdict"].startswith("validation maj@1 went from")
+    assert "; validation maj@1 went from" in result["verdict"]
     assert result["tokens"]["train"] > 0
     metric = result["evaluations"][-1]["metrics"]["solution_tokens"]
     assert 1 < metric["value"] < 80 and metric["low"] <= metric["value"] <= metric["high"]

@@ -57,7 +57,8 @@ def of_rank(command, rank):
 
 
 def test_one_of_two_processes_is_killed_and_the_same_command_completes_the_run(rlreason, tmp_path):
-    command = started(tmp_path, *COMMAND, *TWO)
+    asked = [*COMMAND, "engine=transformers"]
+    command = started(tmp_path, *asked, *TWO)
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("runs/cache/sft-*/training/sft/checkpoint-*/complete")):
         assert command.poll() is None, command.stdout.read()[-4000:]
@@ -73,13 +74,13 @@ def test_one_of_two_processes_is_killed_and_the_same_command_completes_the_run(r
     _, alive = psutil.wait_procs(family, timeout=15)
     assert not alive
 
-    resumed = started(tmp_path, *COMMAND, *TWO)
+    resumed = started(tmp_path, *asked, *TWO)
     output, _ = resumed.communicate(timeout=600)
     assert resumed.returncode == 0, output[-4000:]
     two = tmp_path / "runs/run"
 
     (tmp_path / "alone").mkdir()
-    rlreason(tmp_path / "alone", *COMMAND).check()
+    rlreason(tmp_path / "alone", *asked).check()
     one = tmp_path / "alone/runs/run"
     assert rollout_counts(two) == rollout_counts(one)
     results = [json.loads((run / "result.json").read_text()) for run in (one, two)]

@@ -36,8 +36,9 @@ def trained(rlreason, tmp_path_factory):
     model = folder / "private-models" / "mine"
     shutil.copytree(EMBEDDED_FOLDER / "tiny", model)
     (model / "README.md").write_text("---\nlicense: mit\n---\n")
-    chosen = ["algo=sft", "model=local", f"model.path={model}", "model.lora_rank=4", "model.learning_rate=1e-3"]
-    update = ["algo.batch_size=4", "algo.micro_batch_size=4", "algo.epochs=1", "model.dtype=float32"]
+    chosen = ["algo=sft", "model=local", f"model.path={model}", "model.lora_rank=4", "model.learning_rate=2e-3"]
+    update = ["algo.batch_size=4", "algo.micro_batch_size=4", "algo.epochs=8", "algo.evaluations=1"]
+    update += ["model.dtype=float32"]
     rlreason(folder, *LABORATORY, "engine=transformers", *chosen, *update, "name=run").check()
     quiet_libraries()
     return folder / "runs/run"
