@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -69,29 +70,37 @@ def prepared(
     elsewhere = data.measured("ood") if trains and config.eval.ood else ()
     model = resolve(config.model)
     check_shape(config, model.folder)
+    begun = time.monotonic()
+    said: list[str] = []
+    display.record = said.append  # a run folder is made once nothing can be refused any more
+    quiet_libraries()
+    from rlreason.models.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(model.folder)
+    for note in data.notes:
+        display.line(note)
+    splits = {
+        "training": training if trains else (),
+        "validation": validation,
+        config.eval.split: measured,
+        "out-of-distribution": elsewhere,
+    }
+    prompts, too_long = fit_prompts(config, tokenizer, training, splits, display)
+
+    def fitting(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+        return tuple(problem for problem in problems if problem.id in prompts)
+
+    asked = fitting(training) if trains else ()
+    report_lacking_references(config, asked, display)
+    seconds = time.monotonic() - begun
     run = Run(folder, plain_config)
-    keep_own_code(run, config)
     engine = SharedEngine(config, longest_context(config))
     try:
         display.record = run.event
-        with run.timed("start"):
-            quiet_libraries()
-            from rlreason.models.loading import load_tokenizer
-
-            tokenizer = load_tokenizer(model.folder)
-        for note in data.notes:
-            display.line(note)
-        splits = {
-            "training": training if trains else (),
-            "validation": validation,
-            config.eval.split: measured,
-            "out-of-distribution": elsewhere,
-        }
-        prompts, too_long = fit_prompts(config, tokenizer, training, splits, display)
-
-        def fitting(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-            return tuple(problem for problem in problems if problem.id in prompts)
-
+        for text in said:
+            run.event(text)
+        keep_own_code(run, config)
+        run.add_costs({"start": seconds})
         context = Context(
             config=config,
             run=run,
@@ -100,7 +109,7 @@ def prepared(
             tokenizer=tokenizer,
             prompts=prompts,
             splits=Splits(
-                training=fitting(training) if trains else (),
+                training=asked,
                 validation=fitting(validation),
                 measured=fitting(measured),
                 elsewhere=fitting(elsewhere),
@@ -109,7 +118,6 @@ def prepared(
             source=model.source,
             start=Start(model.folder, model.folder),
         )
-        report_lacking_references(context)
         references = {item.id: reference(context, item) for item in context.splits.training if item.steps}
         if trains and isinstance(config.init, SFTInitConfig):
             context = replace(context, start=Start(model.folder, sft_checkpoint(context, context.splits.training)))
@@ -119,13 +127,13 @@ def prepared(
         run.close()
 
 
-def report_lacking_references(context: Context) -> None:
-    """Say how many questions the reward cannot give step credit for.
+def report_lacking_references(config: ExperimentConfig, training: Sequence[Problem], display: Display) -> None:
+    """Say how many training questions the reward cannot give step credit for.
 
     Raises:
         UserError: It can for none.
     """
-    name, training = context.config.reward.name, context.splits.training
+    name = config.reward.name
     lacks = REWARDS[name].lacks_reference
     if lacks is None or not training:
         return
@@ -135,9 +143,7 @@ def report_lacking_references(context: Context) -> None:
             f"reward={name} needs worked solutions with results and this data set has none; use reward=sparse"
         )
     if without:
-        context.display.line(
-            f"{without:,} of {len(training):,} reference solutions have no results: only their answer counts"
-        )
+        display.line(f"{without:,} of {len(training):,} reference solutions have no results: only their answer counts")
 
 
 def keep_own_code(run: Run, config: ExperimentConfig) -> None:
