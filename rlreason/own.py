@@ -69,11 +69,39 @@ def imported(key: str, path: str) -> Own:
     Raises:
         UserError: There is nothing of that name, or its file cannot be imported.
     """
+    return _imported(key, path, Path.cwd())
+
+
+def check_call(key: str, path: str, words: str, *positional: None, **named: None) -> None:
+    """Refuse what cannot be called as it will be.
+
+    Args:
+        key: The setting, for messages.
+        path: Its value.
+        words: The arguments as the message shows them.
+        positional: As many as it will be given.
+        named: Those that it will be given by name.
+
+    Raises:
+        UserError: It cannot be imported, is no function, or takes other arguments.
+    """
+    function = imported(key, path).value
+    if not callable(function):
+        raise UserError(f"{key}={path} is no function; it must take {words}")
+    try:
+        inspect.signature(function).bind(*positional, **named)
+    except (TypeError, ValueError) as error:  # the latter where a function shows no signature
+        raise UserError(f"{key}={path} must take {words}: {error}") from error
+
+
+@cache
+def _imported(key: str, path: str, folder: Path) -> Own:
+    """What a setting names for a process that works in `folder`; kept, since losses are asked for it at every step."""
     where, separator, name = path.rpartition(":")
     if not separator:
         where, _, name = path.rpartition(".")
     is_file = where.endswith(".py")
-    module = _at(key, path, Path(where).resolve()) if is_file else _found(key, path, where)
+    module = _at(key, path, (folder / where).resolve()) if is_file else _found(key, path, where)
     if not hasattr(module, name):
         public = [item for item in vars(module) if not item.startswith("_")]
         near = difflib.get_close_matches(name, public, n=1)

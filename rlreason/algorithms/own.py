@@ -14,12 +14,11 @@ the mask counts for nothing; the mean over tokens is taken as for the shipped lo
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlreason.errors import UserError
-from rlreason.own import imported, raised
+from rlreason.own import check_call, imported, raised
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +70,7 @@ def check_advantage(path: str) -> None:
     """
     import torch
 
-    _check_signature(ADVANTAGE, path, ("returns",))
+    check_call(ADVANTAGE, path, "(returns)", returns=None)
     own_advantages(path, torch.tensor([[1.0, 0.0, 0.5, 0.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]))
 
 
@@ -87,7 +86,7 @@ def check_loss(path: str, with_reference: bool) -> None:
     """
     import torch
 
-    _check_signature(LOSS, path, LOSS_ARGUMENTS)
+    check_call(LOSS, path, f"({', '.join(LOSS_ARGUMENTS)})", **dict.fromkeys(LOSS_ARGUMENTS))
     generator = torch.Generator().manual_seed(0)
     old, reference = (-torch.rand(4, 6, generator=generator) - 0.1 for _ in range(2))
     logprobs = (old + 0.02 * torch.randn(4, 6, generator=generator)).requires_grad_()
@@ -104,16 +103,6 @@ def check_loss(path: str, with_reference: bool) -> None:
         raise UserError(f"{LOSS}={path} gives a loss whose gradient with respect to logprobs is 0; mend the function")
     if not gradient.isfinite().all():
         raise UserError(f"{LOSS}={path} gives a loss whose gradient is no finite number; mend the function")
-
-
-def _check_signature(key: str, path: str, names: tuple[str, ...]) -> None:
-    function = imported(key, path).value
-    if not callable(function):
-        raise UserError(f"{key}={path} is no function; it must take ({', '.join(names)})")
-    try:
-        inspect.signature(function).bind(**dict.fromkeys(names))
-    except (TypeError, ValueError) as error:  # the latter where a function shows no signature
-        raise UserError(f"{key}={path} must take ({', '.join(names)}): {error}") from error
 
 
 def _called(key: str, path: str, arguments: Mapping[str, Any], like: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from rlreason.answers.steps import through_answer
 from rlreason.config.base import Settings, setting
 from rlreason.errors import UserError
 from rlreason.types import Problem, Rollout, StepReward
@@ -88,3 +89,8 @@ class RewardRow:
     needs_solutions: bool
     needs_outcome_model: bool
     lacks_reference: Callable[[Problem], bool] | None
+
+
+def at_answer(item: Rollout) -> StepRewards:
+    """1 at the last step through the final answer; nothing for an empty completion, which has no step."""
+    return tuple(StepReward(step.start, step.end, 1.0) for step in through_answer(item.steps)[-1:])

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlreason.answers.steps import through_answer
 from rlreason.config.base import setting
-from rlreason.rewards.base import RewardConfig, RewardRow, StepRewards
-from rlreason.types import Rollout, StepReward
+from rlreason.rewards.base import RewardConfig, RewardRow, StepRewards, at_answer
+from rlreason.types import Rollout
 
 if TYPE_CHECKING:
     from rlreason.orm.model import OutcomeModel
@@ -53,11 +52,6 @@ def format_reward(
 ) -> list[StepRewards]:
     """1 for every solution with a line that states a final answer behind the marker."""
     return [at_answer(item) if any(step.kind == "answer" for step in item.steps) else () for item in rollouts]
-
-
-def at_answer(item: Rollout) -> StepRewards:
-    """1 at the last step through the final answer; nothing for an empty completion, which has no step."""
-    return tuple(StepReward(step.start, step.end, 1.0) for step in through_answer(item.steps)[-1:])
 
 
 def _coin(item: Rollout) -> float:

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 from rlreason.answers.steps import through_answer
 from rlreason.config.base import require, setting
 from rlreason.errors import UserError
-from rlreason.own import FORMS, imported, raised
+from rlreason.own import FORMS, check_call, imported, raised
 from rlreason.rewards.base import Reward, RewardConfig, RewardRow, StepRewards
-from rlreason.types import Problem, Rollout, StepReward
+from rlreason.types import Rollout, StepReward
 
 if TYPE_CHECKING:
     from rlreason.orm.model import OutcomeModel
@@ -98,13 +98,8 @@ def check_function(path: str) -> None:
     Raises:
         UserError: It cannot be imported, is no function, or takes other arguments.
     """
-    function = imported(KEY, path).value
-    wanted = "(problems, completions, batch=True)" if _takes_batch(function) else "(problem, completion)"
-    require(callable(function), f"{KEY}={path} is no function; it must take (problem, completion)")
-    try:
-        inspect.signature(function).bind(None, None)
-    except (TypeError, ValueError) as error:  # the latter where a function shows no signature
-        raise UserError(f"{KEY}={path} must take {wanted}: {error}") from error
+    batch = _takes_batch(imported(KEY, path).value)
+    check_call(KEY, path, "(problems, completions, batch=True)" if batch else "(problem, completion)", None, None)
 
 
 def _added(reward: Reward, settings: RewardConfig, rollouts: Sequence[Rollout]) -> list[StepRewards]:
@@ -151,18 +146,22 @@ def _asked(rollouts: Sequence[Rollout], settings: RewardConfig) -> Sequence[Any]
     """What the function gives every rollout."""
     assert settings.function is not None
     function = imported(KEY, settings.function).value
-    problems = [item.problem for item in rollouts]
-    completions = [_completion(item) for item in rollouts]
     if _takes_batch(function):
-        return _of_batch(function, problems, completions, rollouts, settings)
-    if inspect.iscoroutinefunction(function):
-        return _awaited(function, problems, completions, rollouts, settings)
+        ask = _of_batch
+    elif inspect.iscoroutinefunction(function):
+        ask = _awaited
+    else:
+        ask = _one_by_one
+    return ask(function, rollouts, settings)
+
+
+def _one_by_one(function: Callable[..., Any], rollouts: Sequence[Rollout], settings: RewardConfig) -> Sequence[Any]:
     given = []
     with _clock(settings.function_seconds) as restart:
-        for problem, completion, rollout in zip(problems, completions, rollouts, strict=True):
+        for rollout in rollouts:
             restart()
             try:
-                given.append(function(problem, completion))
+                given.append(function(rollout.problem, _completion(rollout)))
             except _TookTooLong:
                 raise _too_long(settings, rollout) from None
             except (Exception, SystemExit) as error:  # the user's code may raise anything
@@ -170,20 +169,14 @@ def _asked(rollouts: Sequence[Rollout], settings: RewardConfig) -> Sequence[Any]
     return given
 
 
-def _of_batch(
-    function: Callable[..., Any],
-    problems: Sequence[Problem],
-    completions: Sequence[Completion],
-    rollouts: Sequence[Rollout],
-    settings: RewardConfig,
-) -> Sequence[Any]:
+def _of_batch(function: Callable[..., Any], rollouts: Sequence[Rollout], settings: RewardConfig) -> Sequence[Any]:
     if not rollouts:
         return []
     where = _BATCH.format(len(rollouts))
     try:
         with _clock(settings.function_seconds) as restart:
             restart()
-            given = function(problems, completions)
+            given = function([item.problem for item in rollouts], [_completion(item) for item in rollouts])
             if inspect.iscoroutine(given):
                 given = asyncio.run(given)
     except _TookTooLong:
@@ -199,18 +192,12 @@ def _of_batch(
     return values
 
 
-def _awaited(
-    function: Callable[..., Any],
-    problems: Sequence[Problem],
-    completions: Sequence[Completion],
-    rollouts: Sequence[Rollout],
-    settings: RewardConfig,
-) -> Sequence[Any]:
+def _awaited(function: Callable[..., Any], rollouts: Sequence[Rollout], settings: RewardConfig) -> Sequence[Any]:
     seconds = settings.function_seconds
 
     async def all_calls() -> list[Any]:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # what matters is raised below
-        calls = [function(*both) for both in zip(problems, completions, strict=True)]
+        calls = [function(item.problem, _completion(item)) for item in rollouts]
         return await asyncio.gather(*(asyncio.wait_for(call, seconds) for call in calls), return_exceptions=True)
 
     try:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from rlreason.answers.steps import through_answer
 from rlreason.config.base import setting
-from rlreason.rewards.base import RewardConfig, RewardRow, StepRewards
-from rlreason.types import Rollout, StepReward
+from rlreason.rewards.base import RewardConfig, RewardRow, StepRewards, at_answer
+from rlreason.types import Rollout
 
 if TYPE_CHECKING:
     from rlreason.orm.model import OutcomeModel
@@ -39,10 +38,7 @@ def sparse_reward(
 
 def outcome_reward(item: Rollout) -> StepRewards:
     """The sparse reward of one rollout."""
-    if not item.correct or not item.steps:
-        return ()
-    last = through_answer(item.steps)[-1]
-    return (StepReward(last.start, last.end, 1.0),)
+    return at_answer(item) if item.correct else ()
 
 
 SPARSE = RewardRow(
