@@ -60,6 +60,11 @@ class Table(Mapping[str, Row], Generic[Row]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def standard(self) -> str:
+        """The name of the first row, for where the choice makes no difference."""
+        return next(iter(self.rows))
+
     def of(self, section: Mapping[str, Any]) -> Row:
         """The row that a section of a composed configuration chooses, registered first if it comes from outside.
 

@@ -36,7 +36,7 @@ def skipped(sections: Mapping[str, Mapping[str, Any]]) -> str | None:
     algorithm, reward = ALGORITHMS.of(sections["algo"]), REWARDS.of(sections["reward"])
     init, data = INITS.of(sections["init"]), DATASETS.of(sections["data"])
     names = {group: section["name"] for group, section in sections.items()}
-    standard_reward, standard_init = next(iter(REWARDS)), next(iter(INITS))
+    standard_reward, standard_init = REWARDS.standard, INITS.standard
     if not data.solutions and (algorithm.needs_solutions or init.needs_solutions):
         return f"supervised fine-tuning needs worked solutions, which {names['data']} does not have"
     if not data.solutions and reward.needs_solutions:

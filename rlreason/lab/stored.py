@@ -79,13 +79,13 @@ def policy_of_study(context: Context, algo: str) -> tuple[Path, int]:
         result = json.loads(path.read_text(encoding="utf-8"))
         there = result["config"]
         alike = all(there.get(section) == own[section] for section in ALIKE)
-        if alike and there["algo"]["name"] == algo and there["reward"]["name"] == next(iter(REWARDS)):
+        if alike and there["algo"]["name"] == algo and there["reward"]["name"] == REWARDS.standard:
             found.append((path.parent, result))
     if len(found) != 1:
         names = ", ".join(folder.name for folder, _ in found) or "none has finished"
         raise UserError(
             f"algo.policy={algo} needs one run of algo={algo} beside {context.run.folder}, with the same model, data, "
-            f"start, prompt and seed, and reward={next(iter(REWARDS))}: {names}; run it first, or set algo.policy=start"
+            f"start, prompt and seed, and reward={REWARDS.standard}: {names}; run it first, or set algo.policy=start"
         )
     ((folder, result),) = found
     return folder / result["policy"], int(result["training_rollouts"])

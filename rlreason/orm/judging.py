@@ -75,11 +75,7 @@ def judging_report(
         `calibration_error`, the `reliability` curve, and each baseline's AUC.
     """
     right = np.asarray(correct, dtype=bool)
-    names = [
-        f"question {problem}" if cluster is None else f"cluster {cluster}"
-        for problem, cluster in zip(problem_ids, clusters or [None] * len(problem_ids), strict=True)
-    ]
-    groups, problems = rows_by_name(names), len(set(problem_ids))
+    groups, problems = drawn_together(problem_ids, clusters), len(set(problem_ids))
     final = np.array([scores[-1] for scores in step_scores])
     hits = (final >= threshold) == right
     interval = partial(interval_over_groups, groups, problems, resamples)
@@ -108,6 +104,16 @@ def judging_report(
             - area_under_curve(other[rows], right[rows]),
         )
     return report
+
+
+def drawn_together(problem_ids: Sequence[str], clusters: Clusters | None) -> list[npt.NDArray[np.int64]]:
+    """The rows of every cluster, and of every question that stands alone: what a bootstrap draws as one."""
+    return rows_by_name(
+        [
+            f"question {problem}" if cluster is None else f"cluster {cluster}"
+            for problem, cluster in zip(problem_ids, clusters or [None] * len(problem_ids), strict=True)
+        ]
+    )
 
 
 def rows_by_name(names: Sequence[str]) -> list[npt.NDArray[np.int64]]:

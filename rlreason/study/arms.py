@@ -27,7 +27,7 @@ COMPARED = ("algo.name", "reward.name", "init.name", "model.name")
 APART = ("data", "prompt", "eval.split", "eval.k", "eval.temperature")
 # These decide how something is measured or made, not what it is.
 INCIDENTAL = ("seed", "eval", "engine", "task", "tracker")
-NO_REWARD = "sparse"  # what arms of algorithms that ask no reward are filed under
+NO_REWARD = REWARDS.standard  # what arms of algorithms that ask no reward are filed under
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from rlreason.data.sources import file_rows
 from rlreason.data.splits import read_data
 from rlreason.errors import UserError
 from rlreason.evaluation.statistics import interval_text
-from rlreason.orm.judging import area_under_curve, interval_over_groups, rows_by_name
+from rlreason.orm.judging import area_under_curve, drawn_together, interval_over_groups, rows_by_name
 from rlreason.rewards.base import Reward
 from rlreason.rewards.custom import CustomRewardConfig, with_own
 from rlreason.rewards.registry import REWARDS
@@ -152,14 +152,14 @@ def agreement(tried: Sequence[Rollout], threshold: float | None) -> list[str]:
     """Whether right solutions earn more than wrong ones, and what an algorithm would see of it."""
     right = np.array([item.correct for item in tried])
     values = np.array([item.total_reward for item in tried])
-    names = [item.problem.id if item.problem.cluster is None else f"cluster {item.problem.cluster}" for item in tried]
-    groups = rows_by_name([item.problem.id for item in tried])
+    questions = [item.problem.id for item in tried]
+    groups = rows_by_name(questions)
     lines = []
     if right.all() or not right.any():
         lines.append(f"all solutions are {'right' if right.all() else 'wrong'}: agreement cannot be seen")
     else:
         found = interval_over_groups(
-            rows_by_name(names),
+            drawn_together(questions, [item.problem.cluster for item in tried]),
             len(groups),
             RESAMPLES,
             "share",
