@@ -17,6 +17,7 @@ from rlreason.answers.numbers import DECIMAL, canonical, value
 
 LONGEST_LINE = 2000  # characters; a longer line is not a step of anything, and parsing it would cost time
 
+EQUALS = re.compile(r"(?<![<>!:\\=])=(?![=<>])")  # between the sides of an equation
 _ANNOTATION = re.compile(r"<<([^<>\n]*)>>")
 _SPELLINGS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": None, "€": None, "£": None})
 _TIMES = re.compile(r"(?<=[0-9)])\s*[xX]\s*(?=[0-9.(])")

@@ -15,9 +15,9 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TypeVar
 
-from rlreason.answers.arithmetic import exact_value
+from rlreason.answers.arithmetic import EQUALS, exact_value
 from rlreason.answers.extraction import bare_answer, extract_answer
-from rlreason.answers.numbers import MAX_ANSWER_CHARACTERS, AnswerNumber, answer_number
+from rlreason.answers.numbers import LATEX_TEXT, MAX_ANSWER_CHARACTERS, AnswerNumber, answer_number
 
 Question = TypeVar("Question")
 Reply = TypeVar("Reply")
@@ -25,9 +25,7 @@ Reply = TypeVar("Reply")
 _MAX_WORKERS = 8
 _RIGHT = "right"  # no name of a wrong answer: that of a word begins with "words"
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-_LATEX_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 _PLAIN_TEXT = r"\1"
-_EQUALS = re.compile(r"(?<![<>!:\\=])=(?![=<>])")
 # More than one statement, or a relation that is no equation.
 _NO_EQUATION = re.compile(
     r"[;<>≠≈≤≥~]|,(?![0-9]{3})|\b(?:or|and)\b"
@@ -133,7 +131,7 @@ def _named(answer: str, value: str | None) -> str:
     """The name of a wrong answer, given the name of what it is worth, where math-verify was asked and could say."""
     if value is None:
         return _own_name(answer)
-    stated = [number for number in map(answer_number, _EQUALS.split(answer)) if number is not None]
+    stated = [number for number in map(answer_number, EQUALS.split(answer)) if number is not None]
     is_number = _RATIONAL.fullmatch(value) is not None
     if is_number and not any(_number_name(number).removesuffix("%") == value.removesuffix("%") for number in stated):
         return f"unevaluated {value}"
@@ -144,9 +142,7 @@ def _named(answer: str, value: str | None) -> str:
 def _own_name(answer: str) -> str:
     """A name of a wrong answer that needs no math-verify: of its number, or of its words."""
     number = _stated_number(answer)
-    return (
-        f"words {_words(_LATEX_TEXT.sub(_PLAIN_TEXT, answer)).casefold()}" if number is None else _number_name(number)
-    )
+    return f"words {_words(LATEX_TEXT.sub(_PLAIN_TEXT, answer)).casefold()}" if number is None else _number_name(number)
 
 
 def _number_name(number: AnswerNumber) -> str:
@@ -170,7 +166,7 @@ def _stated_number(answer: str) -> AnswerNumber | None:
     number = answer_number(answer)
     if number is not None or "=" not in answer:
         return number
-    for side in _EQUALS.split(answer)[::-1]:
+    for side in EQUALS.split(answer)[::-1]:
         number = answer_number(side)
         if number is not None:
             return number if _equation_states(answer, number) is True else None
@@ -183,7 +179,7 @@ def _equation_states(answer: str, gold: AnswerNumber) -> bool | str:
     Returns:
         The verdict, or the side of which math-verify has to say whether it equals the number.
     """
-    sides = _EQUALS.split(answer)
+    sides = EQUALS.split(answer)
     if len(sides) < 2 or _NO_EQUATION.search(answer) is not None:
         return False
     numbers = [answer_number(side) for side in sides]

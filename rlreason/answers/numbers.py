@@ -53,7 +53,7 @@ _ANSWER = re.compile(
 )
 # Minus signs and the dash that stands in for one; thin spaces, which group thousands.
 _SPELLINGS = str.maketrans(dict.fromkeys("\u2212\uff0d\ufe63\u2013", "-") | dict.fromkeys("\u2009\u202f"))
-_LATEX_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+LATEX_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 _LATEX_DEGREE = re.compile(r"\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})")
 _LATEX_SPACE = re.compile(r"\\[,!;: ]|\\q?quad")
 _LATEX_SHORT_FRACTION = re.compile(r"(?<=frac)\s*(?:([0-9])|\{\s*([0-9]+)\s*\})\s*(?:([0-9])|\{\s*([0-9]+)\s*\})")
@@ -115,7 +115,7 @@ def _spelt_number(answer: str) -> AnswerNumber | None:
         plain = _SCIENTIFIC.sub(r"\g<size>e\g<power>", plain)
     if "\\" in plain:
         plain = _LATEX_SHORT_FRACTION.sub(r"{\1\2}{\3\4}", plain)
-        plain = _LATEX_TEXT.sub(r" \1 ", plain)
+        plain = LATEX_TEXT.sub(r" \1 ", plain)
         plain = _LATEX_SPACE.sub("", _LATEX_DEGREE.sub("°", plain))
     match = _ANSWER.fullmatch(plain.strip().rstrip(".,;:!"))
     if match is None:

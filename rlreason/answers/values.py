@@ -14,10 +14,11 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
+from rlreason.answers.arithmetic import EQUALS
+
 _EVALUATED_DIGITS = 40
 _COMPARED_DIGITS = 15
 _SEVERAL = re.compile(r"[,;]|\\text|\\(?:q?quad|lor|land)\b|\b(?:or|and)\b")
-_EQUALS = re.compile(r"(?<![<>!:\\=])=(?![=<>])")
 
 
 def valued_part(text: str, parsed: Callable[[str], Any]) -> Any:
@@ -32,7 +33,7 @@ def valued_part(text: str, parsed: Callable[[str], Any]) -> Any:
     Returns:
         What `parsed` returns; None where it cannot read the text.
     """
-    sides = _EQUALS.split(text)
+    sides = EQUALS.split(text)
     if len(sides) > 1 and _SEVERAL.search(text) is None:
         first, last = parsed(sides[0]), parsed(sides[-1])
         if first is not None and last is not None and (_is_unknown(first) or not first.free_symbols):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rlreason.evaluation.statistics import Estimate, Spread
+from rlreason.evaluation.statistics import REST_WITH_SEEDS, Estimate, Spread
 
 POWER = 0.8
 LARGEST = 100  # times as many seeds or questions; what needs more is out of reach
@@ -46,8 +46,7 @@ def smallest_seen(spread: Spread, seeds: int, problems: int, confidence: float =
     tail = (1 + confidence) / 2
     reach = float(stdtrit(problems - 1, tail)) ** 2 * of_problems
     if seeds > 1:
-        # `crossed_estimate` leaves half the rest with the seeds.
-        known_by_seeds = of_seeds + spread.rest / (2 * seeds * problems)
+        known_by_seeds = of_seeds + REST_WITH_SEEDS * spread.rest / (seeds * problems)
         reach += float(stdtrit(seeds - 1, tail)) ** 2 * known_by_seeds
     return math.sqrt(reach) + float(ndtri(POWER)) * math.sqrt(of_seeds + of_problems)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,14 +23,14 @@ from rlreason.lab.context import Context, Splits, Start
 from rlreason.lab.engine import SharedEngine
 from rlreason.lab.shared import sft_checkpoint
 from rlreason.lab.updating import reference
-from rlreason.models.resolve import resolve
+from rlreason.models.resolve import ResolvedModel, resolve
 from rlreason.orm.training import given_model, outcome_model, refuse_seen_questions
 from rlreason.planning.fit import check_fits
 from rlreason.rewards.registry import REWARDS
 from rlreason.run import trackers
 from rlreason.run.folder import Run, write_atomically
 from rlreason.run.identity import OWN
-from rlreason.types import Problem
+from rlreason.types import Problem, Prompt
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,27 @@ class Prepared:
     too_long: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a run asks of which model, known before there is a run folder.
+
+    Args:
+        model: Where the model is, and where it came from.
+        tokenizer: The model's.
+        prompts: Those that fit, by problem id.
+        too_long: Ids of the questions whose prompts do not.
+        splits: The questions whose prompts fit.
+        seconds: Time that the libraries and the prompts took.
+    """
+
+    model: ResolvedModel
+    tokenizer: Any
+    prompts: Mapping[str, Prompt]
+    too_long: Sequence[str]
+    splits: Splits
+    seconds: float
+
+
 @contextmanager
 def prepared(
     config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, display: Display
@@ -57,10 +78,49 @@ def prepared(
     Raises:
         UserError: Data, model, memory or run folder do not allow it; the message says what to do.
     """
-    trains = config.task.name == "train"
     advice = check_fits(config)
     if advice is not None:
         display.line(advice)
+    said: list[str] = []
+    display.record = said.append
+    asked = what_is_asked(config, display)
+    run = Run(folder, plain_config)
+    engine = SharedEngine(config, longest_context(config))
+    try:
+        display.record = run.event
+        for text in said:
+            run.event(text)
+        keep_own_code(run, config)
+        run.add_costs({"start": asked.seconds})
+        context = Context(
+            config=config,
+            run=run,
+            display=display,
+            tracker=trackers.start(config.tracker, folder, plain_config),
+            tokenizer=asked.tokenizer,
+            prompts=asked.prompts,
+            splits=asked.splits,
+            engine=engine,
+            source=asked.model.source,
+            start=Start(asked.model.folder, asked.model.folder),
+        )
+        training = asked.splits.training
+        references = {item.id: reference(context, item) for item in training if item.steps}
+        if config.task.name == "train" and isinstance(config.init, SFTInitConfig):
+            context = replace(context, start=Start(asked.model.folder, sft_checkpoint(context, training)))
+        yield Prepared(with_outcome_models(context), Questions(training, references), asked.too_long)
+    finally:
+        engine.close()
+        run.close()
+
+
+def what_is_asked(config: ExperimentConfig, display: Display) -> Asked:
+    """Read data and model, and make the prompts; a run folder is made once nothing of it can be refused any more.
+
+    Raises:
+        UserError: Data or model do not allow it; the message says what to do.
+    """
+    trains = config.task.name == "train"
     data = read_data(config.data)
     learned = data.training() if trains else None
     validation = learned.validation if learned is not None else ()
@@ -71,8 +131,6 @@ def prepared(
     model = resolve(config.model)
     check_shape(config, model.folder)
     begun = time.monotonic()
-    said: list[str] = []
-    display.record = said.append  # a run folder is made once nothing can be refused any more
     quiet_libraries()
     from rlreason.models.loading import load_tokenizer
 
@@ -90,41 +148,9 @@ def prepared(
     def fitting(problems: Sequence[Problem]) -> tuple[Problem, ...]:
         return tuple(problem for problem in problems if problem.id in prompts)
 
-    asked = fitting(training) if trains else ()
-    report_lacking_references(config, asked, display)
-    seconds = time.monotonic() - begun
-    run = Run(folder, plain_config)
-    engine = SharedEngine(config, longest_context(config))
-    try:
-        display.record = run.event
-        for text in said:
-            run.event(text)
-        keep_own_code(run, config)
-        run.add_costs({"start": seconds})
-        context = Context(
-            config=config,
-            run=run,
-            display=display,
-            tracker=trackers.start(config.tracker, folder, plain_config),
-            tokenizer=tokenizer,
-            prompts=prompts,
-            splits=Splits(
-                training=asked,
-                validation=fitting(validation),
-                measured=fitting(measured),
-                elsewhere=fitting(elsewhere),
-            ),
-            engine=engine,
-            source=model.source,
-            start=Start(model.folder, model.folder),
-        )
-        references = {item.id: reference(context, item) for item in context.splits.training if item.steps}
-        if trains and isinstance(config.init, SFTInitConfig):
-            context = replace(context, start=Start(model.folder, sft_checkpoint(context, context.splits.training)))
-        yield Prepared(with_outcome_models(context), Questions(context.splits.training, references), too_long)
-    finally:
-        engine.close()
-        run.close()
+    asked = Splits(fitting(training) if trains else (), fitting(validation), fitting(measured), fitting(elsewhere))
+    report_lacking_references(config, asked.training, display)
+    return Asked(model, tokenizer, prompts, too_long, asked, time.monotonic() - begun)
 
 
 def report_lacking_references(config: ExperimentConfig, training: Sequence[Problem], display: Display) -> None:
