@@ -31,21 +31,10 @@ def write(folder: Path, search: Search, spaces: Mapping[str, Space], found: Mapp
     write_atomically(folder / TRIALS, trials_table(found))
     _draw(folder, found)
     write_atomically(folder / REPORT, report(folder.name, search, spaces, found, command))
-    settings = folder / "conf" / "tuned"
-    (settings / folder.name).mkdir(parents=True, exist_ok=True)
-    write_atomically(settings / f"{folder.name}.yaml", chooser(folder.name, command))
+    settings = folder / "conf" / "tuned" / folder.name
+    settings.mkdir(parents=True, exist_ok=True)
     for algorithm, tuned in found.items():
-        text = settings_file(folder.name, search, tuned)
-        write_atomically(settings / folder.name / f"{algorithm}.yaml", text)
-
-
-def chooser(name: str, command: str) -> str:
-    """The file that `tuned=NAME` chooses: of each algorithm its own settings."""
-    return (
-        "# @package _global_\n"
-        f"# The settings that a search chose: {command}\n"
-        f"defaults:\n  - optional {name}: ${{algo}}\n"
-    )
+        write_atomically(settings / f"{algorithm}.yaml", settings_file(folder.name, search, tuned))
 
 
 def settings_file(name: str, search: Search, tuned: Tuned) -> str:

@@ -41,6 +41,7 @@ def run_search(
         UserError: Something is asked for that cannot be searched, or cannot run; nothing has been started then.
     """
     algorithms, axes, fixed = read(overrides)
+    spaces = {algorithm: space_of(algorithm, axes) for algorithm in algorithms}
 
     def overrides_of(own: Sequence[str]) -> list[str]:
         return with_settings([*fixed, *own], settings)
@@ -58,9 +59,8 @@ def run_search(
         )
         configured[algorithm] = {key: composed.algo[key] for key in composed.algo}
         folder = Path(composed.runs_dir).expanduser() / composed.study
-    unknown = [key for key in axes if not any(key in own for own in configured.values())]
+    unknown = [key for key in axes if not any(key in space for space in spaces.values())]
     require(not unknown, f"algo.{', algo.'.join(unknown)}: no algorithm of this search has that setting")
-    spaces = {algorithm: space_of(algorithm, axes) for algorithm in algorithms}
 
     def run(runs: Sequence[TrialRun]) -> dict[str, Score]:
         jobs = [overrides_of(item.overrides) for item in runs]
@@ -83,7 +83,7 @@ def read(overrides: Sequence[Any]) -> tuple[list[str], dict[str, Axis], list[str
     """
     algorithms: list[str] = []
     axes: dict[str, Axis] = {}
-    fixed = ["tuned=null"]
+    fixed = ["tuned=none"]
     for override in overrides:
         key = override.key_or_group
         if key in GIVEN_BY_SEARCH:
