@@ -6,6 +6,17 @@ LEFT_ALONE = 3  # of a process that missed another one
 INTERRUPTED = 130
 
 
+def in_one_line(text: object, most: int | None = None) -> str:
+    """Text, or what an error says (its kind, where it says nothing), without line breaks; empty for None.
+
+    Args:
+        text: The text or the error.
+        most: Characters of it that are kept; None: all.
+    """
+    words = str("" if text is None else text).split()
+    return " ".join(words)[:most] or (type(text).__name__ if isinstance(text, BaseException) else "")
+
+
 class UserError(Exception):
     """A mistake that the user can fix; the command line prints it as one line and exits with code 2.
 

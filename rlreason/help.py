@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlreason.errors import in_one_line
+
 if TYPE_CHECKING:
     from rlreason.config.base import Settings
 
@@ -146,7 +148,7 @@ def suggest(error: Exception, folders: Sequence[Path]) -> str:
         error: What Hydra raised.
         folders: Where choices are looked for.
     """
-    message = " ".join(str(error).split())
+    message = in_one_line(error)
     launcher = re.search(r"Could not (?:find|load) 'hydra/launcher/((joblib|submitit|ray)\w*)'", message)
     if launcher:
         return f"hydra/launcher={launcher.group(1)} is not installed; pip install 'rlreason[{launcher.group(2)}]'"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlreason.distributed import ranks
-from rlreason.errors import USER_ERROR, FolderRefused, UserError
+from rlreason.errors import USER_ERROR, FolderRefused, UserError, in_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,7 +79,9 @@ def run_job(composed: Any) -> Outcome:
         if done_without_a_run(config, folder, console):
             return outcome
         from rlreason.display import Display
+        from rlreason.lab.contents import contents
 
+        plain["contents"] = contents(config)
         beside_others = take_slot() if ranks.size() == 1 else False
         # The lines of jobs that run side by side would mix; each says how it ended, and task=watch shows the rest.
         display = Display(Console(quiet=True) if beside_others else console)
@@ -255,9 +257,11 @@ def run_folder(config: Any, hydra: Any) -> Path:
 
 def finished_result(folder: Path, plain: dict[str, Any]) -> dict[str, Any] | None:
     """The result that is already there for exactly this configuration."""
-    if not (folder / "result.json").exists():
-        return None
     from rlreason.run.folder import Run
+    from rlreason.run.identity import RESULT_FILE
+
+    if not (folder / RESULT_FILE).exists():
+        return None
 
     with contextlib.closing(Run(folder, plain)) as run:
         return run.result()
@@ -275,15 +279,11 @@ def user_message(error: Exception) -> str | None:
 
 def record_failure(folder: Path, outcome: Outcome, details: str = "") -> None:
     """Leave `failure.txt` in the run folder, for whoever follows the sweep; the next success removes it."""
-    from rlreason.run.folder import add_event, write_atomically
+    from rlreason.run.files import write_atomically
+    from rlreason.run.folder import add_event
 
     message = in_one_line(outcome.error)
     with contextlib.suppress(OSError):  # on a full disk the line on the terminal must do
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "failure.txt", f"{message}\n\n{details}" if details else f"{message}\n")
         add_event(folder, f"failed: {message}")
-
-
-def in_one_line(text: str | None) -> str:
-    """Text without line breaks."""
-    return " ".join((text or "").split())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,30 @@ from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
 from rlreason.display import plain_list
 from rlreason.distributed import placement
-from rlreason.errors import CRASHED, USER_ERROR, Failed, UserError
-from rlreason.jobs import Outcome, given_settings, in_one_line, record_failure, run_folder
+from rlreason.errors import CRASHED, USER_ERROR, Failed, UserError, in_one_line
+from rlreason.jobs import Outcome, given_settings, record_failure, run_folder
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.identity import NAMED_GROUPS
 from rlreason.study.plan import Command, Job, add_to_plan
 
 Launch = Callable[[Sequence[Sequence[str]]], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job of a sweep.
+
+    Args:
+        folder: Of its run.
+        overrides: What makes it.
+        was_named: Whether the name of its folder was given.
+        choices: The choice of every group that names a run, in a study; None: it belongs to none.
+    """
+
+    folder: Path
+    overrides: tuple[str, ...]
+    was_named: bool
+    choices: dict[str, str] | None
 
 
 def skipped(sections: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -81,36 +100,68 @@ def run_sweep(
     Raises:
         UserError: No job can run as it is configured, or not all where they must; or the plan cannot be written.
     """
-    folders: dict[Path, tuple[str, ...]] = {}
-    studies: dict[Path, list[Job]] = {}
+    jobs: list[Planned] = []
     reasons: Counter[str] = Counter()
     mistakes: list[str | None] = []
     side_by_side = 1
     for combination in combinations:
         composed = compose(combination)
-        choices = dict(composed.hydra.runtime.choices)
         reason = None
         if composed.task.name == "train":
             reason = skipped({group: composed[group] for group in TABLES})
         if reason is not None:
             reasons[reason] += 1
             continue
-        folder = run_folder(composed, composed.hydra)
-        folders[folder] = tuple(combination)
+        choices = dict(composed.hydra.runtime.choices)
+        named = {group: choices[group] for group in NAMED_GROUPS} if composed.study else None
+        jobs.append(Planned(run_folder(composed, composed.hydra), tuple(combination), bool(composed.name), named))
         side_by_side = jobs_at_once(composed.hydra.launcher)
         mistakes.append(mistake_in(composed))
-        if composed.study:
-            named = {group: choices[group] for group in NAMED_GROUPS}
-            studies.setdefault(folder.parent, []).append(Job(folder.name, tuple(combination), named))
     if mistakes and (all(mistakes) or (all_must_run and any(mistakes))):
         raise UserError(" / ".join(dict.fromkeys(filter(None, mistakes))))
     for reason, count in reasons.items():
         print(f"{count} {'combination' if count == 1 else 'combinations'} skipped: {reason}", flush=True)
     command = Command(shlex.join(["rlreason", *sys.argv[1:]]), datetime.now(UTC).isoformat(timespec="seconds"))
-    for folder, jobs in studies.items():
-        add_to_plan(folder, jobs, command)
+    studies: dict[Path, list[Job]] = {}
+    apart = in_folders_of_their_own(jobs)
+    for job in apart:
+        if job.choices is not None:
+            studies.setdefault(job.folder.parent, []).append(Job(job.folder.name, job.overrides, job.choices))
+    for folder, planned in studies.items():
+        add_to_plan(folder, planned, command)
     with placement.slots(side_by_side) if side_by_side > 1 else nullcontext():
-        return run_all(folders, launch)
+        return run_all({job.folder: job.overrides for job in apart}, launch)
+
+
+def in_folders_of_their_own(jobs: Sequence[Planned]) -> list[Planned]:
+    """The jobs of a sweep, none in the folder of another.
+
+    Folder names leave out what a file system may not take, and all but the end of a path. Of jobs that would share one,
+    each gets a name that ends with a digest of its overrides; a job that is given twice is run once.
+
+    Raises:
+        UserError: They share a name that was given.
+    """
+    there: dict[Path, list[Planned]] = {}
+    for job in {(job.folder, job.overrides): job for job in jobs}.values():
+        there.setdefault(job.folder, []).append(job)
+    apart: list[Planned] = []
+    for folder, sharing in there.items():
+        if len(sharing) == 1:
+            apart += sharing
+            continue
+        if any(job.was_named for job in sharing):
+            alike = set.intersection(*(set(job.overrides) for job in sharing))
+            first, second = (" ".join(item for item in job.overrides if item not in alike) for job in sharing[:2])
+            raise UserError(
+                f"{folder} would be the folder of {len(sharing)} jobs ({first}; {second}); leave name out, or let it "
+                "differ: 'name=NAME-${seed}'"
+            )
+        for job in sharing:
+            digest = hashlib.sha256("\n".join(sorted(job.overrides)).encode()).hexdigest()[:8]
+            own = folder.with_name(f"{folder.name}-{digest}")
+            apart.append(replace(job, folder=own, overrides=(*job.overrides, f"name={own.name}")))
+    return apart
 
 
 def mistake_in(composed: Any) -> str | None:
@@ -155,7 +206,7 @@ def raise_failures(outcomes: Sequence[Outcome]) -> None:
         return
     by_error: dict[str, list[str]] = {}
     for outcome in failed:
-        by_error.setdefault(in_one_line(outcome.error)[:200], []).append(outcome.name)
+        by_error.setdefault(in_one_line(outcome.error, 200), []).append(outcome.name)
     parts = [f"{plain_list(names, 8)} ({error})" for error, names in by_error.items()]
     message = f"{len(failed)} of {len(outcomes)} jobs failed; the same command tries them again: {'; '.join(parts)}"
     raise Failed(message, CRASHED if any(outcome.crashed for outcome in failed) else USER_ERROR)

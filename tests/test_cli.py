@@ -90,7 +90,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(cold_rlreason, tmp_path, argum
 
 
 def test_a_folder_of_another_configuration_is_refused(cold_rlreason, tmp_path):
-    Run(tmp_path / "runs" / "mine", {"seed": 5, "algo": {"name": "sft"}}).close()
+    Run(tmp_path / "runs" / "mine", {"seed": 5, "algo": {"name": "sft"}, "gpu_hour_price": None}).close()
     done = cold_rlreason(tmp_path, "tracker=none", "name=mine")
     assert done.code == 2
     assert "belongs to another configuration" in done.output

@@ -2,13 +2,14 @@
 
 import itertools
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from rlreason.errors import Failed
+from rlreason.errors import Failed, UserError
 from rlreason.jobs import Outcome
-from rlreason.sweep import raise_failures, run_all, skipped
+from rlreason.sweep import Planned, in_folders_of_their_own, raise_failures, run_all, skipped
 
 GRID = {
     "algo": ("sft", "ei", "ppo", "grpo", "rcrl"),
@@ -104,3 +105,31 @@ def test_a_process_that_dies_before_any_job_begins_ends_too(tmp_path):
 
     outcomes = run_all({tmp_path / "a": ("a",), tmp_path / "b": ("b",)}, launch)
     assert [outcome.crashed for outcome in outcomes] == [True, True]
+
+
+def planned(folder, *overrides, was_named=False):
+    return Planned(Path("runs") / folder, overrides, was_named, None)
+
+
+def test_jobs_whose_folders_would_have_one_name_get_folders_of_their_own_which_stay_theirs():
+    jobs = [planned("round-1", f"model.path={place}/round-1") for place in ("a", "b")]
+    first, second, alone = in_folders_of_their_own([*jobs, planned("other", "seed=1")])
+    assert first.folder != second.folder
+    assert first.folder.name.startswith("round-1-")
+    assert first.overrides == ("model.path=a/round-1", f"name={first.folder.name}")
+    assert alone == planned("other", "seed=1")
+    reversed_order = in_folders_of_their_own(jobs[::-1])
+    assert {job.folder: job.overrides for job in reversed_order} == {
+        job.folder: job.overrides for job in (first, second)
+    }
+
+
+def test_a_job_that_is_asked_for_twice_runs_once():
+    assert in_folders_of_their_own([planned("a", "seed=0"), planned("a", "seed=0")]) == [planned("a", "seed=0")]
+
+
+def test_a_given_name_that_several_jobs_would_have_is_refused_and_both_are_named():
+    jobs = [planned("fixed", f"seed={seed}", was_named=True) for seed in (0, 1)]
+    with pytest.raises(UserError, match=r"runs/fixed would be the folder of 2 jobs \(seed=0; seed=1\)") as refusal:
+        in_folders_of_their_own(jobs)
+    assert "\n" not in str(refusal.value)

@@ -78,7 +78,7 @@ def on_policy(
     """
     first = lab.evaluate(0, start.init, samples_seen=0)
     course = Course(config, lab, {start.init: first})
-    finished = lab.finished_training()
+    finished = lab.finished_training(course.checkpoints)
     if finished is None:
         batches = lab.batches(config, questions.problems, seed)
         with lab.training() as (settings, progress):

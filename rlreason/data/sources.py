@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlreason.errors import UserError
+from rlreason.errors import UserError, in_one_line
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 FORMATS_IN_WORDS = "JSON lines, JSON, CSV or parquet, each also .gz"
@@ -282,7 +282,7 @@ def _content(path: Path) -> bytes:
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: not a whole gzip file ({_in_one_line(error)}); copy it again") from error
+        raise UserError(f"{path}: not a whole gzip file ({_shortened(in_one_line(error))}); copy it again") from error
 
 
 def _decoded(path: Path, content: bytes) -> str:
@@ -303,7 +303,8 @@ def _json_rows(path: Path, text: str, kind: str) -> dict[str | None, list[Row]]:
                     f"{path}:{error.lineno}: not valid JSON ({error.msg}); fix the file or copy it again"
                 ) from error
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: not JSON that can be read ({_in_one_line(error)}); fix the file") from error
+            reason = _shortened(in_one_line(error))
+            raise UserError(f"{path}: not JSON that can be read ({reason}); fix the file") from error
     rows: list[Row] = []
     for line, written in enumerate(text.split("\n"), start=1):
         if written.strip():
@@ -311,7 +312,7 @@ def _json_rows(path: Path, text: str, kind: str) -> dict[str | None, list[Row]]:
             try:
                 values = json.loads(written)
             except (ValueError, RecursionError) as error:
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else _in_one_line(error)
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else _shortened(in_one_line(error))
                 raise UserError(f"{place}: not valid JSON ({reason}); fix or remove the line") from error
             rows.append(_row(len(rows) + 1, place, values))
     return {None: rows}
@@ -368,7 +369,7 @@ def _csv_rows(path: Path, text: str) -> list[Row]:
                 rows.append(_row(len(rows) + 1, place, found))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path}:{line}: not valid CSV ({_in_one_line(error)}); fix the row") from error
+        raise UserError(f"{path}:{line}: not valid CSV ({_shortened(in_one_line(error))}); fix the row") from error
     return rows
 
 
@@ -385,7 +386,8 @@ def _parquet_rows(path: Path, content: bytes) -> list[Row]:
     try:
         values = pyarrow.parquet.read_table(pyarrow.BufferReader(content)).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a whole parquet file ({_in_one_line(error)}); copy it again") from error
+        reason = _shortened(in_one_line(error))
+        raise UserError(f"{path}: not a whole parquet file ({reason}); copy it again") from error
     return _array(path, "", values)
 
 
@@ -408,10 +410,6 @@ def _is_encodable(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(_is_encodable(key) and _is_encodable(item) for key, item in value.items())
     return not isinstance(value, list | tuple) or all(map(_is_encodable, value))
-
-
-def _in_one_line(error: BaseException) -> str:
-    return _shortened(" ".join(str(error).split()))
 
 
 def _shortened(text: str) -> str:

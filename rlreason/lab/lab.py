@@ -172,9 +172,13 @@ class Lab:
         """What draws and rewards the batches of on-policy training."""
         return Batches(self.context, config, problems, seed)
 
-    def finished_training(self) -> tuple[str, int] | None:
-        """Of finished on-policy training, why it ended early ("" if it did not), and the batches it learned from."""
-        return finished_training(self.context)
+    def finished_training(self, checkpoints: Mapping[int, Path]) -> tuple[str, int] | None:
+        """Of finished on-policy training, why it ended early ("" if it did not), and the batches it learned from.
+
+        Args:
+            checkpoints: Those that are taken, by the batch after which they are; all must be whole.
+        """
+        return finished_training(self.context, checkpoints)
 
     def training(self) -> AbstractContextManager[tuple[OnlineSettings, Progress]]:
         """What on-policy training gets from the run; the block's time is that of training."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,10 +12,13 @@ from rlreason.config.updates import OnPolicyConfig
 from rlreason.data.prompts import solution_text
 from rlreason.engines.shared_memory import folder_in_memory
 from rlreason.engines.start import takes_adapters
+from rlreason.errors import in_one_line
 from rlreason.lab.context import Context
 from rlreason.lab.sampling import rollouts
 from rlreason.lab.scoring import reward_function
 from rlreason.planning.shape import model_shape
+from rlreason.run.checkpoints import refuse_broken
+from rlreason.run.folder import UNREADABLE
 from rlreason.run.stage import ON_POLICY_TRAINING, Kind, sampling_batch
 from rlreason.training.common import OnlineSettings, Progress, UpdateReport
 from rlreason.types import Asked, Problem, Rollout
@@ -80,10 +83,28 @@ class Batches:
         return asked, found
 
 
-def finished_training(context: Context) -> tuple[str, int] | None:
-    """Why finished training ended early ("" if it did not), and its batches; None where it is not finished."""
+def finished_training(context: Context, checkpoints: Mapping[int, Path]) -> tuple[str, int] | None:
+    """Why finished training ended early ("" if it did not), and its batches; None where it is not finished.
+
+    Where one of its checkpoints is missing, empty or cut, it is not: training begins again, on the stored rollouts.
+
+    Args:
+        context: The run's context.
+        checkpoints: Those that are taken, by the batch after which they are.
+    """
     run = context.run
     record = run.journal.get(ON_POLICY_TRAINING.name)
+    learned = 0 if record is None else record["batches"]
+    for batch, folder in checkpoints.items():
+        if not folder.exists() and batch > learned:
+            continue
+        try:
+            refuse_broken(folder)
+        except UNREADABLE as error:
+            run.event(f"{in_one_line(error)}; training begins again, on the rollouts that are stored")
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(run.folder / "training", ignore_errors=True)
+            record = None
     if record is None:
         return None
     shutil.rmtree(run.folder / "training", ignore_errors=True)  # what it could have been resumed from

@@ -28,7 +28,8 @@ from rlreason.orm.training import given_model, outcome_model, refuse_seen_questi
 from rlreason.planning.fit import check_fits
 from rlreason.rewards.registry import REWARDS
 from rlreason.run import trackers
-from rlreason.run.folder import Run, write_atomically
+from rlreason.run.files import write_atomically
+from rlreason.run.folder import Run
 from rlreason.run.identity import OWN
 from rlreason.types import Problem, Prompt
 

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import filelock
 
-from rlreason.config.experiment import ExperimentConfig
 from rlreason.display import Display
 from rlreason.distributed import ranks
 from rlreason.engines.start import choose_engine
@@ -26,6 +25,7 @@ from rlreason.errors import UserError
 from rlreason.lab.context import Context
 from rlreason.lab.sampling import derived_seed, rollouts, sealed_rollouts
 from rlreason.lab.updating import reference, trained
+from rlreason.run.files import put_in_place
 from rlreason.run.folder import Run
 from rlreason.run.identity import RUNTIME_FIELDS
 from rlreason.run.stage import INIT, Stage, shared
@@ -98,12 +98,15 @@ def alone_in(lock_file: Path, what: str, display: Display) -> Iterator[None]:
         lock.release()
 
 
-def deciding_sections(config: ExperimentConfig, sections: Sequence[str], source: str) -> dict[str, Any]:
-    """Everything that decides what runs may share: some sections, the seed, and where the base model came from."""
+def deciding_sections(context: Context, sections: Sequence[str]) -> dict[str, Any]:
+    """What decides what runs may share: some sections, what lies at their paths, the seed, the base model."""
+    config = context.config
     deciding: dict[str, Any] = {name: asdict(getattr(config, name)) for name in sections}
     for elsewhere in ELSEWHERE:
         deciding.get("model", {}).pop(elsewhere, None)
-    return {**deciding, "seed": config.seed, "source": source}
+    contents = context.run.config.get("contents", {})
+    read = {key: digest for key, digest in contents.items() if key.partition(".")[0] in sections}
+    return {**deciding, "contents": read, "seed": config.seed, "source": context.source}
 
 
 def sft_checkpoint(context: Context, problems: Sequence[Problem]) -> Path:
@@ -141,10 +144,11 @@ def sft_checkpoint(context: Context, problems: Sequence[Problem]) -> Path:
                 progress=progress,
             )
 
-        trained(cache, stage, f"init=sft, on {len(examples):,} reference solutions", output, len(examples), fine_tune)
+        what = f"init=sft, on {len(examples):,} reference solutions"
+        trained(cache, stage, what, [output], len(examples), fine_tune)
         return output
 
-    deciding = deciding_sections(config, ("init", "model", "data", "prompt"), context.source)
+    deciding = deciding_sections(context, ("init", "model", "data", "prompt"))
     name = f"sft-{config.model.name}-{config.data.name}"
     made = made_once(context, name, deciding, stage, "the SFT checkpoint", work)
     if stage.name not in context.run.journal:
@@ -198,7 +202,7 @@ def take(file: Path, folder: Path) -> None:
         os.link(file, temporary)
     except OSError:
         shutil.copyfile(file, temporary)
-    os.replace(temporary, folder / file.name)
+    put_in_place(temporary, folder / file.name)
 
 
 def _deciding_base(context: Context) -> dict[str, Any]:
@@ -206,7 +210,7 @@ def _deciding_base(context: Context) -> dict[str, Any]:
     config = context.config
     engine = {field: value for field, value in asdict(config.engine).items() if f"engine.{field}" not in RUNTIME_FIELDS}
     return {
-        "start": deciding_sections(config, ("init", "model", "data", "prompt"), context.source),
+        "start": deciding_sections(context, ("init", "model", "data", "prompt")),
         "engine": engine | {"name": choose_engine(config.engine.name)},
         "longest_context": context.engine.longest_context,  # an engine with other limits may round differently
         "temperature": config.eval.temperature,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from rlreason.lab.sampling import graded_rollouts
 from rlreason.rewards.registry import REWARDS
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import store
-from rlreason.run.folder import training_files
+from rlreason.run.folder import read_result, training_files
 from rlreason.types import Rollout
 
 ALIKE = ("model", "data", "init", "prompt", "seed")  # what a run shares with the one whose policy writes for it
@@ -76,7 +75,9 @@ def policy_of_study(context: Context, algo: str) -> tuple[Path, int]:
     """
     own, found = context.run.config, []
     for path in sorted(context.run.folder.parent.glob("*/result.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = read_result(path.parent)
+        if result is None:
+            continue
         there = result["config"]
         alike = all(there.get(section) == own[section] for section in ALIKE)
         if alike and there["algo"]["name"] == algo and there["reward"]["name"] == REWARDS.standard:

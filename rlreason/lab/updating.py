@@ -14,6 +14,8 @@ from rlreason.distributed import ranks
 from rlreason.lab.context import Context
 from rlreason.lab.sampling import derived_seed
 from rlreason.models.return_condition import ReturnCondition
+from rlreason.run.checkpoints import refuse_broken
+from rlreason.run.files import put_in_place
 from rlreason.run.stage import Stage, checkpoint_of_round, update
 from rlreason.training.common import Progress, UpdateReport
 from rlreason.training.supervised import Example, supervised_update
@@ -62,7 +64,7 @@ def fine_tuned(
             condition.save(output)
         return report
 
-    trained(context, stage, f"fine-tuning on {len(examples):,} solutions", outputs[-1], len(examples), work)
+    trained(context, stage, f"fine-tuning on {len(examples):,} solutions", outputs, len(examples), work)
     return outputs
 
 
@@ -70,11 +72,21 @@ def trained(
     context: Context,
     stage: Stage,
     description: str,
-    output: Path,
+    outputs: Sequence[Path],
     examples: int,
     work: Callable[[Path, Path, Progress], UpdateReport],
 ) -> None:
-    """Do `work(output, folder for resumable checkpoints, progress)` once."""
+    """Do `work(folder of the last checkpoint, folder for resumable checkpoints, progress)` once.
+
+    Args:
+        context: The run's context.
+        stage: The update.
+        description: What is done, for the user.
+        outputs: The checkpoints that it leaves, the last at the end.
+        examples: What is learned from, a number for the journal.
+        work: Does it.
+    """
+    output = outputs[-1]
     resumable = context.run.folder / "training" / stage.name
 
     def make() -> tuple[None, dict[str, Any]]:
@@ -83,11 +95,15 @@ def trained(
         with context.display.bar(f"{stage.name}: {description}") as bar, context.run.timed("train"):
             report = work(unfinished, resumable, lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"))
         shutil.rmtree(output, ignore_errors=True)
-        unfinished.rename(output)
+        put_in_place(unfinished, output)
         facts = {"steps": report.steps, "loss": report.loss, "examples": examples}
         return None, {"tokens": {"train": report.tokens}, **facts}
 
-    context.run.once(stage, make, lambda: None)
+    def whole() -> None:
+        for checkpoint in outputs:
+            refuse_broken(checkpoint)
+
+    context.run.once(stage, make, whole)
     shutil.rmtree(resumable, ignore_errors=True)
 
 

@@ -11,6 +11,7 @@ from rlreason.config.sections import ModelConfig
 from rlreason.distributed import ranks
 from rlreason.errors import UserError
 from rlreason.models.probe import Probe, probe
+from rlreason.run.files import put_in_place
 
 ADAPTER = "adapter"  # folder of the LoRA adapters inside a checkpoint, whose own weights have them merged
 
@@ -131,7 +132,7 @@ def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     _write(copy.deepcopy(plain) if merges else plain, tokenizer, scored, partial)
     shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    put_in_place(partial, folder)
 
 
 def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
@@ -165,7 +166,7 @@ def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
         layer.weight.data[old:] = rows.mean(0) + rows.std(0) * noise
     partial = folder.with_name(f".{folder.name}.partial")
     save_checkpoint(model, tokenizer, partial)
-    partial.rename(folder)
+    put_in_place(partial, folder)
     return folder
 
 

@@ -14,6 +14,7 @@ from rlreason.config.sections import ModelConfig
 from rlreason.errors import UserError
 from rlreason.models.architecture import check_language_model
 
+EMBEDDED = "embedded:"  # begins the path of a model inside the package
 EMBEDDED_FOLDER = Path(__file__).parent / "weights"  # of the base models that travel inside the package
 # A compute node behind a firewall that drops packets would otherwise wait for minutes: huggingface_hub sets no limit.
 HUB_TIMEOUT_SECONDS = 5.0
@@ -39,19 +40,26 @@ def resolve(config: ModelConfig) -> ResolvedModel:
         UserError: There is no such model, it cannot be reached, or its folder cannot be used.
     """
     path = config.path
-    looks_local = path.startswith(("/", ".", "~", "embedded:")) or path.count("/") > 1
-    if not looks_local and not Path(path).exists():
+    if local_folder(path) is None:
         found = _hub(path, config.revision)
     elif config.revision is not None:
         raise UserError(
             f"model.revision={config.revision} applies to a Hub name only; leave it out with model.path={path}"
         )
-    elif path.startswith("embedded:"):
-        found = _embedded(path.removeprefix("embedded:"))
+    elif path.startswith(EMBEDDED):
+        found = _embedded(path.removeprefix(EMBEDDED))
     else:
         found = _folder(Path(path))
     check_folder(found.folder, path)
     return found
+
+
+def local_folder(path: str) -> Path | None:
+    """The folder that `model.path` names, there or not; None for a name on the Hub."""
+    if path.startswith(EMBEDDED):
+        return EMBEDDED_FOLDER / path.removeprefix(EMBEDDED)
+    looks_local = path.startswith(("/", ".", "~")) or path.count("/") > 1
+    return Path(path) if looks_local or Path(path).exists() else None
 
 
 def _embedded(name: str) -> ResolvedModel:

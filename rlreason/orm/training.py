@@ -33,6 +33,7 @@ from rlreason.orm.model import Card, OutcomeModel, read_card
 from rlreason.orm.settings import OutcomeModelConfig
 from rlreason.orm.update import LabelledSolution, outcome_update
 from rlreason.run import store
+from rlreason.run.checkpoints import refuse_broken
 from rlreason.run.stage import ORM_CALIBRATION, ORM_UPDATE, orm_solutions, shared
 from rlreason.training.common import Progress, UpdateReport
 from rlreason.types import Problem, Rollout
@@ -52,7 +53,7 @@ def outcome_model(context: Context) -> OutcomeModel:
     config = context.config
     if config.orm.path is not None:
         return given_model(Path(config.orm.path), context.tokenizer, "orm.path")
-    deciding = deciding_sections(config, ("orm", "init", "model", "data", "prompt"), context.source)
+    deciding = deciding_sections(context, ("orm", "init", "model", "data", "prompt"))
     name, what = f"orm-{config.model.name}-{config.data.name}", "the outcome reward model"
     made = made_once(context, name, deciding, ORM_CALIBRATION, what, calibrated_model)
     stage = shared("orm")
@@ -81,7 +82,11 @@ def calibrated_model(cache: Context) -> Path:
         save_card(cache, folder, calibration, questions)
         return folder, {"calibration": asdict(calibration)}
 
-    return cache.run.once(ORM_CALIBRATION, make, lambda: folder)
+    def read() -> Path:
+        refuse_broken(folder)
+        return folder
+
+    return cache.run.once(ORM_CALIBRATION, make, read)
 
 
 def outcome_reward_model(cache: Context, folder: Path) -> Calibration:
@@ -183,7 +188,7 @@ def learn(
             progress=progress,
         )
 
-    trained(cache, ORM_UPDATE, f"learning from {len(learned):,} solutions", output, len(learned), work)
+    trained(cache, ORM_UPDATE, f"learning from {len(learned):,} solutions", [output], len(learned), work)
 
 
 def raw_scores(cache: Context, model: Path, graded: Sequence[Rollout]) -> list[tuple[float, ...]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlreason.config.base import require
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.engines.start import choose_engine
 from rlreason.planning.batches import BatchArithmetic, batch_arithmetic, processes
 from rlreason.planning.facts import Work, total
 from rlreason.planning.fit import Shortage, check_devices, check_splits, nearest_change, shortages
@@ -139,7 +140,8 @@ def _rate(
         each = sizes.completion + sizes.prompt / (1 if facts is None else facts.samples)
         at_once = max(1, min(config.engine.max_sequences, int(cached / each)))
         assumed = assumed_sampling(shape, gpu, at_once, sizes.prompt + sizes.completion / 2)
-    return rate(kind, config.model.path, shape, machine, runs, assumed)
+    engine = choose_engine(config.engine.name)
+    return rate(kind, config.model.path, shape, machine, engine, runs, assumed)
 
 
 def _time(work: Work, rate: Rate | None, config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> Time:

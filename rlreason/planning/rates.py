@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from rlreason.config.sections import ModelConfig
+from rlreason.engines.start import choose_engine
 from rlreason.errors import UserError
 from rlreason.planning.gpus import GPUKind, gpu_kind
 from rlreason.planning.hardware import Hardware
@@ -20,6 +21,7 @@ from rlreason.planning.shape import ModelShape, model_shape
 ASSUMED_TRAINING = 0.35
 ASSUMED_PREFILL = 0.4
 ASSUMED_DECODING = 0.5
+ENOUGH_SECONDS = 10.0  # of a kind of work in a run; below, starting and the last sequences are most of it
 
 # (kind, parameters, tokens per second and core, what): with `make bench` on a Zen 5 server core (docs/log.md).
 MEASURED = (
@@ -46,11 +48,12 @@ class FinishedRun:
     model: str
     parameters: float
     gpu_name: str
+    engine: str
     rates: dict[str, float]
 
 
 def finished_runs(runs_dir: Path) -> Iterator[FinishedRun]:
-    """Every finished run below a folder that says what it took."""
+    """Every finished run below a folder that says what it took, of kinds of work that took long enough to say it."""
     for path in sorted(runs_dir.glob("**/result.json")):
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
@@ -61,10 +64,11 @@ def finished_runs(runs_dir: Path) -> Iterator[FinishedRun]:
             rates = {
                 kind: tokens / result["seconds"][kind] / devices[kind]
                 for kind, tokens in result["tokens"].items()
-                if tokens > 0 and result["seconds"].get(kind, 0) > 0
+                if tokens > 0 and result["seconds"].get(kind, 0) >= ENOUGH_SECONDS
             }
             if shape is not None and rates:
-                yield FinishedRun(model["path"], shape.parameters, next(iter(hardware["gpus"]), ""), rates)
+                gpu, engine = next(iter(hardware["gpus"]), ""), choose_engine(config["engine"]["name"])
+                yield FinishedRun(model["path"], shape.parameters, gpu, engine, rates)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             continue  # of another version, or half copied: one figure fewer
 
@@ -79,7 +83,13 @@ def _devices(config: Mapping[str, Any], hardware: Mapping[str, Any]) -> dict[str
 
 
 def rate(
-    kind: str, path: str, shape: ModelShape, machine: Hardware, runs: list[FinishedRun], assumed: Rate | None
+    kind: str,
+    path: str,
+    shape: ModelShape,
+    machine: Hardware,
+    engine: str,
+    runs: list[FinishedRun],
+    assumed: Rate | None,
 ) -> Rate | None:
     """The rate of one kind of work on one GPU or core; None where nothing is known.
 
@@ -88,10 +98,13 @@ def rate(
         path: The model's, to find its own runs.
         shape: The model's.
         machine: Where it will run.
+        engine: What will generate; other engines say nothing of its speed.
         runs: The user's finished runs.
         assumed: What to say of a GPU where nothing was measured.
     """
     there = [run for run in runs if kind in run.rates and bool(run.gpu_name) == bool(machine.gpus)]
+    if kind != "train":
+        there = [run for run in there if run.engine == engine]
     if machine.gpus:
         wanted = gpu_kind(machine.gpu_name)
         there = [

@@ -13,6 +13,34 @@ CARD_FILE = "outcome_model.json"  # only an outcome reward model has one
 MOST_NAMED = 8
 
 
+def refuse_broken(folder: Path) -> None:
+    """Refuse a checkpoint of which a file is missing, empty or cut.
+
+    Raises:
+        ValueError: One is; the message names it.
+    """
+    weights = sorted(folder.glob("*.safetensors"))
+    if not (folder / MODEL_FILE).is_file() or not weights:
+        raise ValueError(f"{folder} is no whole checkpoint")
+    for path in folder.glob("*.json"):
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is empty or cut") from error
+    for path in weights:
+        # The format: the length of the header, the header with the place of every tensor, the tensors.
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            size = path.stat().st_size
+            header = file.read(length) if length < size else b""
+        try:
+            ends = [tensor["data_offsets"][1] for name, tensor in json.loads(header).items() if name != "__metadata__"]
+        except ValueError as error:
+            raise ValueError(f"{path} is empty or cut") from error
+        if 8 + length + max(ends, default=0) != size:
+            raise ValueError(f"{path} is empty or cut")
+
+
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run, finished or not."""
     begun = (folder / "config.yaml").is_file() and any((folder / name).is_file() for name in ("journal.jsonl", ".lock"))

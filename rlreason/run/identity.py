@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -27,6 +28,9 @@ RUNTIME_KEYS = (
     "gpu_name",
     "gpu_hour_price",
 )
+CONFIG_FILE, RESULT_FILE = "config.yaml", "result.json"
+LAST_KEYS = ("seed", "gpu_hour_price")  # of every version's config.yaml; one that was cut in its middle lacks them
+CONTENT = "contents."  # begins the key of a digest of what lies at a path that the run reads
 SOURCE = "sources."  # begins the key of a digest of the user's own code
 OWN = "own"  # folder of that code, in the run's
 RUNTIME_SECTIONS = ("tracker", "launcher", "sharding")
@@ -66,6 +70,41 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if key not in RUNTIME_FIELDS}
 
 
+def _difference(key: str, there: Mapping[str, Any], here: Mapping[str, Any], folder: Path) -> str:
+    if key.startswith(SOURCE):
+        return f"{key.removeprefix(SOURCE)} has changed since; {folder / OWN} has what it was"
+    if key.startswith(CONTENT) and key in there and key in here:
+        setting = key.removeprefix(CONTENT)
+        return f"what lies at {setting}={here.get(setting)} has changed since"
+    return f"{key}={there.get(key)} there, {here.get(key)} asked for"
+
+
+def stored_configuration(folder: Path, whole: Collection[str]) -> tuple[dict[str, Any], bool]:
+    """The configuration that a run folder was made for, from `config.yaml`, or from its result where that is broken.
+
+    Args:
+        folder: The run folder.
+        whole: Keys that a file has which is not cut.
+
+    Returns:
+        The configuration, and whether `config.yaml` is broken.
+
+    Raises:
+        FolderRefused: Neither can be read.
+    """
+    for name, read in ((CONFIG_FILE, yaml.safe_load), (RESULT_FILE, lambda text: json.loads(text)["config"])):
+        try:
+            found = read((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            continue
+        if isinstance(found, dict) and found.keys() >= set(whole):
+            return found, name != CONFIG_FILE
+    raise FolderRefused(
+        f"{folder / CONFIG_FILE} is empty or cut, so that nobody can say what the run was made for; if it is this "
+        "command's own, remove that file and give the command again; else set name=OTHER"
+    )
+
+
 def refuse_other_configuration(folder: Path, config: Mapping[str, Any], mendable: Collection[str] = ()) -> bool:
     """Refuse a run folder that was made for a configuration with other numbers.
 
@@ -75,24 +114,22 @@ def refuse_other_configuration(folder: Path, config: Mapping[str, Any], mendable
         mendable: Keys that may differ all the same.
 
     Returns:
-        Whether one of those does.
+        Whether one of those does, or `config.yaml` is broken, so that it is to be written again.
 
     Raises:
         FolderRefused: Another key does.
     """
-    path = folder / "config.yaml"
-    if not path.exists():
+    if not (folder / CONFIG_FILE).exists():
         return False
-    there, here = identity(yaml.safe_load(path.read_text())), identity(config)
-    different = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
+    stored, broken = stored_configuration(folder, [key for key in LAST_KEYS if key in config])
+    there, here = identity(stored), identity(config)
+    compared = {*there, *here}
+    if "contents" not in stored:  # of an older version, which did not look
+        compared -= {key for key in here if key.startswith(CONTENT)}
+    different = [key for key in sorted(compared) if there.get(key) != here.get(key)]
     if set(different) <= set(mendable):
-        return bool(different)
-    shown = ", ".join(
-        f"{key.removeprefix(SOURCE)} has changed since; {folder / OWN} has what it was"
-        if key.startswith(SOURCE)
-        else f"{key}={there.get(key)} there, {here.get(key)} asked for"
-        for key in different[:3]
-    )
+        return bool(different) or broken
+    shown = ", ".join(_difference(key, there, here, folder) for key in different[:3])
     raise FolderRefused(
         f"{folder} belongs to another configuration ({shown}{', ...' if len(different) > 3 else ''}); "
         "set name=OTHER or remove the folder"

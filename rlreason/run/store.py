@@ -7,7 +7,6 @@ parts hold, however the last one ends, samples the rest into a new part, and sea
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlreason.answers.arithmetic import operations
+from rlreason.run.files import put_in_place
 from rlreason.types import Problem, Rollout, StepReward
 
 # What the sampler knows: the attribute of a rollout and the type of its column, by the column's name.
@@ -171,7 +171,7 @@ def _write(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+    put_in_place(temporary, path)
 
 
 def _parts(folder: Path, stage: str) -> list[Path]:

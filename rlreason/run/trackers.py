@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rlreason.config.sections import TrackerConfig
+from rlreason.errors import in_one_line
 from rlreason.run.folder import METRICS, read_lines
 
 PROJECT = "rlreason"
@@ -106,7 +107,7 @@ class WandbTracker(Tracker):
         try:
             act()
         except Exception as error:  # whatever it is, the run goes on
-            self.say(f"W&B: {_in_one_line(error)}; the run folder has everything")
+            self.say(f"W&B: {type(error).__name__}: {in_one_line(error, 200)}; the run folder has everything")
 
 
 def start(config: TrackerConfig, folder: Path, run_config: dict[str, Any], say: Say) -> Tracker:
@@ -124,7 +125,8 @@ def start(config: TrackerConfig, folder: Path, run_config: dict[str, Any], say: 
         mode = tracking_mode(say)
         return Tracker() if mode == DISABLED else WandbTracker(config, folder, run_config, mode, say)
     except Exception as error:  # whatever it is, the run goes on
-        say(f"W&B cannot track this run ({_in_one_line(error)}); the run folder has everything")
+        reason = f"{type(error).__name__}: {in_one_line(error, 200)}"
+        say(f"W&B cannot track this run ({reason}); the run folder has everything")
         return Tracker()
 
 
@@ -188,7 +190,3 @@ def _saved_key(server: str) -> str | None:
         return None
     host = urlsplit(server).hostname
     return next((login[2] for name, login in entries.items() if name == host or "wandb" in name), None)
-
-
-def _in_one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

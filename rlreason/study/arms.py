@@ -18,7 +18,7 @@ from rlreason.data.registry import DATASETS
 from rlreason.evaluation.metrics import is_share
 from rlreason.evaluation.statistics import Clusters, Estimate, Kind, crossed_estimate
 from rlreason.rewards.registry import REWARDS
-from rlreason.run.identity import SOURCE
+from rlreason.run.identity import CONTENT, SOURCE
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.folders import CLUSTER, StudyRun
 
@@ -315,8 +315,10 @@ def _arms(runs: Sequence[StudyRun]) -> tuple[tuple[Arm, ...], list[str]]:
 
 
 def differs(key: str, runs: Sequence[StudyRun]) -> bool:
-    """Whether runs have different values of a setting; of the user's own code, whether they had different sources."""
-    values = {str(run.settings.get(key)) for run in runs if not key.startswith(SOURCE) or key in run.settings}
+    """Whether runs have different values of a setting; of what is known by its content, whether that was different."""
+    values = {
+        str(run.settings.get(key)) for run in runs if not key.startswith((SOURCE, CONTENT)) or key in run.settings
+    }
     return len(values) > 1
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
-from rlreason.errors import UserError
+from rlreason.errors import UserError, in_one_line
 from rlreason.evaluation.metrics import PARTIAL
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.identity import identity
@@ -162,7 +162,7 @@ def read_study(folder: Path) -> Study:
             troubles.append(f"{path.name}: left out, its result.json has no {error}")
             continue
         except (UserError, ValueError, TypeError, OSError) as error:
-            troubles.append(f"{path.name}: left out, {_in_one_line(error)}")
+            troubles.append(f"{path.name}: left out, {in_one_line(error, 200)}")
             continue
         if run.settings["task.name"] != "train":
             troubles.append(f"{path.name}: left out, task={run.settings['task.name']} trains nothing")
@@ -187,14 +187,14 @@ def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path.name} cannot be read ({_in_one_line(error)})") from error
+        raise ValueError(f"{path.name} cannot be read ({in_one_line(error, 200)})") from error
 
 
 def _read_run(folder: Path, troubles: list[str]) -> StudyRun:
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"result.json cannot be read ({_in_one_line(error)})") from error
+        raise ValueError(f"result.json cannot be read ({in_one_line(error, 200)})") from error
     config = result["config"]
     for table in (ALGORITHMS, REWARDS, DATASETS, INITS):
         table.of(config[table.group])  # a row from outside the package is known from here on
@@ -238,7 +238,3 @@ def _plan(folder: Path, troubles: list[str]) -> Plan:
     except UserError as error:
         troubles.append(str(error))
         return Plan()
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlreason.errors import in_one_line
+
 FOLDER = "measurements"
 
 
@@ -45,7 +47,7 @@ def read_measurements(*folders: Path) -> tuple[list[Measurement], list[str]]:
         try:
             found.append(_measurement(json.loads(path.read_text(encoding="utf-8"))))
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+            reason = f"it has no {error}" if isinstance(error, KeyError) else in_one_line(error, 200)
             troubles.append(f"{FOLDER}/{path.name}: left out, {reason}")
     return sorted(found, key=lambda item: (item.what, item.made)), troubles
 

@@ -11,7 +11,7 @@ import filelock
 
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.errors import UserError
-from rlreason.run.folder import write_atomically
+from rlreason.run.files import write_atomically
 
 FILE = "study.json"
 

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from rlreason.errors import UserError
-from rlreason.run.folder import JOURNAL, held, read_journal, read_lines, training_rollouts
-from rlreason.run.identity import NAMED_GROUPS
+from rlreason.run.folder import JOURNAL, held, read_journal, read_lines, read_result, training_rollouts
+from rlreason.run.identity import NAMED_GROUPS, RESULT_FILE
 from rlreason.run.stage import CONTROL, Kind, measurement
 from rlreason.run.store import unsealed
 from rlreason.study.plan import Command, Job, read_plan
@@ -94,9 +94,8 @@ def study_progress(folder: Path, now: float) -> StudyProgress:
 
 def job_progress(folder: Path, job: Job, now: float) -> JobProgress:
     """Read how far the job is whose run folder is `folder`."""
-    result = folder / "result.json"
-    if result.exists():
-        return _finished(folder, job, result.stat().st_mtime_ns)
+    if read_result(folder) is not None:
+        return _finished(folder, job, (folder / RESULT_FILE).stat().st_mtime_ns)
     records = read_journal(folder)
     seconds = sum(record["seconds"].get("total", 0.0) for record in records)
     changed = _changed(folder / JOURNAL)

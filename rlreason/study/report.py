@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from rlreason.run.folder import training_files, write_atomically
+from rlreason.run.files import write_atomically
+from rlreason.run.folder import training_files
 from rlreason.run.identity import OWN, SOURCE
 from rlreason.study.arms import Arm, Comparison, comparisons
 from rlreason.study.budgets import budget_table

@@ -13,6 +13,8 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import ExportConfig
 from rlreason.errors import UserError
 from rlreason.run.checkpoints import checkpoints, is_run, selected
+from rlreason.run.files import put_in_place
+from rlreason.run.folder import read_result
 from rlreason.run.stage import FINAL, greedy
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def export(config: ExperimentConfig, run: Path, conf: Path, console: Console) ->
             agreement = _write(config, wanted, source, partial, conf)
         if target.exists():
             shutil.rmtree(target)
-        partial.rename(target)
+        put_in_place(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -79,14 +81,14 @@ def _find_source(run: Path, checkpoint: str | None) -> Source:
     """The checkpoint to export; a UserError where there is none, or the run has not finished."""
     if not is_run(run):
         raise UserError(f"there is no run in {run}; name the folder of a finished one with task.run=runs/NAME")
-    if not (run / "result.json").is_file():
+    result = read_result(run)
+    if result is None:
         raise UserError(f"{run} has not finished; give its command again, and export when it has ended")
     policy = selected(run)
     if policy is None:
         raise UserError(
             f"{run} trained no policy; name a run of algo=ei, ppo, grpo, rcrl or sft with task.run=runs/NAME"
         )
-    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     folder = policy if checkpoint is None else run / "checkpoints" / checkpoint
     if not (folder / "config.json").is_file():
         there = ", ".join(checkpoints(run)) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from rlreason.config.sections import ModelConfig, ShardingConfig
 from rlreason.config.updates import OnPolicyConfig, SupervisedConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.shares import micro_batch
+from rlreason.run.files import sync, write_atomically
 
 IGNORED = -100
 COMPLETE = "complete"
@@ -179,9 +181,27 @@ def lora(model_config: ModelConfig, task_type: str) -> Any:
 
 
 def last_complete(scratch: Path) -> str | None:
-    """The newest resumable checkpoint that was written to its end, if there is one."""
-    complete = [marker.parent for marker in scratch.glob(f"checkpoint-*/{COMPLETE}")]
+    """The newest resumable checkpoint that was written to its end and still has all of it, if there is one."""
+    complete = [marker.parent for marker in scratch.glob(f"checkpoint-*/{COMPLETE}") if _still_there(marker)]
     return str(max(complete, key=lambda folder: int(folder.name.split("-")[1]))) if complete else None
+
+
+def _mark_complete(folder: Path) -> None:
+    """Put a resumable checkpoint on the disk, and beside it the size of each of its files."""
+    sizes = {}
+    for path in folder.rglob("*"):
+        sync(path)
+        if path.is_file():
+            sizes[str(path.relative_to(folder))] = path.stat().st_size
+    write_atomically(folder / COMPLETE, json.dumps(sizes))
+
+
+def _still_there(marker: Path) -> bool:
+    try:
+        sizes = json.loads(marker.read_text(encoding="utf-8"))
+        return all((marker.parent / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def silent(step: int, steps: int, loss: float) -> None:
@@ -232,7 +252,7 @@ class Recorder:
             def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 ranks.wait()
                 if ranks.rank() == 0:
-                    (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+                    _mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
                 recorder.last_save = time.monotonic()
 
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.algorithms.space import Among, Around, Axis, Space
-from rlreason.run.folder import write_atomically
+from rlreason.run.files import write_atomically
 from rlreason.tuning.search import TUNED, UNTUNED, Search, Tuned, expected_best
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ high (Patterson et al. 2024), so the winner is run again on fresh seeds, and wha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,6 +17,7 @@ from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.algorithms.space import Among, Around, Axis, Space
 from rlreason.config.base import require
 from rlreason.errors import UserError
+from rlreason.run.folder import read_result
 
 FAILED = 0.0  # the score of a trial that broke down: its settings are of no use
 TUNED, UNTUNED = "tuned", "untuned"
@@ -239,10 +239,9 @@ def tune(
 
 def score_in(folder: Path) -> Score:
     """The score of a run that has ended; one that broke down has `FAILED` and -1 rollouts."""
-    path = folder / "result.json"
-    if not path.exists():
+    result = read_result(folder)
+    if result is None:
         return Score(FAILED, -1, 0.0)
-    result = json.loads(path.read_text(encoding="utf-8"))
     accuracy = float(result["evaluations"][-1]["metrics"]["maj@1"]["value"])
     rollouts = int(result["training_rollouts"]) + int(result["outcome_model_rollouts"])
     return Score(accuracy, rollouts, float(result["seconds"]["total"]))

@@ -10,8 +10,7 @@ from typing import Any
 
 from rlreason.algorithms.space import Among, Axis, Between
 from rlreason.config.base import require
-from rlreason.errors import UserError
-from rlreason.jobs import in_one_line
+from rlreason.errors import UserError, in_one_line
 from rlreason.sweep import Launch, mistake_in, run_sweep, with_settings
 from rlreason.tuning.report import summary_table, write
 from rlreason.tuning.search import Score, Search, TrialRun, score_in, space_of, tune
@@ -66,7 +65,7 @@ def run_search(
         jobs = [overrides_of(item.overrides) for item in runs]
         for outcome in run_sweep(jobs, compose, launch, all_must_run=True):
             if outcome.error is not None:
-                print(f"{outcome.name} broke down: {in_one_line(outcome.error)[:200]}", file=sys.stderr, flush=True)
+                print(f"{outcome.name} broke down: {in_one_line(outcome.error, 200)}", file=sys.stderr, flush=True)
         return {item.name: score_in(folder / item.name) for item in runs}
 
     found = tune(search, spaces, configured, run)

@@ -18,6 +18,7 @@ from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.data.registry import DATASETS
 from rlreason.display import comparison_line
+from rlreason.engines.start import choose_engine
 from rlreason.errors import UserError
 from rlreason.planning import lengths, updates
 from rlreason.planning.batches import batch_arithmetic
@@ -86,17 +87,19 @@ def test_samples_and_tokens_by_hand() -> None:
     assert evaluated.samples == 500 + 3 * 1319 * 17 + 2 * (500 + 1319)
 
 
-def finished(folder: Path, gpus: list[str], rate: float, **model: object) -> None:
+def finished(
+    folder: Path, gpus: list[str], rate: float, engine: str = "auto", seconds: float = 10.0, **model: object
+) -> None:
     folder.mkdir(parents=True)
     values = {
         "name": folder.name,
         "config": {
             "model": {**vars(composed().model), **model},
-            "engine": {"tensor_parallel_size": 1},
+            "engine": {"name": engine, "tensor_parallel_size": 1},
         },
         "hardware": {"machine": "x86_64", "cpus": 2, "gpus": gpus},
-        "seconds": {"sample": 10.0, "train": 10.0},
-        "tokens": {"sample": 20 * rate, "train": 10 * rate, "evaluate": 0},
+        "seconds": {"sample": seconds, "train": seconds},
+        "tokens": {"sample": 2 * seconds * rate, "train": seconds * rate, "evaluate": 0},
     }
     (folder / "result.json").write_text(json.dumps(values))
 
@@ -119,6 +122,18 @@ def test_hours_come_from_finished_runs_on_the_same_kind_of_hardware(tmp_path: Pa
     unknown = make_plan(composed("gpus=1", "gpu_memory=80", f"runs_dir={tmp_path / 'none'}"))
     assert unknown.hours is None
     assert unknown.times[0].source.startswith("unknown: no finished run on such a GPU")
+
+
+def test_a_run_of_no_size_or_of_another_engine_says_nothing(tmp_path: Path) -> None:
+    wanted = ["gpus=0", f"runs_dir={tmp_path}", "engine=transformers"]
+    plain = make_plan(composed(*wanted)).times
+    finished(tmp_path / "short", [], 3.0, "transformers", seconds=9.0)
+    finished(tmp_path / "other", [], 3.0, "vllm" if choose_engine("auto") == "vllm" else "auto")
+    after = {time.work.phase: time.source for time in make_plan(composed(*wanted)).times if time.work.kind != "train"}
+    assert after == {time.work.phase: time.source for time in plain if time.work.kind != "train"}
+    finished(tmp_path / "like it", [], 3.0, "transformers")
+    sampled = next(time for time in make_plan(composed(*wanted)).times if time.work.kind == "sample")
+    assert sampled.source == "1 finished run of this model on the same kind of core"
 
 
 def test_planned_beside_measured() -> None:
