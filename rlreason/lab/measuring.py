@@ -16,6 +16,7 @@ from rlreason.lab.scoring import step_scores
 from rlreason.lab.shared import evaluation_rollouts
 from rlreason.own import imported
 from rlreason.run.stage import (
+    ELSEWHERE,
     FINAL,
     INIT,
     checkpoint_of_round,
@@ -165,10 +166,10 @@ def out_of_distribution(context: Context, first: Path, last: Path) -> dict[str, 
     problems = context.splits.elsewhere
     clusters: Clusters | None = None
     for checkpoint, policy in ((INIT, first), (FINAL, last)):
-        answers = evaluation_rollouts(context, greedy("ood", checkpoint), policy, problems, 1, 0.0)
+        answers = evaluation_rollouts(context, greedy(ELSEWHERE, checkpoint), policy, problems, 1, 0.0)
         found[checkpoint] = measure(answers, (), 0)
         clusters = clusters_of(answers)
-        store_evaluation(context, evaluation("ood", checkpoint), problems, answers, (), found[checkpoint])
+        store_evaluation(context, evaluation(ELSEWHERE, checkpoint), problems, answers, (), found[checkpoint])
     resamples = context.config.eval.resamples
     return {
         "before": intervals(found[INIT], resamples, clusters)["maj@1"].to_dict(),
