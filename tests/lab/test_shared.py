@@ -71,6 +71,8 @@ class Laboratory:
             tracker=Tracker(),
             tokenizer=self.tokenizer,
             prompts={item.id: Prompt(item.id, item.question, (1, 2, 3)) for item in problems},
+            asked_with=config.prompt,
+            second_prompts={},
             splits=Splits((), (), problems),
             engine=SharedEngine(config, longest_context(config), SeedEngine(self.tokenizer, dies_after)),
             source=self.model.source,
