@@ -14,12 +14,14 @@ from typing import Any
 
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.compose import TABLES, from_composed
+from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
 from rlreason.display import plain_list
 from rlreason.distributed import placement
 from rlreason.errors import CRASHED, USER_ERROR, Failed, UserError
 from rlreason.jobs import Outcome, given_settings, in_one_line, record_failure, run_folder
+from rlreason.planning.differences import measured_questions, seen_line
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.identity import NAMED_GROUPS
 from rlreason.study.plan import Command, Job, add_to_plan
@@ -77,6 +79,7 @@ def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence
     studies: dict[Path, list[Job]] = {}
     reasons: Counter[str] = Counter()
     mistakes: list[str | None] = []
+    configs: list[ExperimentConfig] = []
     side_by_side = 1
     for combination in combinations:
         composed = compose(combination)
@@ -90,7 +93,9 @@ def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence
         folder = run_folder(composed, composed.hydra)
         folders[folder] = tuple(combination)
         side_by_side = jobs_at_once(composed.hydra.launcher)
-        mistakes.append(mistake_in(composed))
+        config, mistake = checked(composed)
+        mistakes.append(mistake)
+        configs += [config] if config is not None else []
         if composed.study:
             named = {group: choices[group] for group in NAMED_GROUPS}
             studies.setdefault(folder.parent, []).append(Job(folder.name, tuple(combination), named))
@@ -99,6 +104,8 @@ def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence
     for reason, count in reasons.items():
         print(f"{count} {'combination' if count == 1 else 'combinations'} skipped: {reason}", flush=True)
     command = Command(shlex.join(["rlreason", *sys.argv[1:]]), datetime.now(UTC).isoformat(timespec="seconds"))
+    if studies and (said := differences_seen(configs)) is not None:
+        print(said, flush=True)
     for folder, jobs in studies.items():
         add_to_plan(folder, jobs, command)
     with placement.slots(side_by_side) if side_by_side > 1 else nullcontext():
@@ -106,15 +113,25 @@ def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence
     raise_failures(outcomes)
 
 
-def mistake_in(composed: Any) -> str | None:
-    """What is wrong with the configuration of a job, before it starts."""
+def checked(composed: Any) -> tuple[ExperimentConfig | None, str | None]:
+    """The configuration of a job before it starts, or what is wrong with it."""
     from omegaconf import OmegaConf
 
     try:
-        from_composed(OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"]))
+        return from_composed(OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])), None
     except UserError as error:
-        return str(error)
-    return None
+        return None, str(error)
+
+
+def differences_seen(configs: Sequence[ExperimentConfig]) -> str | None:
+    """The smallest difference of two arms that a study could show with the fewest questions that it asks.
+
+    Returns:
+        None where the number of questions is not known.
+    """
+    asked = [measured_questions(config) for config in configs]
+    known = [questions for questions in asked if questions is not None]
+    return seen_line(min(known), len({config.seed for config in configs})) if known else None
 
 
 def run_all(folders: Mapping[Path, tuple[str, ...]], launch: Launch) -> list[Outcome]:
