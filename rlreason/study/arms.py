@@ -72,6 +72,11 @@ class Arm:
         """The seeds of its runs."""
         return tuple(run.seed for run in self.runs)
 
+    @property
+    def each_seed(self) -> tuple[Arm, ...]:
+        """An arm of every run by itself; none where there is one run, which is the arm."""
+        return tuple(replace(self, runs=(run,)) for run in self.runs) if len(self.runs) > 1 else ()
+
     @cached_property
     def problems(self) -> list[str]:
         """Ids of the questions that all its runs were measured on."""

@@ -80,16 +80,15 @@ def _best(comparison: Comparison, model: str, find: Lookup) -> str | None:
 def _seen(comparison: Comparison, model: str) -> str | None:
     """The smallest difference of two arms that the study could have seen, as its own seeds and questions vary."""
     pairs = combinations(comparison.find(model=model), 2)
-    seen = [
-        smallest_seen(item.spread, item.seeds, max(2, item.clusters or item.problems))
-        for one, other in pairs
-        if (item := one.difference(other, "maj@1")) is not None
-    ]
-    if not seen:
+    found = [item for one, other in pairs if (item := one.difference(other, "maj@1")) is not None]
+    if not found:
         return None
+    seen = [smallest_seen(item.spread, item.seeds, max(2, item.clusters or item.problems)) for item in found]
+    few = min(item.seeds for item in found) < LEAST_SEEDS
+    of_questions = ", as far as questions go: of seeds it has too few" if few else ""
     least, most = number(min(seen)), number(max(seen))
     size = least if least == most else f"{least} to {most} (by the pair of arms)"
-    return f"This study sees a difference of {size} between the maj@1 of two arms four times in five."
+    return f"This study sees a difference of {size} between the maj@1 of two arms four times in five{of_questions}."
 
 
 def _named(arm: Arm) -> str:
