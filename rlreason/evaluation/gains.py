@@ -102,6 +102,7 @@ def split_gain(
 def _no_narrower(part: Estimate, change: Estimate, factor: float) -> Estimate:
     """A part of a gain whose interval holds that of the change that it comes from, times what it is multiplied by.
 
-    Where hardly a question changes, the latter allows for the changes that were not seen.
+    Where hardly a question changes, the latter allows for the changes that were not seen. No part is larger than 1.
     """
-    return replace(part, low=min(part.low, change.low * factor), high=max(part.high, change.high * factor))
+    low, high = min(part.low, change.low * factor), max(part.high, change.high * factor)
+    return replace(part, low=max(-1.0, low), high=min(1.0, high))

@@ -97,7 +97,7 @@ def _lines(
     curve_of: Callable[[Arm, str], Curve],
     scale: Callable[[Axes], None],
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A line with its interval for every arm, its seeds as dots; a panel for every model and init, its start in grey."""
+    """A line with its interval for every arm, its seeds as dots; a panel for every model and init, its start grey."""
     figure, axes, panels = style.arm_panels(comparison, curves, sharey=False)
     looks = style.looks(comparison)
     ends: dict[Axes, list[EndLabel]] = {}
