@@ -33,7 +33,7 @@ def test_a_name_becomes_the_section_that_it_names():
         (["eval.second_prompt=plain"], "is the prompt of the run"),
         (["eval.second_prompt=few_shot", "prompt=few_shot"], "is the prompt of the run"),
         (["eval.second_prompt=few_shot", "task=evaluate"], "give the prompt itself: prompt=NAME"),
-        (["eval.second_prompt=[few_shot]"], "eval.second_prompt"),
+        (["eval.second_prompt=[few_shot]"], "must be the name of a choice of prompt"),
         (["eval.second_prompt={name: mine}"], "template is missing"),
     ],
 )
@@ -42,6 +42,11 @@ def test_what_cannot_be_a_second_prompt_is_refused(overrides, message):
         composed(*overrides)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_list_is_no_mapping_in_other_sections_either():
+    with pytest.raises(UserError, match=r"^model\.shape=\[1\] must be a mapping, or null"):
+        composed("model.shape=[1]")
 
 
 def test_a_chat_prompt_needs_a_tokeniser_with_a_template():

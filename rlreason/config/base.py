@@ -173,6 +173,10 @@ def converted(schema: type[Section], values: Mapping[str, Any]) -> Section:
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+    for item in fields(schema):
+        value = values.get(item.name)
+        if kind_of(item)[0].startswith("dict") and isinstance(value, list | tuple):
+            raise UserError(objection(item, value))  # OmegaConf refuses it too, and does not say of which field
     try:
         made: Section = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))  # type: ignore[assignment]
     except OmegaConfBaseException as error:
