@@ -37,7 +37,7 @@ class Crossing:
         if self.at is None:
             return f"none up to {self.most}"
         if self.low == 0 or self.high is None:
-            return f"{self.at}, not shown"
+            return f"{self.at} (not shown)"
         return f"{self.at} [{self.low}, {self.high}]"
 
 
