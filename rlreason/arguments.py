@@ -23,6 +23,7 @@ FUNCTION = re.compile(r"\s*(choice|range|interval|glob|sort|shuffle|tag|int|floa
 NULL = re.compile(r"\s*null\s*", re.IGNORECASE)
 INTERPOLATION = re.compile(r"(\\*)\$\{")
 CLOSING = {"(": ")", "[": "]", "{": "}"}
+TUNED, FOR_ALGORITHM = "tuned", "/${algo}"  # the group of tuned settings, of which each algorithm has its own
 BLANKS = " \t"  # that Hydra drops around a value
 BRACKETS = ("([{", "[", "")  # that keep commas together, the most likely reading first
 
@@ -133,6 +134,8 @@ def _read(override: str, before: str | None, several: bool, folders: Sequence[Pa
         replaced = _model_of_ones_own(value, several, folders)
         if replaced is not None:
             return replaced, [f"read {shlex.quote(override)} as {shlex.join(replaced)}"]
+    if key == TUNED:
+        return [f"{prefix}{key}={_tuned(value, several, folders)}"], []
     setting = _setting(key)
     try:
         new = _value(value, setting, several)
@@ -183,6 +186,27 @@ def _model_of_ones_own(value: str, several: bool, folders: Sequence[Path]) -> li
             f"group model; in a sweep of its own, give {meant}"
         )
     return ["model=local", f"model.path={paths[0]}"]
+
+
+def _tuned(value: str, several: bool, folders: Sequence[Path]) -> str:
+    """The file of tuned settings that belongs to the algorithm, for each name of a set of them.
+
+    Raises:
+        UserError: There is no set of that name.
+    """
+    if value.endswith(FOR_ALGORITHM):
+        return value
+    there = sorted({path.name for folder in folders for path in (folder / TUNED).glob("*") if path.is_dir()})
+    read = []
+    for name in (_split(value) or [value]) if several else [value]:
+        none = NULL.fullmatch(name) or name == "none"
+        if not none and unquoted(name) not in there:
+            raise UserError(
+                f"tuned={name}: no such settings; choose from: {', '.join(['none', *there])}; "
+                "what a search has found is used with --config-dir RUNS_DIR/STUDY/conf"
+            )
+        read.append("none" if none else f"{name}{FOR_ALGORITHM}")
+    return ",".join(read)
 
 
 def _setting(key: str) -> Setting:

@@ -20,6 +20,7 @@ OVERVIEW = """\
   rlreason model=local model.path=FOLDER    any model in Hugging Face format, or a Hub name
   rlreason -m seed=0,1,2 algo.samples=4,8   every combination, one after another
   rlreason -m experiment=paper-tiny         a whole study; its runs live together in runs/paper-tiny
+  rlreason -m experiment=tune study=NAME    settings of all algorithms, searched alike
   rlreason task=watch study=paper-tiny      follow it
   rlreason task=evaluate model=small eval.k=96
   rlreason task=try_reward task.rollouts=runs/NAME reward=dense

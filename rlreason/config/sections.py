@@ -297,8 +297,11 @@ class EvalConfig(Settings):
 class TrackerConfig(Settings):
     """Where metrics go besides the run folder."""
 
-    name: str = setting("wandb: online where a key is set, offline otherwise", choices=("wandb", "none"))
-    project: str = setting("W&B project")
+    name: str = setting(
+        "wandb: as WANDB_MODE says, else online where a key is set and the server answers, offline otherwise",
+        choices=("wandb", "none"),
+    )
+    project: str | None = setting("W&B project; null: WANDB_PROJECT, or rlreason")
     entity: str | None = setting("W&B team; null: your own")
-    group: str | None = setting("W&B group; null: the study, or the name of the run without its seed")
+    group: str | None = setting("W&B group; null: WANDB_RUN_GROUP, the study, or the name of the run without its seed")
     rollouts: int = setting("example rollouts of each evaluation in the W&B table", at_least=0)

@@ -98,7 +98,7 @@ def prepared(
             config=config,
             run=run,
             display=display,
-            tracker=trackers.start(config.tracker, folder, plain_config),
+            tracker=trackers.start(config.tracker, folder, plain_config, display.line),
             tokenizer=asked.tokenizer,
             prompts=asked.prompts,
             asked_with=config.prompt,

