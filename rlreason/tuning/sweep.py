@@ -12,7 +12,7 @@ from rlreason.algorithms.space import Among, Axis, Between
 from rlreason.config.base import require
 from rlreason.errors import UserError
 from rlreason.jobs import in_one_line
-from rlreason.sweep import Launch, mistake_in, run_sweep, with_settings
+from rlreason.sweep import Launch, checked, run_sweep, with_settings
 from rlreason.tuning.report import summary_table, write
 from rlreason.tuning.search import Score, Search, TrialRun, score_in, space_of, tune
 
@@ -49,7 +49,7 @@ def run_search(
     configured, folder = {}, Path()
     for algorithm in algorithms:
         composed = compose(overrides_of([f"algo={algorithm}"]))
-        mistake = mistake_in(composed)
+        _, mistake = checked(composed)
         require(mistake is None, f"algo={algorithm}: {mistake}")
         require(bool(composed.study), "a search needs study=NAME, the name of the tuned settings as well")
         require(
