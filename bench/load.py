@@ -46,7 +46,9 @@ class Load:
         training = read_data(self.config.data).training().train
         self.problems = training[:questions]
         self.display = Display(Console(quiet=True))
-        self.prompts, _ = fit_prompts(self.config, self.tokenizer, training, {"training": self.problems}, self.display)
+        self.prompts, _ = fit_prompts(
+            self.config, self.config.prompt, self.tokenizer, training, {"training": self.problems}, self.display
+        )
         limits = self.config.data.max_prompt_tokens + self.config.data.max_completion_tokens
         self.engine: Any = start_engine(self.config.engine, self.config.model, limits, 0)
         self.engine.load(self.model.folder)
@@ -67,6 +69,8 @@ class Load:
             tracker=Tracker(),
             tokenizer=self.tokenizer,
             prompts=self.prompts,
+            asked_with=self.config.prompt,
+            second_prompts={},
             splits=Splits(self.problems, (), ()),
             engine=SharedEngine(self.config, longest_context(self.config), self.engine),
             source=self.model.source,

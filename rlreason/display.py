@@ -141,14 +141,22 @@ class Display:
             table.add_row(metric, interval_text(value), questions_text(value).replace(" questions", "", 1))
         self.console.print(table)
 
+    def _elsewhere(self, where: str, found: Mapping[str, Any]) -> None:
+        """maj@1 of the first and the last policy besides the table."""
+        change = f"{found['before']['value']:.3f} to {found['after']['value']:.3f}"
+        self.line(f"{where}: maj@1 from {change}, {interval_text(found['difference'], signed=True)}")
+
     def closing(self, result: Mapping[str, Any], folder: Path) -> None:
         """The verdict, the cost, and where everything lies."""
         self.line(result["verdict"])
+        if result.get("gain"):
+            named = ("answers_found", "answers_right")
+            found, right = (interval_text(result["gain"][part], signed=True) for part in named)
+            self.line(f"the gain of maj@1: {found} by more answers found, {right} by more right ones among them")
         if "out_of_distribution" in result:
-            other = result["out_of_distribution"]
-            change = f"{other['before']['value']:.3f} to {other['after']['value']:.3f}"
-            difference = interval_text(other["difference"], signed=True)
-            self.line(f"on questions with more steps than training has: maj@1 from {change}, {difference}")
+            self._elsewhere("on questions with more steps than training has", result["out_of_distribution"])
+        if "second_prompt" in result:
+            self._elsewhere(f"under prompt={result['second_prompt']['prompt']}", result["second_prompt"])
         cut, drawn = sum(result["cut_at_limit"].values()), sum(result["rollouts"].values())
         if cut:
             self.line(f"{cut:,} of {drawn:,} completions were cut at data.max_completion_tokens")

@@ -16,12 +16,14 @@ from typing import Any
 
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.compose import TABLES, from_composed
+from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
 from rlreason.display import plain_list
 from rlreason.distributed import placement
 from rlreason.errors import CRASHED, USER_ERROR, Failed, UserError, in_one_line
 from rlreason.jobs import Outcome, given_settings, record_failure, run_folder
+from rlreason.planning.differences import measured_questions, seen_line
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.identity import NAMED_GROUPS
 from rlreason.study.plan import Command, Job, add_to_plan
@@ -103,6 +105,7 @@ def run_sweep(
     jobs: list[Planned] = []
     reasons: Counter[str] = Counter()
     mistakes: list[str | None] = []
+    configs: list[ExperimentConfig] = []
     side_by_side = 1
     for combination in combinations:
         composed = compose(combination)
@@ -116,7 +119,9 @@ def run_sweep(
         named = {group: choices[group] for group in NAMED_GROUPS} if composed.study else None
         jobs.append(Planned(run_folder(composed, composed.hydra), tuple(combination), bool(composed.name), named))
         side_by_side = jobs_at_once(composed.hydra.launcher)
-        mistakes.append(mistake_in(composed))
+        config, mistake = checked(composed)
+        mistakes.append(mistake)
+        configs += [config] if config is not None else []
     if mistakes and (all(mistakes) or (all_must_run and any(mistakes))):
         raise UserError(" / ".join(dict.fromkeys(filter(None, mistakes))))
     for reason, count in reasons.items():
@@ -127,6 +132,8 @@ def run_sweep(
     for job in apart:
         if job.choices is not None:
             studies.setdefault(job.folder.parent, []).append(Job(job.folder.name, job.overrides, job.choices))
+    if studies and (said := differences_seen(configs)) is not None:
+        print(said, flush=True)
     for folder, planned in studies.items():
         add_to_plan(folder, planned, command)
     with placement.slots(side_by_side) if side_by_side > 1 else nullcontext():
@@ -164,15 +171,25 @@ def in_folders_of_their_own(jobs: Sequence[Planned]) -> list[Planned]:
     return apart
 
 
-def mistake_in(composed: Any) -> str | None:
-    """What is wrong with the configuration of a job, before it starts."""
+def checked(composed: Any) -> tuple[ExperimentConfig | None, str | None]:
+    """The configuration of a job before it starts, or what is wrong with it."""
     from omegaconf import OmegaConf
 
     try:
-        from_composed(OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"]))
+        return from_composed(OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])), None
     except UserError as error:
-        return str(error)
-    return None
+        return None, str(error)
+
+
+def differences_seen(configs: Sequence[ExperimentConfig]) -> str | None:
+    """The smallest difference of two arms that a study could show with the fewest questions that it asks.
+
+    Returns:
+        None where the number of questions is not known.
+    """
+    asked = [measured_questions(config) for config in configs]
+    known = [questions for questions in asked if questions is not None]
+    return seen_line(min(known), len({config.seed for config in configs})) if known else None
 
 
 def run_all(folders: Mapping[Path, tuple[str, ...]], launch: Launch) -> list[Outcome]:

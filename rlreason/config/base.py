@@ -40,8 +40,9 @@ def setting(
     at_most: float | None = None,
     below: float | None = None,
     choices: tuple[str, ...] = (),
-    read: Callable[[str], str] | None = None,
+    read: Callable[[str], Any] | None = None,
     own: bool = False,
+    choice_of: str | None = None,
 ) -> Any:
     """A field of a section, with all that `--help` prints and that a value is checked against.
 
@@ -53,6 +54,7 @@ def setting(
         below: Bound that every value is smaller than.
         choices: The values that a text can have.
         read: Gives what a text means, for one that does not stand for itself, such as a path with `~`; None: it does.
+        choice_of: The group whose choices it names, which `read` makes of the name; None: none.
         own: Whether it names, besides, something that the user has written, see `rlreason.own`; by its file, perhaps.
     """
     declared = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
@@ -64,6 +66,7 @@ def setting(
             "choices": choices,
             "read": home_expanded if own else read,
             "own": own,
+            "choice_of": choice_of,
         }
     )
 
@@ -109,6 +112,8 @@ def allowed(item: Field[Any]) -> str:
     """The values that a field can have, in words: "a number above 0 and below 1, or null"."""
     kind, null = kind_of(item)
     words = TYPES.get(kind, kind)
+    if group := item.metadata.get("choice_of"):
+        words = f"the name of a choice of {group}"
     if choices := item.metadata.get("choices"):
         words = f"one of {', '.join(choices)}"
     if item.metadata.get("own"):
@@ -168,6 +173,10 @@ def converted(schema: type[Section], values: Mapping[str, Any]) -> Section:
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+    for item in fields(schema):
+        value = values.get(item.name)
+        if kind_of(item)[0].startswith("dict") and isinstance(value, list | tuple):
+            raise UserError(objection(item, value))  # OmegaConf refuses it too, and does not say of which field
     try:
         made: Section = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))  # type: ignore[assignment]
     except OmegaConfBaseException as error:

@@ -221,6 +221,14 @@ def _check_together(config: ExperimentConfig) -> None:
     for part in own_parts(config):
         _check_own(part, config)
     require(
+        config.eval.second != config.prompt,
+        f"eval.second_prompt={config.prompt.name} is the prompt of the run; name another, or leave it out",
+    )
+    require(
+        config.task.name != "evaluate" or config.eval.second_prompt is None,
+        "eval.second_prompt belongs to training runs; with task=evaluate give the prompt itself: prompt=NAME",
+    )
+    require(
         config.task.name != "evaluate" or config.eval.orm != "train",
         "eval.orm=train belongs to training runs; with task=evaluate give the folder of a trained ORM: eval.orm=FOLDER",
     )

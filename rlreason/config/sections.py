@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from rlreason.config.base import Settings, require, setting
+from rlreason.config.base import Settings, as_meant, converted, require, setting
+from rlreason.config.choices import chosen
 from rlreason.config.texts import home_expanded, with_line_breaks
 from rlreason.config.updates import SupervisedConfig
+from rlreason.errors import UserError
 from rlreason.run.checkpoints import model_path, outcome_model_path
 
 
@@ -263,11 +266,31 @@ class EvalConfig(Settings):
     metrics: list[str] = setting(
         "functions of your own: FILE.py:NAME, PACKAGE.MODULE:NAME or PACKAGE.MODULE.NAME", own=True
     )
+    second_prompt: dict[str, Any] | None = setting(
+        "with which the start and the selected policy are asked the reported questions as well, greedily, to see if a "
+        "gain is one of form; another than the prompt of the run; null: none",
+        read=partial(chosen, "prompt"),
+        choice_of="prompt",
+    )
     resamples: int = setting("bootstrap resamples of the questions for each 95 % interval", at_least=100)
 
     def check(self) -> None:
         """Refuse more samples between rounds than at the end."""
         require(self.k_between <= self.k, f"eval.k_between={self.k_between} must be at most eval.k={self.k}")
+        try:
+            _ = self.second
+        except UserError as error:
+            raise UserError(f"second_prompt.{error}") from error
+
+    @property
+    def second(self) -> PromptConfig | None:
+        """The second prompt; None without.
+
+        Raises:
+            UserError: The section is no prompt.
+        """
+        section = self.second_prompt
+        return None if section is None else converted(PromptConfig, as_meant(PromptConfig, section))
 
 
 @dataclass(frozen=True, kw_only=True)

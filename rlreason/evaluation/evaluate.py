@@ -57,6 +57,7 @@ def measure(
             ProblemSamples(
                 problem_id=item.problem.id,
                 greedy_correct=item.correct,
+                greedy_answered=item.answer is not None,
                 answers=tuple(answers),
                 correct=tuple(other.correct for other, _ in samples),
                 solutions=tuple(operations(other.text) for other, _ in samples),

@@ -25,6 +25,7 @@ class ProblemSamples:
     Args:
         problem_id: The problem.
         greedy_correct: Whether the greedy completion is right.
+        greedy_answered: Whether an answer is found in it.
         answers: What every sample votes for, None without an answer, see `votes` of `rlreason.answers.equality`; shape
             `(samples,)`.
         correct: Whether each sample is right; shape `(samples,)`.
@@ -39,6 +40,7 @@ class ProblemSamples:
 
     problem_id: str
     greedy_correct: bool
+    greedy_answered: bool
     answers: tuple[str | None, ...]
     correct: tuple[bool, ...]
     solutions: tuple[str, ...]
@@ -214,6 +216,12 @@ def greedy_accuracy(problem: ProblemSamples, k: int) -> Mapping[str, float]:
     return {"maj@1": problem.greedy_correct}
 
 
+def answered(problem: ProblemSamples, k: int) -> Mapping[str, float]:
+    """Whether an answer is found in the greedy completion, "answered@1"; "maj@1" counts those that are right."""
+    del k
+    return {ANSWERED: problem.greedy_answered}
+
+
 def vote(problem: ProblemSamples, k: int) -> Mapping[str, float]:
     """The uniform vote, "maj@{k}"; with `k` = 1 there is none beside the greedy "maj@1"."""
     return {f"maj@{k}": majority_at_k(problem.answers, problem.correct, k)} if k > 1 else {}
@@ -257,15 +265,16 @@ def known_at_start(problem: ProblemSamples, k: int) -> Mapping[str, float]:
     return {KNOWN: known, KNOWN_NULL: null}
 
 
+ANSWERED = "answered@1"
 KNOWN, KNOWN_NULL = "right_known_at_start", "start_known_to_itself"
 PARTIAL = (KNOWN, KNOWN_NULL)  # metrics that say nothing of some problems, and are NaN there
 
 # The names, or how they begin, of the metrics below that are shares of something, and of those that are not.
-SHARES = ("maj@", "rerank@", "weighted@", "accuracy@temperature", "pass@", KNOWN, KNOWN_NULL)
+SHARES = ("maj@", ANSWERED, "rerank@", "weighted@", "accuracy@temperature", "pass@", KNOWN, KNOWN_NULL)
 NUMBERS = ("distinct_right", "distinct_answers")
 
 # In the order in which tables show them.
-METRICS: tuple[Metric, ...] = (greedy_accuracy, vote, choice_by_score, coverage, distinct, known_at_start)
+METRICS: tuple[Metric, ...] = (greedy_accuracy, answered, vote, choice_by_score, coverage, distinct, known_at_start)
 
 
 def is_share(name: str, *values: npt.ArrayLike) -> bool:

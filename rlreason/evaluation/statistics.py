@@ -62,9 +62,10 @@ class Interval:
         return fields if self.clusters is None else {**fields, "clusters": int(self.clusters)}
 
 
-def interval_text(interval: Mapping[str, float] | Interval, signed: bool = False) -> str:
+def interval_text(interval: Mapping[str, float] | Interval | Estimate, signed: bool = False) -> str:
     """An interval as text, such as "0.391 [0.345, 0.440]"; a mapping is what `Interval.to_dict` gives."""
-    values = interval.to_dict() if isinstance(interval, Interval) else interval
+    ends = ("value", "low", "high")
+    values = interval if isinstance(interval, Mapping) else {name: getattr(interval, name) for name in ends}
     sign = "+" if signed else ""
     return f"{values['value']:{sign}.3f} [{values['low']:{sign}.3f}, {values['high']:{sign}.3f}]"
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.sections import PromptConfig
 from rlreason.data.prompts import build_prompts
 from rlreason.display import Display, plain_list
 from rlreason.distributed.shares import check_heads
@@ -39,6 +40,7 @@ def quiet_libraries() -> None:
 
 def fit_prompts(
     config: ExperimentConfig,
+    prompt: PromptConfig,
     tokenizer: Any,
     training: Sequence[Problem],
     splits: Mapping[str, Sequence[Problem]],
@@ -48,6 +50,7 @@ def fit_prompts(
 
     Args:
         config: The experiment.
+        prompt: How they are made.
         tokenizer: The model's.
         training: Questions that may be shown as solved examples.
         splits: What is asked, by the name of its split.
@@ -58,9 +61,10 @@ def fit_prompts(
     """
     problems = [problem for asked in splits.values() for problem in asked]
     prompts, too_long = build_prompts(
-        problems, training, config.prompt, tokenizer, config.data.seed, config.data.max_prompt_tokens
+        problems, training, prompt, tokenizer, config.data.seed, config.data.max_prompt_tokens
     )
-    found = {prompt.problem_id: prompt for prompt in prompts}
+    found = {one.problem_id: one for one in prompts}
+    under = "" if prompt == config.prompt else f" under eval.second_prompt={prompt.name}"
     for split, asked in splits.items():
         if asked and not any(problem.id in found for problem in asked):
             raise UserError(
@@ -69,7 +73,7 @@ def fit_prompts(
             )
     if too_long:
         display.line(
-            f"left out {len(too_long):,} of {len(problems):,} questions: their prompts are longer than "
+            f"left out {len(too_long):,} of {len(problems):,} questions{under}: their prompts are longer than "
             f"data.max_prompt_tokens={config.data.max_prompt_tokens} ({plain_list(too_long)})"
         )
     return found, too_long

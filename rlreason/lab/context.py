@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rlreason.answers.steps import StepSplitter
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.sections import PromptConfig
 from rlreason.display import Display
 from rlreason.lab.engine import SharedEngine
 from rlreason.orm.model import OutcomeModel
@@ -58,6 +59,8 @@ class Context:
         tracker: Receives metrics and example rollouts.
         tokenizer: The base model's tokeniser, which all checkpoints of the run share.
         prompts: The prompt of every question that may be asked, by problem id.
+        asked_with: How these were made: the section `prompt`, or that of `eval.second_prompt`.
+        second_prompts: Those of the reported questions under `eval.second_prompt`; empty without.
         splits: The questions.
         engine: What generates.
         source: Where the base model came from.
@@ -73,6 +76,8 @@ class Context:
     tracker: Tracker
     tokenizer: Any
     prompts: Mapping[str, Prompt]
+    asked_with: PromptConfig
+    second_prompts: Mapping[str, Prompt]
     splits: Splits
     engine: SharedEngine
     source: str
@@ -83,6 +88,15 @@ class Context:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "splitter", StepSplitter(self.tokenizer))
+
+    def under_second_prompt(self) -> Context:
+        """The same with the prompts of `eval.second_prompt`, and the reported questions whose prompts fit."""
+        asked_with = self.config.eval.second
+        if asked_with is None:
+            raise RuntimeError("this run has no second prompt")
+        measured = tuple(problem for problem in self.splits.measured if problem.id in self.second_prompts)
+        splits = replace(self.splits, measured=measured)
+        return replace(self, prompts=self.second_prompts, asked_with=asked_with, splits=splits)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Token ids as text, without special tokens."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.evaluation.evaluate import PerProblem, differences, intervals, measure
+from rlreason.evaluation.gains import split_gain
+from rlreason.evaluation.metrics import ANSWERED
 from rlreason.evaluation.statistics import Clusters, Interval
 from rlreason.lab.context import Context
 from rlreason.lab.scoring import step_scores
@@ -18,6 +20,7 @@ from rlreason.own import imported
 from rlreason.run.stage import (
     FINAL,
     INIT,
+    SECOND_PROMPT,
     checkpoint_of_round,
     evaluation,
     greedy,
@@ -51,6 +54,16 @@ class Evaluations:
         """The paired difference of every metric between two checkpoints, each as an interval."""
         found = differences(self.per_problem[before], self.per_problem[after], resamples, self.clusters)
         return {name: interval.to_dict() for name, interval in found.items()}
+
+    def split(self, before: str, after: str) -> dict[str, Any] | None:
+        """The parts of the change of maj@1 between two checkpoints, each as an interval; None where it is not split."""
+        ends = [self.per_problem[checkpoint] for checkpoint in (before, after)]
+        found, right = ((ends[0][metric][None], ends[1][metric][None]) for metric in (ANSWERED, "maj@1"))
+        made = split_gain(found, right, self.clusters)
+        if made is None:
+            return None
+        parts = {"answers_found": made.by_found, "answers_right": made.by_right}
+        return {name: {end: getattr(part, end) for end in ("value", "low", "high")} for name, part in parts.items()}
 
 
 def selection_accuracy(context: Context, number: int, policy: Path) -> float:
@@ -155,26 +168,45 @@ def store_evaluation(
     write_evaluation(context.run.folder / "evaluations" / f"{name}.parquet", {**facts, **values})
 
 
-def out_of_distribution(context: Context, first: Path, last: Path) -> dict[str, dict[str, Any]]:
-    """Greedy accuracy of the first and the last policy on questions with more steps than training has.
+def first_and_last(
+    context: Context, split: str, problems: Sequence[Problem], first: Path, last: Path
+) -> dict[str, dict[str, Any]]:
+    """Greedy accuracy of the first and the last policy besides the evaluations of a run.
+
+    Args:
+        context: The run's context.
+        split: Names it in the place of a split.
+        problems: What is asked.
+        first: The policy that training starts from.
+        last: The selected one.
 
     Returns:
         `before`, `after` and their paired `difference`, each as an interval.
     """
     found = {}
-    problems = context.splits.elsewhere
     clusters: Clusters | None = None
     for checkpoint, policy in ((INIT, first), (FINAL, last)):
-        answers = evaluation_rollouts(context, greedy("ood", checkpoint), policy, problems, 1, 0.0)
+        answers = evaluation_rollouts(context, greedy(split, checkpoint), policy, problems, 1, 0.0)
         found[checkpoint] = measure(answers, (), 0)
         clusters = clusters_of(answers)
-        store_evaluation(context, evaluation("ood", checkpoint), problems, answers, (), found[checkpoint])
+        store_evaluation(context, evaluation(split, checkpoint), problems, answers, (), found[checkpoint])
     resamples = context.config.eval.resamples
     return {
         "before": intervals(found[INIT], resamples, clusters)["maj@1"].to_dict(),
         "after": intervals(found[FINAL], resamples, clusters)["maj@1"].to_dict(),
         "difference": differences(found[INIT], found[FINAL], resamples, clusters)["maj@1"].to_dict(),
     }
+
+
+def under_second_prompt(context: Context, first: Path, last: Path) -> dict[str, Any]:
+    """Greedy accuracy of the first and the last policy on the reported questions under `eval.second_prompt`.
+
+    Returns:
+        The prompt's name, then as `first_and_last` does.
+    """
+    other = context.under_second_prompt()
+    problems = other.splits.measured
+    return {"prompt": other.asked_with.name, **first_and_last(other, SECOND_PROMPT, problems, first, last)}
 
 
 def log(context: Context, what: str, metrics: Mapping[str, float], samples_seen: int) -> None:

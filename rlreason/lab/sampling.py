@@ -179,7 +179,7 @@ def _stream(
     context: Context, policy: Path, requests: Sequence[SampleRequest], temperature: float, ask_for_bad: bool
 ) -> Iterator[list[Rollout]]:
     engine = context.engine.loaded(policy, context.run, context.display)
-    limit, stop = context.config.data.max_completion_tokens, tuple(context.config.prompt.stop)
+    limit, stop = context.config.data.max_completion_tokens, tuple(context.asked_with.stop)
     settings = SamplingSettings(temperature, limit, stop)
     condition = condition_of(policy)
     if condition is None:

@@ -57,6 +57,7 @@ class Asked:
         model: Where the model is, and where it came from.
         tokenizer: The model's.
         prompts: Those that fit, by problem id.
+        second_prompts: The same of the reported questions under `eval.second_prompt`.
         too_long: Ids of the questions whose prompts do not.
         splits: The questions whose prompts fit.
         seconds: Time that the libraries and the prompts took.
@@ -65,6 +66,7 @@ class Asked:
     model: ResolvedModel
     tokenizer: Any
     prompts: Mapping[str, Prompt]
+    second_prompts: Mapping[str, Prompt]
     too_long: Sequence[str]
     splits: Splits
     seconds: float
@@ -100,6 +102,8 @@ def prepared(
             tracker=trackers.start(config.tracker, folder, plain_config, display.line),
             tokenizer=asked.tokenizer,
             prompts=asked.prompts,
+            asked_with=config.prompt,
+            second_prompts=asked.second_prompts,
             splits=asked.splits,
             engine=engine,
             source=asked.model.source,
@@ -144,14 +148,21 @@ def what_is_asked(config: ExperimentConfig, display: Display) -> Asked:
         config.eval.split: measured,
         "out-of-distribution": elsewhere,
     }
-    prompts, too_long = fit_prompts(config, tokenizer, training, splits, display)
+    prompts, too_long = fit_prompts(config, config.prompt, tokenizer, training, splits, display)
 
     def fitting(problems: Sequence[Problem]) -> tuple[Problem, ...]:
         return tuple(problem for problem in problems if problem.id in prompts)
 
+    second_prompts: Mapping[str, Prompt] = {}
+    if config.eval.second is not None:
+        reported = {config.eval.split: fitting(measured)}
+        try:
+            second_prompts, _ = fit_prompts(config, config.eval.second, tokenizer, training, reported, display)
+        except UserError as error:
+            raise UserError(f"eval.second_prompt: {error}") from error
     asked = Splits(fitting(training) if trains else (), fitting(validation), fitting(measured), fitting(elsewhere))
     report_lacking_references(config, asked.training, display)
-    return Asked(model, tokenizer, prompts, too_long, asked, time.monotonic() - begun)
+    return Asked(model, tokenizer, prompts, second_prompts, too_long, asked, time.monotonic() - begun)
 
 
 def report_lacking_references(config: ExperimentConfig, training: Sequence[Problem], display: Display) -> None:

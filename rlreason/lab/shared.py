@@ -208,6 +208,8 @@ def take(file: Path, folder: Path) -> None:
 def _deciding_base(context: Context) -> dict[str, Any]:
     """What decides the rollouts of the starting checkpoint."""
     config = context.config
+    # The start is made with the prompt of training, whatever it is asked with.
+    asked_with = {} if context.asked_with == config.prompt else {"asked_with": asdict(context.asked_with)}
     engine = {field: value for field, value in asdict(config.engine).items() if f"engine.{field}" not in RUNTIME_FIELDS}
     return {
         "start": deciding_sections(context, ("init", "model", "data", "prompt")),
@@ -216,4 +218,5 @@ def _deciding_base(context: Context) -> dict[str, Any]:
         "temperature": config.eval.temperature,
         "split": config.eval.split,
         "k": config.eval.k,
+        **asked_with,
     }

@@ -56,7 +56,7 @@ def evaluations(config: ExperimentConfig, facts: AlgorithmFacts, sizes: Sizes) -
     else:
         whole = sizes.measured * (1 + settings.k)
         each = sizes.validation + sizes.measured * (1 + settings.k_between)
-        elsewhere = 2 * sizes.measured * settings.ood
+        elsewhere = 2 * sizes.measured * (settings.ood + (settings.second_prompt is not None))
         samples = sizes.validation + facts.ends * whole + facts.checkpoints * each + elsewhere
         policies = facts.checkpoints + facts.ends
     tokens = samples * sizes.completion

@@ -12,6 +12,8 @@ from enum import StrEnum
 # Checkpoints that are evaluated besides those of rounds: the start, the selected one, the last one where that is
 # another, and a control experiment.
 INIT, FINAL, LAST, CONTROL = "init", "final", "last", "asked-for-bad"
+# What names, in the place of a split, that the first and the last policy are measured on other questions, or otherwise.
+ELSEWHERE, SECOND_PROMPT = "ood", "second-prompt"
 
 
 class Kind(StrEnum):

@@ -72,6 +72,11 @@ class Arm:
         """The seeds of its runs."""
         return tuple(run.seed for run in self.runs)
 
+    @property
+    def each_seed(self) -> tuple[Arm, ...]:
+        """An arm of every run by itself; none where there is one run, which is the arm."""
+        return tuple(replace(self, runs=(run,)) for run in self.runs) if len(self.runs) > 1 else ()
+
     @cached_property
     def problems(self) -> list[str]:
         """Ids of the questions that all its runs were measured on."""
@@ -193,7 +198,7 @@ def mean_of(tables: Sequence[pd.DataFrame], metric: str, confidence: float = 0.9
     """
     if not tables:
         return None
-    problems, values = _joined([table[metric] for table in tables])
+    problems, values = joined([table[metric] for table in tables])
     if problems.empty:
         return None
     kind: Kind = "share" if is_share(metric, values) else "number"
@@ -222,7 +227,7 @@ def mean_difference(pairs: Sequence[tuple[Arm, Arm]], metric: str, confidence: f
     seeds = sorted(set.intersection(*(set(side) for pair in tables for side in pair)))
     if not seeds or any(metric not in table for pair in tables for side in pair for table in side.values()):
         return None
-    problems, values = _joined([side[seed][metric] for pair in tables for side in pair for seed in seeds])
+    problems, values = joined([side[seed][metric] for pair in tables for side in pair for seed in seeds])
     if problems.empty:
         return None
     first, second = np.moveaxis(values.reshape(len(pairs), 2, len(seeds), len(problems)), 1, 0)
@@ -241,20 +246,24 @@ def _paired(first: tuple[Arm, str, str], second: tuple[Arm, str, str], confidenc
     metrics = (first[2], second[2])
     common = sorted(set(sides[0]) & set(sides[1]))
     seeds = [common or sorted(side) for side in sides]
-    problems, joined = _joined(
+    problems, found = joined(
         [side[seed][metric] for side, metric, chosen in zip(sides, metrics, seeds, strict=True) for seed in chosen]
     )
     if problems.empty:
         return None
-    values = [joined[: len(seeds[0])], joined[len(seeds[0]) :]]
+    values = [found[: len(seeds[0])], found[len(seeds[0]) :]]
     kind: Kind = "difference" if is_share(first[2], *values) else "number"
     if not common:
         values = [side.mean(axis=0, keepdims=True) for side in values]
     return crossed_estimate(values[0] - values[1], confidence, kind, clusters_of(sides[0][seeds[0][0]], problems))
 
 
-def _joined(columns: Sequence[pd.Series[float]]) -> tuple[pd.Index, npt.NDArray[np.float64]]:
-    """The problems of which all columns say something, and the values; shape `(columns, problems)`."""
+def joined(columns: Sequence[pd.Series[float]]) -> tuple[pd.Index, npt.NDArray[np.float64]]:
+    """The problems of which all columns say something, and the values; shape `(columns, problems)`.
+
+    Args:
+        columns: At least one, each indexed by problem id.
+    """
     problems = columns[0].index
     if all(column.index.equals(problems) for column in columns):
         values = np.stack([column.to_numpy(dtype=np.float64) for column in columns])

@@ -47,7 +47,9 @@ def settings(config: Mapping[str, Any], compose: Compose) -> list[str]:
 
 
 def hydra_value(value: Any) -> str:
-    """A value as Hydra reads it on the command line."""
+    """A value as Hydra reads it on the command line; a section that is a choice of a group by its name."""
+    if isinstance(value, Mapping) and "name" in value:
+        value = value["name"]
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -87,8 +87,8 @@ def edit_distance(run: StudyRun, checkpoint: str) -> float | None:
     return float(np.mean([Levenshtein.normalized_distance(one, other) for one, other in pairs]))
 
 
-def mean_edit_distance(arm: Arm, checkpoint: str) -> float | None:
-    """`edit_distance`, mean over seeds."""
+def edit_distances(arm: Arm, checkpoint: str) -> tuple[float, ...]:
+    """`edit_distance` of every seed; none where one of them has none."""
     values = [edit_distance(run, checkpoint) for run in arm.runs]
-    present = [value for value in values if value is not None]
-    return float(np.mean(present)) if len(present) == len(values) else None
+    present = tuple(value for value in values if value is not None)
+    return present if len(present) == len(values) else ()

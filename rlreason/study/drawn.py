@@ -100,6 +100,10 @@ FIGURES: dict[str, tuple[str, str, Draw]] = {  # title, caption and what draws i
 }
 
 
+POOLED = ("calibration",)  # figures of all seeds together, and of no mean over them
+SEEDS = "Every small dot is a seed. "
+
+
 def draw_all(comparison: Comparison, readings: Mapping[Arm, Reading]) -> list[Drawn]:
     """Every figure that the data suffice for."""
     found = []
@@ -107,7 +111,8 @@ def draw_all(comparison: Comparison, readings: Mapping[Arm, Reading]) -> list[Dr
         figure = draw(comparison, readings)
         if figure is not None:
             title, caption = (text.replace("pass@K", f"pass@{comparison.k}") for text in (title, caption))
-            found.append(Drawn(name, title, f"{caption} {basis(comparison)}", *style.saved(figure)))
+            seeds = "" if name in POOLED or all(len(arm.runs) == 1 for arm in comparison.arms) else SEEDS
+            found.append(Drawn(name, title, f"{caption} {seeds}{basis(comparison)}", *style.saved(figure)))
     return found
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from rlreason.evaluation.metrics import KNOWN, KNOWN_NULL
 from rlreason.evaluation.power import LARGEST, LEAST_SEEDS, needed, smallest_seen
-from rlreason.evaluation.statistics import Estimate
+from rlreason.evaluation.statistics import Estimate, interval_text
 from rlreason.study.arms import Arm, Comparison, mean_difference
 from rlreason.study.controls import is_control
 from rlreason.study.curves import SampleComplexity, common_target, sample_complexity
@@ -421,7 +421,7 @@ def _label(arm: Arm | None) -> str:
 
 
 def _interval(item: Estimate) -> str:
-    return f"{item.value:+.3f} [{item.low:+.3f}, {item.high:+.3f}]"
+    return interval_text(item, signed=True)
 
 
 def _shown(pairs: Iterable[tuple[str, Estimate]]) -> str:

@@ -17,10 +17,20 @@ from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError, in_one_line
-from rlreason.evaluation.metrics import PARTIAL
+from rlreason.evaluation.metrics import ANSWERED, PARTIAL
 from rlreason.rewards.registry import REWARDS
 from rlreason.run.identity import identity
-from rlreason.run.stage import FINAL, INIT, LAST, evaluation, sampled, scores
+from rlreason.run.stage import (
+    ELSEWHERE,
+    FINAL,
+    INIT,
+    LAST,
+    SECOND_PROMPT,
+    evaluation,
+    greedy,
+    sampled,
+    scores,
+)
 from rlreason.study.plan import Plan, read_plan
 
 CLUSTER = "cluster"  # the column that says which problems belong together
@@ -54,12 +64,14 @@ class StudyRun:
         evaluations: In the order of training, "init" first and "final" last.
         out_of_distribution: Tables of the first and the last policy ("init", "final") on questions of another kind,
             as far as they were measured.
+        second_prompt: The same on the questions of the study under the prompt of `eval.second_prompt`.
     """
 
     folder: Path
     result: dict[str, Any]
     evaluations: tuple[Evaluation, ...]
     out_of_distribution: dict[str, pd.DataFrame] = field(default_factory=dict)
+    second_prompt: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -75,6 +87,12 @@ class StudyRun:
     def seed(self) -> int:
         """Its seed."""
         return int(self.settings["seed"])
+
+    @property
+    def second_prompt_name(self) -> str | None:
+        """The name of the second prompt; None where there is none."""
+        section = self.settings.get("eval.second_prompt")
+        return None if section is None else str(section["name"])
 
     @property
     def final(self) -> Evaluation:
@@ -198,24 +216,33 @@ def _read_run(folder: Path, troubles: list[str]) -> StudyRun:
     config = result["config"]
     for table in (ALGORITHMS, REWARDS, DATASETS, INITS):
         table.of(config[table.group])  # a row from outside the package is known from here on
-    evaluations, elsewhere = [], {}
+    evaluations = []
     for record in result["evaluations"]:
-        path = folder / "evaluations" / f"{evaluation(config['eval']['split'], record['stage'])}.parquet"
+        names = config["eval"]["split"], record["stage"]
+        path = folder / "evaluations" / f"{evaluation(*names)}.parquet"
         facts = record["stage"], record["on_the_way"], record["samples_seen"]
         try:
-            evaluations.append(Evaluation(*facts, _read_evaluation(path)))
+            measured = _with_answered(_read_evaluation(path), folder / "rollouts" / f"{greedy(*names).name}.parquet")
+            evaluations.append(Evaluation(*facts, measured))
         except ValueError as error:
             if record is result["evaluations"][-1]:
                 raise
             troubles.append(f"{folder.name}: without {record['stage']}, {error}")
+    ends = (_first_and_last(folder, split, troubles) for split in (ELSEWHERE, SECOND_PROMPT))
+    return StudyRun(folder, result, tuple(evaluations), *ends)
+
+
+def _first_and_last(folder: Path, split: str, troubles: list[str]) -> dict[str, pd.DataFrame]:
+    """What was measured greedily of the first and of the last policy besides the evaluations of a run."""
+    found = {}
     for checkpoint in (INIT, FINAL):
-        path = folder / "evaluations" / f"{evaluation('ood', checkpoint)}.parquet"
+        path = folder / "evaluations" / f"{evaluation(split, checkpoint)}.parquet"
         try:
             if path.exists():
-                elsewhere[checkpoint] = _read_evaluation(path)
+                found[checkpoint] = _read_evaluation(path)
         except ValueError as error:
             troubles.append(f"{folder.name}: {error}")
-    return StudyRun(folder, result, tuple(evaluations), elsewhere)
+    return found
 
 
 def _read_evaluation(path: Path) -> pd.DataFrame:
@@ -229,6 +256,15 @@ def _read_evaluation(path: Path) -> pd.DataFrame:
     if table.empty or not table.index.is_unique or not np.isfinite(numbers.to_numpy()).all():
         raise ValueError(f"{path.name} must have finite values, once for every question")
     return table
+
+
+def _with_answered(table: pd.DataFrame, rollouts: Path) -> pd.DataFrame:
+    """The table of an evaluation with `answered@1`, which older versions did not measure, from its greedy rollouts."""
+    if ANSWERED in table or not rollouts.exists():
+        return table
+    answers = read_columns(rollouts, ["problem_id", "answer"]).to_pandas().set_index("problem_id")["answer"]
+    found = answers.notna().astype(np.float64).reindex(table.index)
+    return table if found.isna().any() else table.assign(**{ANSWERED: found})
 
 
 def _plan(folder: Path, troubles: list[str]) -> Plan:

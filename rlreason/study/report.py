@@ -19,10 +19,13 @@ from rlreason.study.arms import Arm, Comparison, comparisons
 from rlreason.study.budgets import budget_table
 from rlreason.study.commands import Compose, command
 from rlreason.study.controls import controlled
+from rlreason.study.coverage import coverage_lines
 from rlreason.study.drawn import Drawn, draw_all
 from rlreason.study.examples import Example, examples
 from rlreason.study.findings import Finding, findings
 from rlreason.study.folders import Study, StudyRun
+from rlreason.study.gained import gained_tables
+from rlreason.study.gains import gain_lines
 from rlreason.study.measurements import FOLDER, hardware_text, read_measurements
 from rlreason.study.measures import whole_table
 from rlreason.study.published import Published, published_beside
@@ -43,6 +46,8 @@ class Section:
         comparison: The arms.
         findings: The paper's findings, and what the arms say about them.
         controls: Arms that gain no more than their controls.
+        gains: Arms whose gain is not what it seems, or not known in all its parts.
+        gained: Tables of what was gained.
         results: Tables of measures, one for every model.
         further: Tables of cost and diversity.
         figures: Every figure that the data suffice for.
@@ -55,6 +60,8 @@ class Section:
     comparison: Comparison
     findings: list[Finding]
     controls: list[str]
+    gains: list[str]
+    gained: list[Table]
     results: list[Table]
     further: list[Table]
     figures: list[Drawn]
@@ -193,6 +200,8 @@ def _section(
         comparison=comparison,
         findings=findings(comparison),
         controls=controlled(comparison),
+        gains=[*gain_lines(comparison), *coverage_lines(comparison.arms)],
+        gained=gained_tables(comparison, table),
         results=results_tables(comparison, table),
         further=[cost_table(comparison, table), budget_table(comparison, table), *([others] if others else [])],
         figures=draw_all(comparison, read),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import pandas as pd
 
 from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.inits import INITS
-from rlreason.evaluation.power import LEAST_SEEDS
+from rlreason.evaluation.power import LEAST_SEEDS, smallest_seen
 from rlreason.run.stage import INIT
 from rlreason.study.arms import Arm, Comparison
 from rlreason.study.figures.style import short_count, short_label
@@ -33,7 +34,10 @@ def summary(study: Study, comparisons: Sequence[Comparison], table: pd.DataFrame
         find = Lookup(table, comparison.title)
         prefix = f"{comparison.title}: " if len(comparisons) > 1 else ""
         sentences += [
-            prefix + sentence for model in comparison.models if (sentence := _best(comparison, model, find)) is not None
+            prefix + sentence
+            for model in comparison.models
+            for sentence in (_best(comparison, model, find), _seen(comparison, model))
+            if sentence is not None
         ]
     samples = sum(run.samples_drawn for arm in arms for run in arm.runs)
     hours = sum(run.result["seconds"]["total"] for arm in arms for run in arm.runs) / 3600
@@ -90,6 +94,20 @@ def _best(comparison: Comparison, model: str, find: Lookup) -> str | None:
     if told == 0:
         return text + ("none of the other arms can" if rest > 1 else "the other arm cannot") + " be told from it."
     return text + f"{told} of the {len(others)} other arms {_are(told)} significantly lower, {cannot}."
+
+
+def _seen(comparison: Comparison, model: str) -> str | None:
+    """The smallest difference of two arms that the study could have seen, as its own seeds and questions vary."""
+    pairs = combinations(comparison.find(model=model), 2)
+    found = [item for one, other in pairs if (item := one.difference(other, "maj@1")) is not None]
+    if not found:
+        return None
+    seen = [smallest_seen(item.spread, item.seeds, max(2, item.clusters or item.problems)) for item in found]
+    few = min(item.seeds for item in found) < LEAST_SEEDS
+    of_questions = ", as far as questions go: of seeds it has too few" if few else ""
+    least, most = number(min(seen)), number(max(seen))
+    size = least if least == most else f"{least} to {most} (by the pair of arms)"
+    return f"This study sees a difference of {size} between the maj@1 of two arms four times in five{of_questions}."
 
 
 def _named(arm: Arm) -> str:

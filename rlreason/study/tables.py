@@ -62,6 +62,7 @@ class Table:
 
 
 Record = Any  # a row of the tidy table
+Cells = Callable[[Arm], tuple[Cell, ...]]
 
 
 class Lookup:
@@ -100,7 +101,7 @@ def results_tables(comparison: Comparison, table: pd.DataFrame, interval_digits:
 def cost_table(comparison: Comparison, table: pd.DataFrame) -> Table:
     """What every arm cost, and how many samples it needed."""
     find = Lookup(table, comparison.title)
-    return _arm_table(
+    return arm_table(
         "Cost per run, mean over seeds",
         comparison,
         (
@@ -148,7 +149,7 @@ def diversity_table(comparison: Comparison, table: pd.DataFrame) -> Table | None
         )
 
     title = "Diversity, other questions, and the outcome reward model; from the start to the end of training"
-    return _arm_table(title, comparison, tuple(present), cells)
+    return arm_table(title, comparison, tuple(present), cells)
 
 
 def outcome_model_table(table: pd.DataFrame) -> Table | None:
@@ -182,9 +183,15 @@ def p_text(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def _arm_table(
-    title: str, comparison: Comparison, columns: tuple[str, ...], cells: Callable[[Arm], tuple[Cell, ...]]
-) -> Table:
+def arm_table(title: str, comparison: Comparison, columns: tuple[str, ...], cells: Cells) -> Table:
+    """A table with a row for every arm, under headings for model and init.
+
+    Args:
+        title: Its caption.
+        comparison: The arms.
+        columns: Without the first, which names the arms.
+        cells: Those of an arm, one for every column.
+    """
     rows: list[Row] = []
     for model in comparison.models:
         for init, arms in _by_init(comparison, model):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.planning.differences import difference_lines
 from rlreason.planning.facts import total
 from rlreason.planning.hardware import GIB
 from rlreason.planning.memory import KINDS
@@ -42,7 +43,7 @@ def plan(config: ExperimentConfig, console: Console) -> None:
         line(text)
     console.print(disk_table(made))
     console.print(work_table(made))
-    for text in closing_lines(config, made):
+    for text in (*difference_lines(config), *closing_lines(config, made)):
         line(text)
 
 

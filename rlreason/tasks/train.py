@@ -10,11 +10,11 @@ from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.display import Display
 from rlreason.lab.lab import Lab
-from rlreason.lab.measuring import measured, out_of_distribution
+from rlreason.lab.measuring import first_and_last, measured, under_second_prompt
 from rlreason.lab.result import write_result
 from rlreason.lab.setup import prepared
 from rlreason.models.return_condition import condition_of
-from rlreason.run.stage import CONTROL, FINAL, INIT, LAST
+from rlreason.run.stage import CONTROL, ELSEWHERE, FINAL, INIT, LAST
 
 
 def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, display: Display) -> dict[str, Any]:
@@ -58,10 +58,14 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
             measure(LAST, policy=last)
         measure(FINAL, policy=policy)
         facts["differences"] = evaluations.change(INIT, FINAL, resamples)
+        facts["gain"] = evaluations.split(INIT, FINAL)
         for name, checkpoint in (("policy", policy), ("last", last)):
             facts[name] = str(checkpoint.relative_to(folder) if checkpoint.is_relative_to(folder) else checkpoint)
         if conditioned:
             facts["good_minus_bad"] = evaluations.change(CONTROL, FINAL if last == policy else LAST, resamples)
         if context.splits.elsewhere:
-            facts["out_of_distribution"] = out_of_distribution(context, context.start.init, policy)
+            elsewhere = context.splits.elsewhere
+            facts["out_of_distribution"] = first_and_last(context, ELSEWHERE, elsewhere, context.start.init, policy)
+        if config.eval.second_prompt is not None:
+            facts["second_prompt"] = under_second_prompt(context, context.start.init, policy)
         return write_result(context, evaluations, ready.too_long, **facts)

@@ -11,7 +11,7 @@ from typing import Any
 from rlreason.algorithms.space import Among, Axis, Between
 from rlreason.config.base import require
 from rlreason.errors import UserError, in_one_line
-from rlreason.sweep import Launch, mistake_in, run_sweep, with_settings
+from rlreason.sweep import Launch, checked, run_sweep, with_settings
 from rlreason.tuning.report import summary_table, write
 from rlreason.tuning.search import Score, Search, TrialRun, score_in, space_of, tune
 
@@ -48,7 +48,7 @@ def run_search(
     configured, folder = {}, Path()
     for algorithm in algorithms:
         composed = compose(overrides_of([f"algo={algorithm}"]))
-        mistake = mistake_in(composed)
+        _, mistake = checked(composed)
         require(mistake is None, f"algo={algorithm}: {mistake}")
         require(bool(composed.study), "a search needs study=NAME, the name of the tuned settings as well")
         require(

@@ -141,7 +141,7 @@ def test_distinct_count_leaves_out_missing_answers() -> None:
 
 def samples_of(answers: Sequence[str | None], greedy_correct: bool = True, problem_id: str = "p") -> ProblemSamples:
     solutions = tuple(f"solution {index // 2}" for index in range(len(answers)))
-    return ProblemSamples(problem_id, greedy_correct, tuple(answers), tuple(grades(answers)), solutions)
+    return ProblemSamples(problem_id, greedy_correct, True, tuple(answers), tuple(grades(answers)), solutions)
 
 
 def test_metrics_of_two_problems_worked_by_hand() -> None:
@@ -149,6 +149,7 @@ def test_metrics_of_two_problems_worked_by_hand() -> None:
     metrics = per_problem_metrics(problems, 5)
     assert {name: values.tolist() for name, values in metrics.items()} == {
         "maj@1": [1.0, 0.0],
+        "answered@1": [1.0, 1.0],
         "maj@5": [0.5, 0.0],
         "accuracy@temperature": [0.5, 0.0],
         "pass@2": [1 - 3 / 15, 0.0],
@@ -171,12 +172,12 @@ def test_metrics_of_two_problems_worked_by_hand() -> None:
 )
 def test_names_of_metrics(k: int, names: list[str]) -> None:
     diversity = ["distinct_right", "distinct_answers"] if k else []
-    assert list(per_problem_metrics([samples_of(["a"] * 8, False)], k)) == ["maj@1", *names, *diversity]
+    assert list(per_problem_metrics([samples_of(["a"] * 8, False)], k)) == ["maj@1", "answered@1", *names, *diversity]
     assert per_problem_metrics([samples_of(["a"] * 8, False)], k)["maj@1"].tolist() == [0.0]
 
 
 def test_votes_and_diversity_look_at_the_first_k_samples_only() -> None:
-    problem = ProblemSamples("p", True, ("x", "x", "x", "y"), (False, False, True, True), ("1", "1", "2", "3"))
+    problem = ProblemSamples("p", True, True, ("x", "x", "x", "y"), (False, False, True, True), ("1", "1", "2", "3"))
     metrics = per_problem_metrics([problem], 2)
     assert metrics["maj@2"].tolist() == [0.0]
     assert metrics["distinct_right"].tolist() == [0.0]  # two samples of one solution, both wrong
@@ -198,7 +199,7 @@ def test_too_few_samples_are_refused_by_name() -> None:
 
 def test_samples_of_unequal_length_are_refused() -> None:
     with pytest.raises(ValueError, match="one of each"):
-        ProblemSamples("p", True, ("a",), (True, False), ("s",))
+        ProblemSamples("p", True, True, ("a",), (True, False), ("s",))
 
 
 def test_rerank_takes_the_highest_score_among_the_first_k() -> None:
@@ -268,14 +269,14 @@ def test_a_policy_that_writes_as_its_start_does_is_known_as_well_as_the_start_it
 
 
 def test_scores_and_known_solutions_add_their_metrics() -> None:
-    problem = ProblemSamples("p", True, ("7", "8"), (True, False), ("a", "b"), (0.1, 0.9), ("a", "a"))
+    problem = ProblemSamples("p", True, True, ("7", "8"), (True, False), ("a", "b"), (0.1, 0.9), ("a", "a"))
     found = per_problem_metrics([problem], 2)
     assert found["rerank@2"].tolist() == [0.0]
     assert found["weighted@2"].tolist() == [0.0]
     assert (found[KNOWN].tolist(), found[KNOWN_NULL].tolist()) == ([1.0], [1.0])
-    unsolved = ProblemSamples("q", False, ("8", "8"), (False, False), ("a", "b"), (0.1, 0.9), ("a", "a"))
+    unsolved = ProblemSamples("q", False, True, ("8", "8"), (False, False), ("a", "b"), (0.1, 0.9), ("a", "a"))
     both = per_problem_metrics([problem, unsolved], 2)
     assert np.isnan(both[KNOWN]).tolist() == [False, True]
     assert intervals(both, 100)[KNOWN].problems == 1
     with pytest.raises(ValueError, match="3 scores"):
-        ProblemSamples("p", True, ("7", "8"), (True, False), ("a", "b"), (0.1, 0.9, 0.5))
+        ProblemSamples("p", True, True, ("7", "8"), (True, False), ("a", "b"), (0.1, 0.9, 0.5))

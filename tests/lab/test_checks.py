@@ -25,7 +25,7 @@ def fitted(limit, **splits):
     config = composed()
     config = replace(config, data=replace(config.data, max_prompt_tokens=limit))
     shown = io.StringIO()
-    found, too_long = fit_prompts(config, words, (), splits, Display(Console(file=shown, width=200)))
+    found, too_long = fit_prompts(config, config.prompt, words, (), splits, Display(Console(file=shown, width=200)))
     return set(found), too_long, shown.getvalue()
 
 

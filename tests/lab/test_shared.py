@@ -1,6 +1,7 @@
 """A shared evaluation of the starting checkpoint is exactly the one that a run would have made itself."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from rlreason.data.splits import read_data
 from rlreason.display import Display
 from rlreason.lab.context import Context, Splits, Start
 from rlreason.lab.engine import SharedEngine
+from rlreason.lab.measuring import under_second_prompt
 from rlreason.lab.sampling import rollouts, sealed_rollouts
 from rlreason.lab.shared import evaluation_rollouts
 from rlreason.models.resolve import resolve
@@ -71,6 +73,8 @@ class Laboratory:
             tracker=Tracker(),
             tokenizer=self.tokenizer,
             prompts={item.id: Prompt(item.id, item.question, (1, 2, 3)) for item in problems},
+            asked_with=config.prompt,
+            second_prompts={},
             splits=Splits((), (), problems),
             engine=SharedEngine(config, longest_context(config), SeedEngine(self.tokenizer, dies_after)),
             source=self.model.source,
@@ -138,6 +142,29 @@ def test_what_could_change_the_rollouts_is_not_shared(laboratory, other):
     laboratory.run("first")
     _, _, drawn = laboratory.run("second", other)
     assert drawn == 50
+
+
+def test_a_start_is_asked_with_a_second_prompt_once_and_never_for_the_first(laboratory):
+    def drawn(name, *overrides):
+        context = laboratory.context(name, *overrides)
+        context = replace(context, second_prompts={"none": next(iter(context.prompts.values())), **context.prompts})
+        start, last = laboratory.model.folder, laboratory.folder / "last"
+        if not last.exists():
+            shutil.copytree(start, last)
+        context = replace(context, start=Start(start, start))
+        found = under_second_prompt(context, start, last)
+        context.run.close()
+        return found, context.engine.loaded(start, context.run, context.display).answered
+
+    first, engine_drew = drawn("first", "eval.second_prompt=few_shot")
+    assert first["prompt"] == "few_shot"
+    assert first["before"]["problems"] == first["after"]["problems"] == 10
+    assert engine_drew == 20
+    again, engine_drew = drawn("second", "eval.second_prompt=few_shot", "algo=ppo", *BATCHES)
+    assert (again, engine_drew) == (first, 10)  # the end is its own
+    assert drawn("third", "eval.second_prompt=chat")[1] == 20
+    assert drawn("fourth", "eval.second_prompt=few_shot", "prompt=chat")[1] == 20  # a start made with another prompt
+    assert laboratory.run("plain")[2] == 50
 
 
 def test_an_interrupted_evaluation_is_continued_by_whoever_comes_next(laboratory):

@@ -150,16 +150,20 @@ def make_run(
     files: int = 1,
     finished: bool = True,
     last: float | None = None,
+    second: tuple[float, float] | None = None,
 ) -> Path:
     """One run: its first policy has the first of `accuracies`, the policy after round N the one after it.
 
-    Where the last checkpoint is not the selected one, it has the accuracy `last`.
+    Where the last checkpoint is not the selected one, it has the accuracy `last`. Under a second prompt the first and
+    the last policy have the accuracies `second`.
     """
     overrides = [f"eval.k={K}", f"eval.k_between={K}", *settings]
     config = json.loads(
         json.dumps(plain_config(f"algo={algo}", f"reward={reward}", f"init={init}", f"model={model}", *overrides))
     )
     config["seed"] = seed
+    if second is not None:
+        config["eval"]["second_prompt"] = plain_config("prompt=few_shot")["prompt"]
     run = study / (name or f"{algo}-{model}-{init}-{reward}{''.join('-' + item for item in settings)}-seed{seed}")
     config["name"] = run.name
     run.mkdir(parents=True)
@@ -192,10 +196,12 @@ def make_run(
     # The last policy is the last checkpoint, and greedy decoding is the same each time.
     metrics, _ = evaluate(run, "final", accuracies[-1], generator, k, split, scores, greedy)
     evaluations.append({"stage": "final", "on_the_way": False, "samples_seen": seen, "metrics": metrics})
-    if ood:
-        for stage, accuracy in (("init", accuracies[0]), ("final", accuracies[-1])):
-            greedy = np.array([float(generator.random() < accuracy / 2) for _ in range(PROBLEMS)])
-            write_values(run, f"ood-{stage}", {"maj@1": greedy}, Counter(), 0)
+    elsewhere = {"ood": (accuracies[0] / 2, accuracies[-1] / 2)} if ood else {}
+    elsewhere |= {} if second is None else {stages.SECOND_PROMPT: second}
+    for name, ends in elsewhere.items():
+        for stage, accuracy in zip(("init", "final"), ends, strict=True):
+            greedy = np.array([float(generator.random() < accuracy) for _ in range(PROBLEMS)])
+            write_values(run, f"{name}-{stage}", {"maj@1": greedy}, Counter(), 0)
     checkpoints = {"policy": "checkpoints/round-1", "last": f"checkpoints/round-{1 if last is None else 2}"}
     write_result(run, config, evaluations, rollouts, checkpoints)
     return run

@@ -4,7 +4,7 @@ import pytest
 from study.made import make_run, rollout, write_stage
 
 from rlreason.study.arms import Arm
-from rlreason.study.diversity import edit_distance, mean_edit_distance, over_training
+from rlreason.study.diversity import edit_distance, edit_distances, over_training
 from rlreason.study.folders import read_study
 from rlreason.study.readings import readings
 
@@ -70,9 +70,10 @@ def test_edit_distance_of_known_pairs(folder):
 def test_an_arm_has_a_distance_only_if_all_its_seeds_have(folder):
     make_run(folder.parent, accuracies=(0.2, 0.5), name="other", seed=1)
     arm = Arm("ei", "sparse", "scratch", "tiny", "", read_study(folder.parent).runs)
-    assert 0 < mean_edit_distance(arm, "final") < 1
+    assert all(0 < distance < 1 for distance in edit_distances(arm, "final"))
+    assert len(edit_distances(arm, "final")) == len(arm.runs)
     (folder / "rollouts/test-final-sampled.parquet").unlink()
-    assert mean_edit_distance(arm, "final") is None
+    assert edit_distances(arm, "final") == ()
 
 
 def test_a_corrupt_file_of_rollouts_is_named_and_costs_only_what_needs_it(folder):

@@ -61,6 +61,19 @@ def test_a_figure_is_drawn_where_there_is_something_to_draw(name, comparison, re
         assert panel.has_data() or not panel.get_visible(), "an empty panel is shown"
 
 
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "calibration"])  # pools its seeds
+def test_every_seed_is_a_dot_beside_the_mean_of_several_and_there_alone(name, comparison, read, monkeypatch):
+    dots = []
+    monkeypatch.setattr(style, "seed_dots", lambda panel, across, up, color: dots.append(len(across)))
+    FIGURES[name](comparison, read)
+    assert dots
+    assert sum(dots) % 2 == 0  # two seeds of every arm
+    alone = replace(comparison, arms=tuple(replace(arm, runs=arm.runs[:1]) for arm in comparison.arms))
+    dots.clear()
+    FIGURES[name](alone, {one: read[arm] for one, arm in zip(alone.arms, comparison.arms, strict=True)})
+    assert sum(dots) == 0 or name in ("new solutions", "diversity")  # their readings are still of two
+
+
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "results"])
 def test_a_figure_is_left_out_where_there_is_nothing_to_draw(name, bare):
     assert FIGURES[name](bare, {bare.arms[0]: Reading()}) is None

@@ -129,7 +129,16 @@ def test_every_number_of_every_table_is_in_results_csv(html, results):
                 f"{value / 1e3:.3g}",
                 f"{value / 1e6:.3g}",
             }
-    captions = ("tiny", "small", "Cost per run", "Diversity")
+    captions = (
+        "tiny",
+        "small",
+        "Cost per run",
+        "Diversity",
+        "What was gained",
+        "The gain under",
+        "pass@k",
+        "Questions solved",
+    )
     checked = 0
     for caption, rows in parsed(html).tables:
         if caption.startswith(captions):
@@ -145,7 +154,7 @@ def test_markdown_and_page_show_the_same_tables(reported, html):
     text = (reported / "report.md").read_text(encoding="utf-8")
     rows = [re.sub(r"\\(.)", r"\1", line) for line in text.splitlines() if line.startswith("|")]
     for caption, page_rows in parsed(html).tables:
-        if caption.startswith(("tiny", "small", "Cost per run", "Diversity")):
+        if caption.startswith(("tiny", "small", "Cost per run", "Diversity", "What was", "pass@k", "Questions solved")):
             for name, *cells in page_rows[1:]:
                 if cells:
                     values = [cell.partition("\n")[0].strip() for cell in cells]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rlreason.study.arms import Arm, Comparison
 from rlreason.study.figures import dots, style
-from rlreason.study.figures.style import GREY
+from rlreason.study.figures.style import GREY, INK
 from rlreason.study.readings import Reading
 from rlreason.study.results import costs
 
@@ -44,6 +44,9 @@ def where_costs_went(comparison: Comparison) -> Figure | None:
                 panel.barh(row, amount, 0.72, left, color=color, hatch=hatch, edgecolor="white", linewidth=0.4)
                 left += amount
                 used.add(kind)
+            if arm:
+                totals = [sum(_parts(costs(one), cost).values()) for one in arm.each_seed]
+                dots.draw_seeds(panel, totals, row, INK)
         style.counts(panel.xaxis)
     style.legend(figure, [_patch(kind) for kind in KINDS if kind in used], columns=len(used))
     return figure
@@ -66,6 +69,9 @@ def accuracy_for_cost(comparison: Comparison) -> Figure | None:
                 look = looks[arm]
                 panel.plot([amount, amount], [estimate.low, estimate.high], color=look.color, linewidth=1, alpha=0.6)
                 panel.plot(amount, estimate.value, linestyle="none", **{**look.marks, "markersize": 7})
+                of_seeds = [(costs(one).get(cost, 0.0), one.estimate("maj@1")) for one in arm.each_seed]
+                ends = [(spent_by_it, item.value) for spent_by_it, item in of_seeds if item is not None]
+                style.seed_dots(panel, [x for x, _ in ends], [y for _, y in ends], look.color)
             _frontier(panel, [(amount, estimate.value) for amount, estimate in points])
             panel.set_title(title)
             style.shares(panel.yaxis)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rlreason.evaluation.statistics import Estimate
 
 ROW = 0.25  # inches of height
+SEEDS_BELOW = 0.3  # of a row
 START: dict[str, Any] = {"linestyle": "none", "marker": "|", "markersize": 9, "color": GREY, "markeredgewidth": 1.6}
 Rows = list[Arm | None]  # from top to bottom; None is the line of a heading
 
@@ -59,6 +60,12 @@ def draw_interval(panel: Axes, estimate: Estimate, row: int, look: style.Look) -
     panel.plot([estimate.low, estimate.high], [row, row], color=look.color, linewidth=1.7, solid_capstyle="butt")
     face = "white" if look.filling == "none" else look.color
     panel.plot(estimate.value, row, linestyle="none", **{**look.marks, "markerfacecolor": face})
+
+
+def draw_seeds(panel: Axes, values: Sequence[Estimate | float | None], row: int, color: str) -> None:
+    """The value of every seed that has one, below that of them all."""
+    known = [value if isinstance(value, float) else value.value for value in values if value is not None]
+    style.seed_dots(panel, known, [row + SEEDS_BELOW] * len(known), color)
 
 
 def draw_change(panel: Axes, before: float, after: float, row: int) -> None:

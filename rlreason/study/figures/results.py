@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rlreason.run.stage import FINAL, INIT
 from rlreason.study.arms import Arm, Comparison
 from rlreason.study.figures import dots, style
 from rlreason.study.figures.labels import EndLabel, finish_lines
@@ -40,6 +41,7 @@ def final_results(comparison: Comparison) -> Figure | None:
                 panel.plot(start.value, row, **dots.START)
             if end is not None:
                 dots.draw_interval(panel, end, row, looks[arm])
+                dots.draw_seeds(panel, [one.estimate(metric) for one in arm.each_seed], row, looks[arm].color)
         style.shares(panel.xaxis, most=4)
     style.legend(figure, dots.handles(comparison, comparison.arms))
     return figure
@@ -59,6 +61,8 @@ def other_questions(comparison: Comparison) -> Figure | None:
             before, after = measured[arm]
             dots.draw_change(panel, before.value, after.value, row)
             dots.draw_interval(panel, after, row, looks[arm])
+            ends = [pair[1] for one in arm.each_seed if (pair := out_of_distribution(one)) is not None]
+            dots.draw_seeds(panel, ends, row, looks[arm].color)
     panel.set_xlabel("maj@1 on questions with more steps than training has")
     style.shares(panel.xaxis)
     style.legend(figure, dots.handles(comparison, measured))
@@ -71,7 +75,7 @@ def pass_at_k(comparison: Comparison) -> Figure | None:
     curves = {arm: curve for arm in comparison.arms if len(curve := pass_at_every_k(arm)) > 1}
     if not curves:
         return None
-    figure, axes = _lines(comparison, curves, lambda arm: pass_at_every_k(arm, "init"), _doubling)
+    figure, axes = _lines(comparison, curves, pass_at_every_k, _doubling)
     style.outer_labels(axes, "samples per question, k", "pass@k")
     return figure
 
@@ -82,7 +86,7 @@ def accuracy_by_steps(comparison: Comparison) -> Figure | None:
     curves = {arm: curve for arm in comparison.arms if len(curve := by_difficulty(arm)) > 1}
     if not curves:
         return None
-    figure, axes = _lines(comparison, curves, lambda arm: by_difficulty(arm, checkpoint="init"), _whole)
+    figure, axes = _lines(comparison, curves, _by_steps, _whole)
     style.outer_labels(axes, "steps of the reference solution", "maj@1")
     return figure
 
@@ -90,16 +94,16 @@ def accuracy_by_steps(comparison: Comparison) -> Figure | None:
 def _lines(
     comparison: Comparison,
     curves: dict[Arm, Curve],
-    start: Callable[[Arm], Curve],
+    curve_of: Callable[[Arm, str], Curve],
     scale: Callable[[Axes], None],
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A line with its interval for every arm, a panel for every model and init; the start in grey."""
+    """A line with its interval for every arm, its seeds as dots; a panel for every model and init, its start grey."""
     figure, axes, panels = style.arm_panels(comparison, curves, sharey=False)
     looks = style.looks(comparison)
     ends: dict[Axes, list[EndLabel]] = {}
     for panel, arms in panels:
         ends[panel] = []
-        before = start(arms[0]) if arms else []
+        before = curve_of(arms[0], INIT) if arms else []
         if before:
             panel.plot([x for x, _ in before], [item.value for _, item in before], color=GREY, linewidth=1.2)
             ends[panel].append(EndLabel(before[-1][0], before[-1][1].value, "start", GREY))
@@ -107,6 +111,9 @@ def _lines(
             curve, look = curves[arm], looks[arm]
             x, y = [x for x, _ in curve], [item.value for _, item in curve]
             panel.plot(x, y, linestyle=look.line, **{**look.marks, "markersize": 4})
+            for one in arm.each_seed:
+                of_seed = curve_of(one, FINAL)
+                style.seed_dots(panel, [x for x, _ in of_seed], [item.value for _, item in of_seed], look.color)
             if len(arms) <= BANDS:
                 low, high = [item.low for _, item in curve], [item.high for _, item in curve]
                 panel.fill_between(x, low, high, color=look.color, alpha=0.13, linewidth=0)
@@ -115,6 +122,10 @@ def _lines(
         style.shares(panel.yaxis)
     finish_lines(figure, ends, comparison, curves)
     return figure, axes
+
+
+def _by_steps(arm: Arm, checkpoint: str) -> Curve:
+    return by_difficulty(arm, checkpoint=checkpoint)
 
 
 def _doubling(panel: Axes) -> None:

@@ -236,6 +236,12 @@ def legend(figure: Figure, handles: Sequence[Any], columns: int | None = None) -
     figure.legend(handles=list(handles), loc="outside lower center", ncols=per_row, handlelength=2.6, columnspacing=1.6)
 
 
+def seed_dots(panel: Axes, across: Sequence[float], up: Sequence[float], color: str) -> None:
+    """Every seed as a small dot, beside the mean that is drawn of them."""
+    marks: dict[str, Any] = {"marker": "o", "markersize": 2.4, "markeredgewidth": 0}
+    panel.plot(across, up, linestyle="none", color=color, alpha=0.5, zorder=5, **marks)
+
+
 def arm_handles(comparison: Comparison, arms: Iterable[Arm], lines: bool = True) -> list[Any]:
     """Legend entries, one for every different short label."""
     from matplotlib.lines import Line2D

@@ -41,6 +41,9 @@ def learning_curves(comparison: Comparison, metric: str = "maj@1") -> Figure | N
             low = [estimate.low for _, estimate in curves[arm]]
             high = [estimate.high for _, estimate in curves[arm]]
             panel.fill_between(samples, low, high, color=look.color, alpha=0.10, linewidth=0)
+            for one in arm.each_seed:
+                of_seed = learning_curve(one, metric)
+                style.seed_dots(panel, [x for x, _ in of_seed], [item.value for _, item in of_seed], look.color)
             ends[panel].append(EndLabel(samples[-1], values[-1], short_label(arm), look.color))
         _supervised_level(panel, comparison, arms, metric, ends[panel])
     for panel in ends:
@@ -70,6 +73,8 @@ def trade_off(comparison: Comparison) -> Figure | None:
             panel.plot(x, y, linestyle=look.line, linewidth=1.1, color=look.color, alpha=0.8)
             panel.plot(x[1:-1], y[1:-1], linestyle="none", **{**look.marks, "markersize": 3.2})
             panel.plot(x[-1:], y[-1:], linestyle="none", **{**look.marks, "markersize": 8})
+            ends = [of_seed[-1] for one in arm.each_seed if (of_seed := path(one, "maj@1", vertical))]
+            style.seed_dots(panel, [item.value for item, _ in ends], [item.value for _, item in ends], look.color)
         if arms:
             across, up = paths[arms[0]][0]
             panel.plot(across.value, up.value, marker="o", markersize=9, color=GREY, zorder=4)
@@ -106,6 +111,9 @@ def new_solutions(comparison: Comparison, readings: Mapping[Arm, Reading]) -> Fi
             x = [0, *(point.samples for point in found[arm])]
             y = [0.0, *(point.distinct for point in found[arm])]
             panel.plot(x, y, linestyle=looks[arm].line, **{**looks[arm].marks, "markersize": 4})
+            for of_seed in readings[arm].found_by_seed:
+                across, up = [point.samples for point in of_seed], [point.distinct for point in of_seed]
+                style.seed_dots(panel, across, up, looks[arm].color)
             ends[panel].append(EndLabel(x[-1], y[-1], short_label(arm), looks[arm].color))
         style.counts(panel.xaxis)
         panel.set_ylim(bottom=0)
@@ -133,8 +141,10 @@ def sample_diversity(comparison: Comparison, readings: Mapping[Arm, Reading]) ->
         if after is not None:
             dots.draw_change(line[0], after if before is None else before, after, row)
             line[0].plot(after, row, linestyle="none", **looks[arm].marks)
+            dots.draw_seeds(line[0], readings[arm].edit_distances, row, looks[arm].color)
         if arm in known:
             dots.draw_interval(line[1], known[arm], row, looks[arm])
+            dots.draw_seeds(line[1], [one.excess(KNOWN, KNOWN_NULL) for one in arm.each_seed], row, looks[arm].color)
     line[0].set_xlabel("share of tokens that differ")
     line[1].set_xlabel("share, less that of the start's own further samples")
     line[1].axvline(0, color=GREY, linewidth=1)
