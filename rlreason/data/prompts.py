@@ -13,6 +13,7 @@ import jinja2.sandbox
 from rlreason.answers.extraction import final_answer_line
 from rlreason.config.sections import PromptConfig
 from rlreason.errors import UserError
+from rlreason.models.tokens import encoded_prompts
 from rlreason.types import Problem, Prompt
 
 # What an expression inside a template can raise besides jinja2's own errors, such as {{ 1 / 0 }} or {{ question + 1 }}.
@@ -58,7 +59,7 @@ def build_prompts(
     prompts: list[Prompt] = []
     too_long: list[str] = []
     # A chat template writes the special tokens itself; adding them again would double the BOS token.
-    encoded = tokenizer(texts, add_special_tokens=not config.chat)["input_ids"] if texts else []
+    encoded = encoded_prompts(tokenizer, texts, special=not config.chat)
     for problem, text, ids in zip(problems, texts, encoded, strict=True):
         if len(ids) > max_prompt_tokens:
             too_long.append(problem.id)

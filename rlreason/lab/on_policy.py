@@ -15,6 +15,7 @@ from rlreason.engines.start import takes_adapters
 from rlreason.lab.context import Context
 from rlreason.lab.sampling import rollouts
 from rlreason.lab.scoring import reward_function
+from rlreason.models.tokens import continuation
 from rlreason.planning.shape import model_shape
 from rlreason.run.stage import ON_POLICY_TRAINING, Kind, sampling_batch
 from rlreason.training.common import OnlineSettings, Progress, UpdateReport
@@ -121,8 +122,8 @@ def reference_prefixes(context: Context) -> dict[str, list[tuple[int, ...]]]:
     prefixes = {}
     for problem in context.splits.training:
         text = solution_text(problem)
-        ids = tuple(context.tokenizer(text, add_special_tokens=False)["input_ids"])
         if problem.steps:
+            ids = continuation(context.tokenizer, context.prompts[problem.id].text, text)
             prefixes[problem.id] = [ids[: step.start] for step in context.splitter.split(ids, text)]
     return prefixes
 

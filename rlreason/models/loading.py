@@ -10,7 +10,9 @@ from typing import Any
 from rlreason.config.sections import ModelConfig
 from rlreason.distributed import ranks
 from rlreason.errors import UserError
+from rlreason.models.architecture import configuration
 from rlreason.models.probe import Probe, probe
+from rlreason.models.tokens import described, end_ids, is_embedded
 
 ADAPTER = "adapter"  # folder of the LoRA adapters inside a checkpoint, whose own weights have them merged
 
@@ -41,12 +43,26 @@ def check_precision(dtype: str) -> None:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokeniser of a checkpoint folder, with a padding token."""
+    """The tokeniser of a checkpoint folder, with an end-of-text and a padding token that the model has embeddings for.
+
+    Raises:
+        UserError: Nothing names a token that ends a text.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.clean_up_tokenization_spaces = False  # it takes spaces away that a model has written
+    settings, ends = described(folder), end_ids(folder, tokenizer)
+    if not ends:
+        raise UserError(
+            f"the model in {folder} has no end-of-text token, so its texts would never end: generation_config.json, "
+            "config.json and the tokeniser name none that it has an embedding for; put eos_token_id into "
+            "generation_config.json"
+        )
+    if not is_embedded(tokenizer.eos_token_id, settings):
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
+    if not is_embedded(tokenizer.pad_token_id, settings):
+        tokenizer.pad_token = tokenizer.eos_token  # padding is never read
     return tokenizer
 
 
@@ -57,7 +73,31 @@ def load_model(folder: Path, dtype: Any) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, config=configuration(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False
+    )
+    model.generation_config = _that_can_be_saved(model.generation_config)
+    return model
+
+
+def _that_can_be_saved(generation: Any) -> Any:
+    """What a model's maker proposes for sampling, mended where transformers would refuse to write it.
+
+    A temperature or the like means that sampling was meant, though many files do not say so.
+    """
+    from transformers import GenerationConfig
+
+    tokens = {name: getattr(generation, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    for do_sample in (generation.do_sample, True):
+        generation.do_sample = do_sample
+        try:
+            generation.validate(strict=True)
+        except ValueError:
+            continue
+        return generation
+    if tokens["pad_token_id"] is not None and tokens["pad_token_id"] < 0:
+        tokens["pad_token_id"] = None
+    return GenerationConfig(**tokens)
 
 
 def load_for_training(folder: Path, config: ModelConfig) -> Any:
@@ -149,20 +189,23 @@ def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
     import torch
 
     tokenizer = load_tokenizer(checkpoint)
+    old = len(tokenizer)
     tokenizer.add_tokens(list(tokens))
+    new = []
     for token in tokens:
         ids = tokenizer(token, add_special_tokens=False)["input_ids"]
         if len(ids) != 1 or tokenizer.decode(ids) != token:
             raise UserError(
                 f"the tokeniser splits {token!r} into {len(ids)} tokens even when it is added; change the tag"
             )
+        new += ids
     model = load_model(checkpoint, "auto")
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    old = len(tokenizer) - len(tokens)
+    there = model.get_input_embeddings().weight.shape[0]  # of which some makers keep a reserve
+    model.resize_token_embeddings(max(there, *(token + 1 for token in new)), mean_resizing=False)
     for layer in {id(layer): layer for layer in (model.get_input_embeddings(), model.get_output_embeddings())}.values():
-        rows = layer.weight.data[:old].float()
+        rows = layer.weight.data[: min(old, there)].float()
         noise = torch.randn(len(tokens), rows.shape[1], generator=torch.Generator().manual_seed(0))
-        layer.weight.data[old:] = rows.mean(0) + rows.std(0) * noise
+        layer.weight.data[new] = (rows.mean(0) + rows.std(0) * noise).to(layer.weight.dtype)
     partial = folder.with_name(f".{folder.name}.partial")
     save_checkpoint(model, tokenizer, partial)
     partial.rename(folder)
