@@ -35,13 +35,49 @@ class StudySweeper(BasicSweeper):  # type: ignore[misc]
         """Run every combination of `arguments` and of the parameters of the configuration."""
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
-        from rlreason.sweep import run_sweep, with_settings
+        from rlreason.sweep import raise_failures, run_sweep, with_settings
 
         loader = self.hydra_context.config_loader
         overrides = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
         combinations: Sequence[Sequence[str]] = self.split_arguments(overrides, None)[0]
-        run_sweep(
+        outcomes = run_sweep(
             [with_settings(combination, self.settings) for combination in combinations],
-            lambda combination: loader.load_sweep_config(self.config, list(combination)),
+            self.composed,
+            partial(self.launcher.launch, initial_job_idx=0),
+        )
+        raise_failures(outcomes)
+
+    def composed(self, combination: Sequence[str]) -> Any:
+        """The configuration of one job, with Hydra's own section."""
+        return self.hydra_context.config_loader.load_sweep_config(self.config, list(combination))
+
+
+class TuningSweeper(StudySweeper):
+    """Searches the settings of every algorithm that is swept over, each for as many trials.
+
+    Args:
+        trials: Of every algorithm.
+        seeds: Those of every trial.
+        fresh_seeds: Those on which the winner and the untuned settings are compared.
+        keywords: As for a study.
+    """
+
+    def __init__(self, trials: int, seeds: Sequence[int], fresh_seeds: Sequence[int], **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.trials, self.seeds, self.fresh_seeds = trials, tuple(seeds), tuple(fresh_seeds)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the trials, then the winners; write what was found."""
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        from rlreason.tuning.search import Search
+        from rlreason.tuning.sweep import run_search
+
+        loader = self.hydra_context.config_loader
+        run_search(
+            Search(self.trials, self.seeds, self.fresh_seeds),
+            OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments]),
+            self.settings,
+            self.composed,
             partial(self.launcher.launch, initial_job_idx=0),
         )

@@ -61,17 +61,25 @@ def with_settings(combination: Sequence[str], settings: Mapping[str, Sequence[st
     return [*given, *combination]
 
 
-def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence[str]], Any], launch: Launch) -> None:
+def run_sweep(
+    combinations: Sequence[Sequence[str]],
+    compose: Callable[[Sequence[str]], Any],
+    launch: Launch,
+    all_must_run: bool = False,
+) -> list[Outcome]:
     """Plan the jobs of a sweep and run them.
 
     Args:
         combinations: The overrides of every combination.
         compose: Makes the configuration of one, with Hydra's own section.
         launch: Runs those that it is given, by their overrides; what Hydra's launchers return.
+        all_must_run: Whether one job that cannot run as it is configured keeps all others from starting.
+
+    Returns:
+        What became of each.
 
     Raises:
-        Failed: Some jobs did.
-        UserError: The plan cannot be written.
+        UserError: No job can run as it is configured, or not all where they must; or the plan cannot be written.
     """
     folders: dict[Path, tuple[str, ...]] = {}
     studies: dict[Path, list[Job]] = {}
@@ -94,7 +102,7 @@ def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence
         if composed.study:
             named = {group: choices[group] for group in NAMED_GROUPS}
             studies.setdefault(folder.parent, []).append(Job(folder.name, tuple(combination), named))
-    if mistakes and all(mistakes):
+    if mistakes and (all(mistakes) or (all_must_run and any(mistakes))):
         raise UserError(" / ".join(dict.fromkeys(filter(None, mistakes))))
     for reason, count in reasons.items():
         print(f"{count} {'combination' if count == 1 else 'combinations'} skipped: {reason}", flush=True)
@@ -102,8 +110,7 @@ def run_sweep(combinations: Sequence[Sequence[str]], compose: Callable[[Sequence
     for folder, jobs in studies.items():
         add_to_plan(folder, jobs, command)
     with placement.slots(side_by_side) if side_by_side > 1 else nullcontext():
-        outcomes = run_all(folders, launch)
-    raise_failures(outcomes)
+        return run_all(folders, launch)
 
 
 def mistake_in(composed: Any) -> str | None:

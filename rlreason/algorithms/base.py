@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlreason.algorithms.space import Space
 from rlreason.answers.arithmetic import operations
 from rlreason.answers.solutions import solution_key
 from rlreason.planning.facts import AlgorithmFacts
@@ -81,6 +82,7 @@ class Algorithm:
         plan: What the planner is to know, of settings; None: unknown.
         rollouts: Training rollouts that settings draw at the most, of so many training questions.
         for_budget: Settings that draw as many training rollouts as fit into a budget, of so many training questions.
+        space: Where `experiment=tune` searches its settings; empty: it cannot be tuned.
     """
 
     settings: type
@@ -99,6 +101,7 @@ class Algorithm:
     plan: Callable[[Any], AlgorithmFacts] | None
     rollouts: Callable[[Any, int], int]
     for_budget: Callable[[Any, int, int], Any]
+    space: Space
 
 
 def draws_nothing(settings: Any, questions: int) -> int:

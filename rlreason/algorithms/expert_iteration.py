@@ -23,6 +23,7 @@ from rlreason.algorithms.base import (
 )
 from rlreason.algorithms.budget import ENOUGH, whole
 from rlreason.algorithms.selection import ended
+from rlreason.algorithms.space import SUPERVISED, TEMPERATURE, Among
 from rlreason.config.base import setting
 from rlreason.config.updates import SupervisedConfig
 from rlreason.evaluation.diversity import diversity
@@ -195,4 +196,11 @@ EXPERT_ITERATION = Algorithm(
     rollouts=rollouts_at_most,
     plan=planned,
     for_budget=for_budget,
+    space={
+        **SUPERVISED,
+        "temperature": TEMPERATURE,
+        "rounds": Among((2, 4)),
+        "deduplicate": Among(("steps", "none")),
+        "restart": Among(("base", "policy")),
+    },
 )

@@ -22,6 +22,7 @@ from rlreason.algorithms.base import Algorithm, Questions, Trained, needs_none
 from rlreason.algorithms.on_policy import for_budget, on_policy, planned_on_policy, rollouts_at_most
 from rlreason.algorithms.own import own_advantages, own_loss
 from rlreason.algorithms.ppo_math import deviation, importance_weights, kl_loss_term, masked_mean
+from rlreason.algorithms.space import ON_POLICY, Among
 from rlreason.config.base import setting
 from rlreason.config.updates import OnPolicyConfig
 from rlreason.own import names_own
@@ -246,4 +247,5 @@ GRPO = Algorithm(
     rollouts=rollouts_at_most,
     plan=planned,
     for_budget=for_budget,
+    space={**ON_POLICY, "advantage": Among(("group", "dr_grpo", "rloo"))},
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlreason.algorithms.base import Algorithm, Questions, Trained, draws_nothing, whatever_the_budget
+from rlreason.algorithms.space import NOTHING
 from rlreason.config.base import Settings, setting
 from rlreason.planning.facts import AlgorithmFacts
 from rlreason.types import Rollout
@@ -112,4 +113,5 @@ OUTCOME_MODEL = Algorithm(
     rollouts=draws_nothing,
     plan=planned,
     for_budget=whatever_the_budget,
+    space=NOTHING,
 )

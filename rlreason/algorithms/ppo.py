@@ -35,6 +35,7 @@ from rlreason.algorithms.ppo_math import (
     value_loss,
     whiten,
 )
+from rlreason.algorithms.space import LEARNING_RATE, ON_POLICY, Among
 from rlreason.config.base import require, setting
 from rlreason.config.updates import OnPolicyConfig
 from rlreason.distributed import ranks
@@ -385,4 +386,5 @@ PPO = Algorithm(
     rollouts=rollouts_at_most,
     plan=planned,
     for_budget=for_budget,
+    space={**ON_POLICY, "gae_lambda": Among((0.9, 0.95, 1.0)), "critic_learning_rate": LEARNING_RATE},
 )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from rlreason.algorithms.base import DEDUPLICATE, Algorithm, Questions, Trained, choose_questions, deduplication_key
 from rlreason.algorithms.budget import whole
 from rlreason.algorithms.selection import ended
+from rlreason.algorithms.space import SUPERVISED, TEMPERATURE, Among
 from rlreason.answers.steps import is_finished, through_answer
 from rlreason.config.base import require, setting
 from rlreason.config.texts import home_expanded
@@ -220,4 +221,5 @@ RETURN_CONDITIONED = Algorithm(
     rollouts=rollouts_at_most,
     plan=planned,
     for_budget=for_budget,
+    space={**SUPERVISED, "temperature": TEMPERATURE, "per": Among(("step", "solution"))},
 )

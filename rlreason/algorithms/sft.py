@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rlreason.algorithms.base import Algorithm, Questions, Trained, draws_nothing, needs_none, whatever_the_budget
 from rlreason.algorithms.selection import ended
+from rlreason.algorithms.space import SUPERVISED
 from rlreason.config.base import setting
 from rlreason.config.updates import CANDIDATES, EVALUATIONS, SupervisedConfig
 from rlreason.errors import UserError
@@ -72,4 +73,5 @@ SFT = Algorithm(
     rollouts=draws_nothing,
     plan=planned,
     for_budget=whatever_the_budget,
+    space=SUPERVISED,
 )

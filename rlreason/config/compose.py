@@ -63,12 +63,13 @@ def register_resolvers() -> None:
     """Teach OmegaConf what the files in `conf/` ask of it.
 
     `${full_or_lora:RANK,FULL,LORA}` is one value where all weights are trained and one for adapters, `${home:PATH}` a
-    path whose `~` stands for the home folder.
+    path whose `~` stands for the home folder, `${smaller:ONE,OTHER}` the smaller of two numbers.
     """
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("full_or_lora", lambda rank, full, lora: lora if rank else full, replace=True)
     OmegaConf.register_new_resolver("home", home_expanded, replace=True)
+    OmegaConf.register_new_resolver("smaller", min, replace=True)
 
 
 def from_composed(composed: Any) -> ExperimentConfig:

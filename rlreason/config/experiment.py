@@ -41,6 +41,8 @@ class GeneralConfig(Settings):
         at_least=1,
     )
     seed: int = setting("seed of sampling and training", at_least=0)
+    tuned: str | None = setting("name of the tuned settings in use; set by its file in conf/tuned; null: none")
+    tuned_on: list[int] = setting("seeds whose runs chose those settings; a run with one of them is refused")
     nproc: int = setting("training processes on each node; with GPUs one per GPU", at_least=1)
     checkpoint_seconds: float = setting(
         "time between resumable checkpoints within a training stage, in seconds", at_least=0
@@ -65,6 +67,10 @@ class GeneralConfig(Settings):
         require(
             self.study not in RESERVED_FOLDERS,
             f"study={self.study} is where rlreason keeps files of its own; choose another name",
+        )
+        require(
+            self.seed not in self.tuned_on,
+            f"seed={self.seed} is one of those that chose the settings tuned={self.tuned}; a fair result takes another",
         )
 
 

@@ -17,6 +17,7 @@ NAMED_GROUPS = ("algo", "model", "data", "init", "reward")
 RUNTIME_KEYS = (
     "runs_dir",
     "study",
+    "tuned_on",
     "name",
     "nproc",
     "checkpoint_seconds",
