@@ -58,7 +58,13 @@ def fit_prompts(
     """
     problems = [problem for asked in splits.values() for problem in asked]
     prompts, too_long = build_prompts(
-        problems, training, config.prompt, tokenizer, config.data.seed, config.data.max_prompt_tokens
+        problems,
+        training,
+        config.prompt,
+        tokenizer,
+        config.data.seed,
+        config.data.max_prompt_tokens,
+        config.model.thinking,
     )
     found = {prompt.problem_id: prompt for prompt in prompts}
     for split, asked in splits.items():

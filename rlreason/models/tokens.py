@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rlreason.config.sections import ModelConfig
 from rlreason.errors import UserError
 
 # What a solution may stand behind where its own prompt would melt into its first token: the end of a line or of a word.
@@ -122,6 +123,13 @@ def turn_end(tokenizer: Any) -> int | None:
     behind = tokenizer(text.rpartition(answer)[2], add_special_tokens=False)["input_ids"]
     special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
     return next((token for token in behind if token in special), None)
+
+
+def model_kind(config: ModelConfig, tokenizer: Any) -> str:
+    """What a model was trained to do: "base", "instruct" or "embedded"; its tokeniser tells where nobody has said."""
+    if config.kind is not None:
+        return config.kind
+    return "instruct" if getattr(tokenizer, "chat_template", None) else "base"
 
 
 def is_embedded(token: Any, settings: Mapping[str, Any]) -> bool:
