@@ -12,7 +12,7 @@ from rlreason.distributed import ranks
 from rlreason.errors import UserError
 from rlreason.models.architecture import configuration
 from rlreason.models.probe import Probe, probe
-from rlreason.models.tokens import described, end_ids, is_embedded
+from rlreason.models.tokens import described, end_ids, is_embedded, proposals
 
 ADAPTER = "adapter"  # folder of the LoRA adapters inside a checkpoint, whose own weights have them merged
 
@@ -73,30 +73,35 @@ def load_model(folder: Path, dtype: Any) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, config=configuration(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        config=configuration(folder),
+        generation_config=_makers_proposals(folder),
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
     )
-    model.generation_config = _that_can_be_saved(model.generation_config)
-    return model
 
 
-def _that_can_be_saved(generation: Any) -> Any:
-    """What a model's maker proposes for sampling, mended where transformers would refuse to write it.
+def _makers_proposals(folder: Path) -> Any:
+    """What a model's maker proposes for sampling, mended where transformers would refuse to read or to write it.
 
-    A temperature or the like means that sampling was meant, though many files do not say so.
+    A temperature or the like means that sampling was meant, though many files do not say so. What cannot be mended so
+    is left out but for the tokens.
     """
     from transformers import GenerationConfig
 
-    tokens = {name: getattr(generation, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    for do_sample in (generation.do_sample, True):
-        generation.do_sample = do_sample
+    values = dict(proposals(folder))
+    if not is_embedded(values.get("pad_token_id"), described(folder)):
+        values.pop("pad_token_id", None)
+    tokens = {name: value for name, value in values.items() if name.endswith("_token_id") and "forced" not in name}
+    for attempt in (values, {**values, "do_sample": True}):
         try:
-            generation.validate(strict=True)
-        except ValueError:
+            mended = GenerationConfig(**attempt)
+            mended.validate(strict=True)
+        except (ValueError, TypeError):
             continue
-        return generation
-    if tokens["pad_token_id"] is not None and tokens["pad_token_id"] < 0:
-        tokens["pad_token_id"] = None
+        return mended
     return GenerationConfig(**tokens)
 
 

@@ -99,9 +99,7 @@ def end_ids(folder: Path, tokenizer: Any, chat: bool = False) -> tuple[int, ...]
     Returns:
         Token ids with an embedding, without repetition; empty where none is named.
     """
-    settings = described(folder)
-    generation = _read(folder / "generation_config.json").get("eos_token_id")
-    named = settings.get("eos_token_id") if generation is None else generation
+    settings, named = described(folder), proposals(folder).get("eos_token_id")
     several: list[Any] = list(named) if isinstance(named, list) else [named]
     own, turn = getattr(tokenizer, "eos_token_id", None), turn_end(tokenizer)
     ordered = [turn, own, *several] if chat else [own, *several, turn]
@@ -158,5 +156,20 @@ def described(folder: Path) -> Mapping[str, Any]:
     return _read(folder / "config.json")
 
 
+def proposals(folder: Path) -> Mapping[str, Any]:
+    """What the `generation_config.json` of a checkpoint says, with the tokens of `config.json` where it names none."""
+    tokens = {name: described(folder).get(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    said = {name: value for name, value in _read(folder / "generation_config.json").items() if value is not None}
+    return {**{name: value for name, value in tokens.items() if value is not None}, **said}
+
+
 def _read(file: Path) -> Mapping[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON; copy or download the model again") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{file} is not a JSON object; copy or download the model again")
+    return values
