@@ -34,7 +34,6 @@ class TransformersEngine:
         if checkpoint == self.loaded and self.model is not None:
             return
         import torch
-
         from transformers import GenerationConfig
 
         from rlreason.models.loading import base_of, load_model, load_tokenizer
@@ -47,7 +46,7 @@ class TransformersEngine:
             from peft import PeftModel
 
             self.model = PeftModel.from_pretrained(self.model, str(checkpoint)).merge_and_unload()
-        # What a model's maker proposes (a penalty, beams, a least length) would act on samples besides what is asked for.
+        # What a model's maker proposes (a penalty, beams, a least length) would act on samples unasked.
         self.model.generation_config = GenerationConfig()
         self.ends = end_ids(base, self.tokenizer)
         self.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()

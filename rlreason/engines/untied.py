@@ -9,7 +9,6 @@ replace both.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def untied_view(checkpoint: Path, folder: Path) -> Path:
     Where nothing is shared, it is `checkpoint` itself.
 
     Raises:
-        UserError: The shared matrix has a name that is not known here, or the output layer is stored as well and another.
+        UserError: The shared matrix has a name that is not known here, or another output layer is stored as well.
     """
     from transformers import AutoConfig
 

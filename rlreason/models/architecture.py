@@ -12,7 +12,6 @@ from typing import Any
 
 from rlreason.errors import UserError
 
-
 # Where the configuration of a multimodal checkpoint keeps those of its parts.
 PARTS = ("text_config", "vision_config", "audio_config", "llm_config", "language_config", "thinker_config")
 
@@ -47,7 +46,7 @@ def check_language_model(values: Mapping[str, Any], name: str) -> None:
 
 
 def configuration(folder: Path) -> Any:
-    """transformers' configuration of a checkpoint, without a padding token that lies outside its embeddings."""
+    """The configuration of a checkpoint for transformers, without padding that lies outside its embeddings."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)

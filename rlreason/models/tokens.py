@@ -1,4 +1,4 @@
-"""Texts as the tokens that a model reads and writes: one place for every encoding and for the tokens that end a text."""
+"""Texts as the tokens that a model reads and writes: one place for every encoding and for what ends a text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def encoded_prompts(tokenizer: Any, texts: Sequence[str], special: bool) -> list
 
 
 def continuation(tokenizer: Any, before: str, text: str) -> tuple[int, ...]:
-    """Token ids of `text` as the tokeniser writes it behind `before`: those of the joined text without those of `before`.
+    """Token ids of `text` as the tokeniser writes it behind `before`: the joined text's without those of `before`.
 
     Encoded alone a text would be another one: Llama 2's tokeniser puts a space before it, which no model writes at the
     beginning of a line. Where a token would reach over the border, the text stands behind another border instead.

@@ -147,7 +147,7 @@ def test_a_tied_model_that_stores_an_equal_output_layer_is_used(folder, tmp_path
 
 def test_a_tied_model_that_stores_another_output_layer_is_refused(folder, tmp_path):
     store_output_layer(folder, 0.5)
-    with pytest.raises(UserError, match="stores another lm_head.weight; put tie_word_embeddings: false"):
+    with pytest.raises(UserError, match=r"stores another lm_head.weight; put tie_word_embeddings: false"):
         untied_view(folder, tmp_path / "view")
     assert not (tmp_path / "view").exists()
 

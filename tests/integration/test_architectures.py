@@ -1,0 +1,75 @@
+"""Every architecture that presets have goes through every kind of training, as a small random model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from small_models import ARCHITECTURES, coin_questions, small_model
+from tests_support import BATCHES, JUDGE, UPDATE
+
+pytestmark = pytest.mark.engine
+
+COMMON = [
+    "tracker=none",
+    "engine=transformers",
+    "data=files",
+    "data.path=data",
+    "data.max_prompt_tokens=64",
+    "data.max_completion_tokens=24",
+    "eval.k=2",
+    "eval.k_between=1",
+    "eval.resamples=100",
+    "model=local",
+    "model.dtype=float32",
+    "model.gradient_checkpointing=false",
+    "model.learning_rate=1e-3",
+    "model.rl_learning_rate=1e-4",
+    "model.orm_learning_rate=1e-3",
+    "model.path=model",
+]
+PPO = ["algo=ppo", *BATCHES, "algo.kl_coefficient=0.1", "model.lora_rank=2"]
+
+
+def result(folder: Path, name: str) -> dict:
+    return json.loads((folder / "runs" / name / "result.json").read_text())
+
+
+@pytest.fixture
+def learn(rlreason, tmp_path):
+    """Runs one command after the other on a model of an architecture that has learned the form of an answer."""
+
+    def run(architecture: str, **commands: list[str]) -> Path:
+        small_model(tmp_path / "model", architecture)
+        coin_questions(tmp_path / "data")
+        for name, command in commands.items():
+            rlreason(tmp_path, *COMMON, *command, f"name={name}").check()
+        return tmp_path
+
+    return run
+
+
+def test_a_gemma_is_trained(learn):
+    folder = learn("gemma3_text", ppo=PPO)
+    assert "all 3 batches are done" in result(folder, "ppo")["verdict"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_architecture_goes_through_everything(architecture, learn):
+    folder = learn(
+        architecture,
+        sft=["algo=sft", "algo.epochs=1", "algo.batch_size=4", "algo.micro_batch_size=4"],
+        ei=["algo=ei", *UPDATE, "algo.rounds=1", "algo.threshold=0", "model.lora_rank=2"],
+        ppo=[*PPO, "reward=dense"],
+        critic=["algo=ppo", *BATCHES, "algo.critic=separate"],
+        grpo=["algo=grpo", *BATCHES],
+        orm=["algo=orm", *JUDGE],
+        rcrl=["algo=rcrl", *UPDATE, "algo.labels=outcome"],
+        merged=["task=export", "task.run=runs/rcrl", "task.to=merged"],
+        adapter=["task=export", "task.run=runs/ei", "task.to=adapter", "task.adapter=true"],
+    )
+    for name in ("ppo", "critic", "grpo"):
+        assert "all 3 batches are done" in result(folder, name)["verdict"]
+    assert (folder / "merged/model.safetensors").exists() and (folder / "adapter/adapter_config.json").exists()
