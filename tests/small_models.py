@@ -33,8 +33,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def small_model(folder: Path, architecture: str) -> Path:
-    """Write a model of a few thousand weights, with the embedded tokeniser, that answers `coin_questions` 1 or 2."""
+def small_model(folder: Path, architecture: str, steps: int) -> Path:
+    """Write a model of a few thousand weights with the embedded tokeniser; 60 steps teach it `coin_questions`."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -54,7 +54,7 @@ def small_model(folder: Path, architecture: str) -> Path:
     texts = [f"Question: {row['question']}\nAnswer:\n{row['answer']}{tokenizer.eos_token}" for row in rows]
     batch = tokenizer(texts, padding=True, return_tensors="pt")
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-    for _ in range(60):
+    for _ in range(steps):
         optimizer.zero_grad()
         model(**batch, labels=labels).loss.backward()
         optimizer.step()

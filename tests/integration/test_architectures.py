@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_models import ARCHITECTURES, coin_questions, small_model
+from small_models import ARCHITECTURES, RESERVE, coin_questions, small_model
 from tests_support import BATCHES, JUDGE, UPDATE
 
 pytestmark = pytest.mark.engine
@@ -41,13 +41,29 @@ def learn(rlreason, tmp_path):
     """Runs one command after the other on a model of an architecture that has learned the form of an answer."""
 
     def run(architecture: str, **commands: list[str]) -> Path:
-        small_model(tmp_path / "model", architecture)
+        small_model(tmp_path / "model", architecture, steps=60)
         coin_questions(tmp_path / "data")
         for name, command in commands.items():
             rlreason(tmp_path, *COMMON, *command, f"name={name}").check()
         return tmp_path
 
     return run
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("count", [2, RESERVE + 2], ids=["in the reserve", "beyond it"])
+def test_added_tokens_change_nothing_that_was_there(architecture, count, tmp_path):
+    import torch
+
+    from rlreason.models.loading import add_tokens, load_model, load_tokenizer
+
+    old = small_model(tmp_path / "old", architecture, steps=0)
+    new = add_tokens(old, [f"<|{number}|>" for number in range(count)], tmp_path / "new")
+    ids = torch.tensor([load_tokenizer(new)("Question: Mia has 17 coins.\nAnswer:\n")["input_ids"]])
+    before, after = (load_model(folder, "float32") for folder in (old, new))
+    with torch.no_grad():
+        assert torch.equal(before(ids).logits[..., :-RESERVE], after(ids).logits[..., : before.vocab_size - RESERVE])
+    assert after.vocab_size == max(before.vocab_size, len(load_tokenizer(new)))
 
 
 def test_a_gemma_is_trained(learn):
