@@ -13,7 +13,6 @@ pytestmark = pytest.mark.engine
 
 COMMON = [
     "tracker=none",
-    "engine=transformers",
     "data=files",
     "data.path=data",
     "data.max_prompt_tokens=64",
@@ -44,7 +43,8 @@ def learn(rlreason, tmp_path):
         small_model(tmp_path / "model", architecture, steps=60)
         coin_questions(tmp_path / "data")
         for name, command in commands.items():
-            rlreason(tmp_path, *COMMON, *command, f"name={name}").check()
+            engine = [] if "engine=vllm" in command else ["engine=transformers"]
+            rlreason(tmp_path, *COMMON, *engine, *command, f"name={name}").check()
         return tmp_path
 
     return run
@@ -78,6 +78,7 @@ def test_an_architecture_goes_through_everything(architecture, learn):
         architecture,
         sft=["algo=sft", "algo.epochs=1", "algo.batch_size=4", "algo.micro_batch_size=4"],
         ei=["algo=ei", *UPDATE, "algo.rounds=1", "algo.threshold=0", "model.lora_rank=2"],
+        vllm=["algo=ei", *UPDATE, "algo.rounds=1", "algo.threshold=0", "engine=vllm", "engine.max_sequences=16"],
         ppo=[*PPO, "reward=dense"],
         critic=["algo=ppo", *BATCHES, "algo.critic=separate"],
         grpo=["algo=grpo", *BATCHES],
