@@ -9,11 +9,11 @@ from typing import Any
 from rlreason.models.resolve import EMBEDDED_FOLDER
 
 SIZES = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
+    "hidden_size": 64,  # in heads of 32, the smallest that vLLM has kernels for
+    "intermediate_size": 96,
     "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
     "max_position_embeddings": 512,
     "initializer_range": 0.1,
 }
@@ -21,12 +21,11 @@ RESERVE = 41  # rows of the embedding that no token has, as Qwen's models keep t
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": {"tie_word_embeddings": False},
     "qwen2": {"tie_word_embeddings": True},
-    "qwen3": {"tie_word_embeddings": True, "head_dim": 16},
+    "qwen3": {"tie_word_embeddings": True, "head_dim": 64},
     # Two kinds of layers, of which one sees the last 24 tokens only; heads wider than the model's share of them.
     "gemma3_text": {
-        "head_dim": 32,
-        "num_key_value_heads": 1,
-        "query_pre_attn_scalar": 32,
+        "head_dim": 64,
+        "query_pre_attn_scalar": 64,
         "sliding_window": 24,
         "layer_types": ["sliding_attention", "full_attention"],
     },
@@ -34,7 +33,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 
 def small_model(folder: Path, architecture: str, steps: int) -> Path:
-    """Write a model of a few thousand weights with the embedded tokeniser; 60 steps teach it `coin_questions`."""
+    """Write a model of some 100,000 weights with the embedded tokeniser; 60 steps teach it `coin_questions`."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 

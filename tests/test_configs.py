@@ -76,14 +76,11 @@ def test_a_preset_says_what_the_model_is(name):
 
     model = composed(f"model={name}").model
     page = (CONF.parent / "docs/models.md").read_text()
-    assert f"`{name.removesuffix('-instruct')}`" in page
+    assert f"`{name}`" in page or f"`{name.removesuffix('-instruct')}`" in page
     assert (model.kind == "embedded") == model.path.startswith("embedded:")
     assert (model.kind == "instruct") == (name.endswith("-instruct") or name == "qwen3-0.6b")
     assert model.licence is not None
     assert model_shape(model).parameters == pytest.approx(model.parameters, rel=0.01)
-    adapters = composed(f"model={name}", ADAPTERS).model
-    for rate in ("learning_rate", "orm_learning_rate", "rl_learning_rate"):
-        assert model.kind == "embedded" or getattr(adapters, rate) == pytest.approx(10 * getattr(model, rate))
 
 
 def test_a_kind_that_does_not_exist_is_refused():
