@@ -32,7 +32,7 @@ demo: $(READY)  ## the default experiment: expert iteration on the embedded tiny
 test: $(READY)  ## all tests, with the real engine and the real trainer on the tiny model
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-faults: $(READY)  ## runs that are killed at every boundary, of which `make test` has a few
+faults: $(READY)  ## runs killed at every boundary and all architectures, of which `make test` has a few
 	$(BIN)/python -m pytest -m faults --numprocesses 2 --dist loadfile
 
 lint: $(READY)  ## ruff and mypy

@@ -91,7 +91,7 @@ def main() -> None:
     quiet_libraries()
     sampling(console, "embedded tiny model, 300 questions x 8", Load(300, 8))
     on_policy(console, Load(32, 8))
-    model = ["model=smollm2-135m", *([f"model.path={options.smollm2}"] if options.smollm2 else [])]
+    model = ["model=smollm2-135m-instruct", *([f"model.path={options.smollm2}"] if options.smollm2 else [])]
     try:
         smollm2 = Load(16, 8, *model, "data.max_completion_tokens=116", "data.max_prompt_tokens=512")
     except UserError as error:

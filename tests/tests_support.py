@@ -83,6 +83,8 @@ def model_config(**changes):
     values = {
         "name": "test",
         "revision": None,
+        "kind": None,
+        "thinking": None,
         "parameters": None,
         "shape": None,
         "licence": None,

@@ -81,6 +81,15 @@ class ModelConfig(Settings):
         read=model_path,
     )
     revision: str | None = setting("branch, tag or commit on the Hub")
+    kind: str | None = setting(
+        "what it was trained to do: base (go on with a text), instruct (answer), or embedded (the package's own); "
+        "null: instruct where its tokeniser has a chat template, otherwise base",
+        choices=("base", "instruct", "embedded"),
+    )
+    thinking: bool | None = setting(
+        "whether a chat template that leaves the choice, as Qwen3's does, has the model think before it answers; "
+        "null: as the template has it"
+    )
     parameters: float | None = setting(
         "parameter count, for the memory check before a download; null: unknown", above=0
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -13,6 +13,7 @@ import jinja2.sandbox
 from rlreason.answers.extraction import final_answer_line
 from rlreason.config.sections import PromptConfig
 from rlreason.errors import UserError
+from rlreason.models.tokens import encoded_prompts
 from rlreason.types import Problem, Prompt
 
 # What an expression inside a template can raise besides jinja2's own errors, such as {{ 1 / 0 }} or {{ question + 1 }}.
@@ -31,12 +32,13 @@ def build_prompts(
     tokenizer: Any,
     seed: int,
     max_prompt_tokens: int,
+    thinking: bool | None = None,
 ) -> tuple[list[Prompt], list[str]]:
     """Render and encode the prompt of every problem.
 
     All problems see the same solved examples, drawn by the seed from the training questions with solutions; a problem
     that is one of them sees the next in the seeded order in its place. Prompts of more than `max_prompt_tokens` are
-    left out.
+    left out. `thinking`: what a chat template is told that leaves the choice; None: nothing.
 
     Returns:
         The prompts that fit, in the order of `problems`, and the ids of the problems whose prompts do not.
@@ -50,15 +52,21 @@ def build_prompts(
             f"prompt={config.name}: the tokeniser of this model has no chat template; use prompt=plain or "
             "prompt=few_shot, or an instruction-tuned model"
         )
+    if config.chat and thinking is not None and "enable_thinking" not in str(tokenizer.chat_template):
+        raise UserError(
+            f"model.thinking={str(thinking).lower()}: the chat template of this model leaves no choice whether to "
+            "think; use model.thinking=null"
+        )
+    options = {} if thinking is None else {"enable_thinking": thinking}
     candidates = _example_candidates(training, config, seed)
     texts = [
-        _prompt_text(problem, _examples_for(problem, candidates, config), config, template, tokenizer)
+        _prompt_text(problem, _examples_for(problem, candidates, config), config, template, tokenizer, options)
         for problem in problems
     ]
     prompts: list[Prompt] = []
     too_long: list[str] = []
     # A chat template writes the special tokens itself; adding them again would double the BOS token.
-    encoded = tokenizer(texts, add_special_tokens=not config.chat)["input_ids"] if texts else []
+    encoded = encoded_prompts(tokenizer, texts, special=not config.chat)
     for problem, text, ids in zip(problems, texts, encoded, strict=True):
         if len(ids) > max_prompt_tokens:
             too_long.append(problem.id)
@@ -113,7 +121,12 @@ def _examples_for(problem: Problem, candidates: Sequence[Problem], config: Promp
 
 
 def _prompt_text(
-    problem: Problem, examples: Sequence[Problem], config: PromptConfig, template: jinja2.Template, tokenizer: Any
+    problem: Problem,
+    examples: Sequence[Problem],
+    config: PromptConfig,
+    template: jinja2.Template,
+    tokenizer: Any,
+    options: Mapping[str, Any],
 ) -> str:
     question = _render(template, problem, config)
     shown = [(_render(template, example, config), solution_text(example)) for example in examples]
@@ -126,7 +139,7 @@ def _prompt_text(
     ]
     messages.append({"role": "user", "content": question})
     try:
-        text: str = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        text: str = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)
     except jinja2.TemplateError as error:
         raise UserError(
             f"prompt={config.name}: the tokeniser's chat template refuses these messages: {error}; use prompt=plain"

@@ -12,6 +12,7 @@ from typing import Any
 
 from rlreason.config.sections import EngineConfig, ModelConfig
 from rlreason.engines.engine import SampleRequest, SamplingSettings, without_stop_text
+from rlreason.models.tokens import end_ids
 from rlreason.types import Rollout
 
 LOGIT_MEMORY = 2**30  # bytes of per-token distributions that a batch may keep
@@ -26,12 +27,14 @@ class TransformersEngine:
         self.loaded: Path | None = None
         self.model: Any = None
         self.tokenizer: Any = None
+        self.ends: Sequence[int] = ()  # tokens that end a completion
 
     def load(self, checkpoint: Path) -> None:
         """Read the weights of `checkpoint` unless they are already here."""
         if checkpoint == self.loaded and self.model is not None:
             return
         import torch
+        from transformers import GenerationConfig
 
         from rlreason.models.loading import base_of, load_model, load_tokenizer
 
@@ -43,6 +46,9 @@ class TransformersEngine:
             from peft import PeftModel
 
             self.model = PeftModel.from_pretrained(self.model, str(checkpoint)).merge_and_unload()
+        # What a model's maker proposes (a penalty, beams, a least length) would act on samples unasked.
+        self.model.generation_config = GenerationConfig()
+        self.ends = end_ids(base, self.tokenizer)
         self.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self.loaded = checkpoint
 
@@ -86,7 +92,7 @@ class TransformersEngine:
             max_new_tokens=max(request.max_tokens or settings.max_tokens for request in requests),
             stop_strings=list(settings.stop) or None,
             suppress_tokens=list(settings.banned_token_ids) or None,
-            eos_token_id=[*self._end_ids(), *settings.stop_token_ids],
+            eos_token_id=[*self.ends, *settings.stop_token_ids],
             pad_token_id=self.tokenizer.pad_token_id,
             output_scores=True,
             return_dict_in_generate=True,
@@ -100,18 +106,15 @@ class TransformersEngine:
         rows = zip(requests, completions.tolist(), logprobs.tolist(), strict=True)
         return [self._rollout(request, ids, values, settings) for request, ids, values in rows]
 
-    def _end_ids(self) -> list[int]:
-        ends = self.model.generation_config.eos_token_id
-        return ends if isinstance(ends, list) else [ends]
-
     def _rollout(
         self, request: SampleRequest, ids: list[int], logprobs: list[float], settings: SamplingSettings
     ) -> Rollout:
         ids = ids[: request.max_tokens]
-        ends = {*self._end_ids(), *settings.stop_token_ids}
+        ends = {*self.ends, *settings.stop_token_ids}
         end = next((position + 1 for position, token in enumerate(ids) if token in ends), None)
         written: Sequence[int] = ids[:end]
-        text = self.tokenizer.decode(written, skip_special_tokens=True)
+        spelled = written[:-1] if end is not None and written[-1] in self.ends else written  # some are no special token
+        text = self.tokenizer.decode(spelled, skip_special_tokens=True)
         cut = min((text.find(stop) for stop in settings.stop if stop in text), default=None)
         if cut is not None:
             text = text[:cut]

@@ -9,13 +9,14 @@ replace both.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
+from typing import Any
 
 from rlreason.errors import UserError
 
 INDEX = "model.safetensors.index.json"
 OUTPUT_LAYER = "lm_head.weight"
+ADDED = "output-layer.safetensors"
 
 
 def matrix_bytes(checkpoint: Path) -> int:
@@ -32,37 +33,47 @@ def untied_view(checkpoint: Path, folder: Path) -> Path:
     Where nothing is shared, it is `checkpoint` itself.
 
     Raises:
-        UserError: The shared matrix has a name that is not known here.
+        UserError: The shared matrix has a name that is not known here, or another output layer is stored as well.
     """
     from transformers import AutoConfig
 
     if not AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).tie_word_embeddings:
         return checkpoint
-    from safetensors import safe_open
     from safetensors.torch import save_file
 
+    embedding, output = _matrices(checkpoint)
+    if embedding is None:
+        raise UserError(f"{checkpoint} shares its embedding under a name that is not known; use engine=transformers")
+    if output is not None and not output.equal(embedding):
+        raise UserError(
+            f"{checkpoint} shares its embedding, as config.json says, and stores another {OUTPUT_LAYER}; put "
+            "tie_word_embeddings: false into config.json if the model was trained so, or leave that weight out"
+        )
     folder.mkdir(parents=True)
-    matrix = None
     for path in checkpoint.resolve().iterdir():
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as tensors:
-                names = list(tensors.keys())
-                if OUTPUT_LAYER in names:
-                    shutil.rmtree(folder)
-                    raise UserError(
-                        f"{checkpoint} shares its embedding and stores {OUTPUT_LAYER} as well; save it again"
-                    )
-                shared = [name for name in names if name.endswith("embed_tokens.weight")]
-                matrix = tensors.get_tensor(shared[0]) if shared else matrix
         if path.name not in (INDEX, "config.json"):
             (folder / path.name).symlink_to(path)
-    if matrix is None:
-        raise UserError(f"{checkpoint} shares its embedding under a name that is not known; use engine=transformers")
-    save_file({OUTPUT_LAYER: matrix.contiguous()}, folder / "output-layer.safetensors", metadata={"format": "pt"})
+    if output is None:
+        save_file({OUTPUT_LAYER: embedding.contiguous()}, folder / ADDED, metadata={"format": "pt"})
     settings = json.loads((checkpoint / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**settings, "tie_word_embeddings": False}))
     if (checkpoint / INDEX).exists():
         index = json.loads((checkpoint / INDEX).read_text())
-        index["weight_map"][OUTPUT_LAYER] = "output-layer.safetensors"
+        index["weight_map"].setdefault(OUTPUT_LAYER, ADDED)
         (folder / INDEX).write_text(json.dumps(index))
     return folder
+
+
+def _matrices(checkpoint: Path) -> tuple[Any, Any]:
+    """The embedding and the output layer that a checkpoint stores; None for one that it does not."""
+    from safetensors import safe_open
+
+    embedding = output = None
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118
+                if name.endswith("embed_tokens.weight"):
+                    embedding = tensors.get_tensor(name)
+                elif name == OUTPUT_LAYER:
+                    output = tensors.get_tensor(name)
+    return embedding, output

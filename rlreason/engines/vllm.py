@@ -19,6 +19,7 @@ from rlreason.engines.engine import Feed, SampleRequest, SamplingSettings, witho
 from rlreason.engines.shared_memory import folder_in_memory
 from rlreason.engines.untied import matrix_bytes, untied_view
 from rlreason.errors import UserError
+from rlreason.models.tokens import end_ids
 from rlreason.types import Rollout
 
 GIB = 2**30
@@ -43,6 +44,7 @@ class VLLMEngine:
         self.adapter_rank = adapter_rank
         self.loaded: Path | None = None
         self.vocabulary_size = 0
+        self.ends: Sequence[int] = ()  # tokens that end a completion
         self.asleep = False
         self.llm: Any = None
         self.adapters: Any = None  # vLLM's LoRARequest for those of `loaded`, where it is no whole checkpoint
@@ -82,6 +84,7 @@ class VLLMEngine:
                 self.vocabulary_size = size
             else:
                 self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(view)})
+        self.ends = end_ids(checkpoint, self.llm.get_tokenizer())
         self._base = checkpoint
 
     def _load_adapters(self, folder: Path | None) -> None:
@@ -119,7 +122,8 @@ class VLLMEngine:
             while (new := feed(len(pending))) is not None:
                 for request in new:
                     prompt = {"prompt_token_ids": list(request.prompt_ids)}
-                    engine.add_request(str(count), prompt, _parameters(request, settings), lora_request=self.adapters)
+                    parameters = _parameters(request, settings, self.ends)
+                    engine.add_request(str(count), prompt, parameters, lora_request=self.adapters)
                     pending[str(count)] = request
                     count += 1
                 finished = [output for output in engine.step() if output.finished]
@@ -184,6 +188,7 @@ class VLLMEngine:
                 seed=self.seed,
                 trust_remote_code=False,
                 load_format="safetensors",
+                generation_config="vllm",  # nothing of what the model's maker proposes
                 use_tqdm_on_load=False,
                 tensor_parallel_size=self.config.tensor_parallel_size,
                 distributed_executor_backend=None if self.config.executor == "auto" else self.config.executor,
@@ -236,7 +241,7 @@ class VLLMEngine:
         }
 
 
-def _parameters(request: SampleRequest, settings: SamplingSettings) -> Any:
+def _parameters(request: SampleRequest, settings: SamplingSettings, ends: Sequence[int]) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -245,7 +250,7 @@ def _parameters(request: SampleRequest, settings: SamplingSettings) -> Any:
         seed=request.seed if settings.temperature > 0 else None,
         max_tokens=request.max_tokens or settings.max_tokens,
         stop=list(settings.stop),
-        stop_token_ids=list(settings.stop_token_ids),
+        stop_token_ids=[*ends, *settings.stop_token_ids],
         logit_bias=dict.fromkeys(settings.banned_token_ids, NEVER) or None,
         logprobs=0,
         output_kind=RequestOutputKind.FINAL_ONLY,

@@ -61,7 +61,13 @@ def fit_prompts(
     """
     problems = [problem for asked in splits.values() for problem in asked]
     prompts, too_long = build_prompts(
-        problems, training, prompt, tokenizer, config.data.seed, config.data.max_prompt_tokens
+        problems,
+        training,
+        prompt,
+        tokenizer,
+        config.data.seed,
+        config.data.max_prompt_tokens,
+        config.model.thinking,
     )
     found = {one.problem_id: one for one in prompts}
     under = "" if prompt == config.prompt else f" under eval.second_prompt={prompt.name}"

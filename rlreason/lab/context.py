@@ -12,6 +12,7 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import PromptConfig
 from rlreason.display import Display
 from rlreason.lab.engine import SharedEngine
+from rlreason.models.tokens import end_ids
 from rlreason.orm.model import OutcomeModel
 from rlreason.run.folder import Run
 from rlreason.run.trackers import Tracker
@@ -68,6 +69,7 @@ class Context:
         outcome_model: Rewards, labels or starts a critic, where the run has one.
         reranker: Ranks samples in evaluations, where the run has one; usually the same.
         splitter: Splits completions into steps.
+        ends: Tokens that end a completion; the first closes a solution that is learned.
     """
 
     config: ExperimentConfig
@@ -85,9 +87,11 @@ class Context:
     outcome_model: OutcomeModel | None = None
     reranker: OutcomeModel | None = None
     splitter: StepSplitter = field(init=False)
+    ends: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "splitter", StepSplitter(self.tokenizer))
+        object.__setattr__(self, "ends", end_ids(self.start.base, self.tokenizer, self.config.prompt.chat))
 
     def under_second_prompt(self) -> Context:
         """The same with the prompts of `eval.second_prompt`, and the reported questions whose prompts fit."""

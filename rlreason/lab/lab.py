@@ -22,6 +22,7 @@ from rlreason.lab.stored import policy_of_study, stored_rollouts
 from rlreason.lab.updating import example, fine_tuned
 from rlreason.models.loading import add_tokens
 from rlreason.models.return_condition import ReturnCondition
+from rlreason.models.tokens import continuation
 from rlreason.orm.model import OutcomeModel
 from rlreason.run.stage import INIT, checkpoint_of_round, sampled, sampling_batch, sampling_round, scores
 from rlreason.training.common import OnlineSettings, Progress, UpdateReport
@@ -163,10 +164,12 @@ class Lab:
         from rlreason.models.loading import load_tokenizer
 
         tokenizer = load_tokenizer(checkpoint)
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if tokenizer.decode(ids) != text:
-            raise UserError(f"the tokeniser turns the tag {text!r} into {tokenizer.decode(ids)!r}; choose another tag")
-        return tuple(ids)
+        ids = continuation(tokenizer, "\n", text)
+        if tokenizer.decode(list(ids)) != text:
+            raise UserError(
+                f"the tokeniser turns the tag {text!r} into {tokenizer.decode(list(ids))!r}; choose another tag"
+            )
+        return ids
 
     def batches(self, config: OnPolicyConfig, problems: Sequence[Problem], seed: int) -> Batches:
         """What draws and rewards the batches of on-policy training."""

@@ -16,6 +16,7 @@ from rlreason.errors import in_one_line
 from rlreason.lab.context import Context
 from rlreason.lab.sampling import rollouts
 from rlreason.lab.scoring import reward_function
+from rlreason.models.tokens import continuation
 from rlreason.planning.shape import model_shape
 from rlreason.run.checkpoints import refuse_broken
 from rlreason.run.folder import UNREADABLE
@@ -142,8 +143,8 @@ def reference_prefixes(context: Context) -> dict[str, list[tuple[int, ...]]]:
     prefixes = {}
     for problem in context.splits.training:
         text = solution_text(problem)
-        ids = tuple(context.tokenizer(text, add_special_tokens=False)["input_ids"])
         if problem.steps:
+            ids = continuation(context.tokenizer, context.prompts[problem.id].text, text)
             prefixes[problem.id] = [ids[: step.start] for step in context.splitter.split(ids, text)]
     return prefixes
 

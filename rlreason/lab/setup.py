@@ -15,6 +15,7 @@ from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import needs_outcome_model
 from rlreason.config.sections import SFTInitConfig
+from rlreason.data.prompts import solution_text
 from rlreason.data.splits import read_data
 from rlreason.display import Display
 from rlreason.errors import UserError
@@ -24,6 +25,7 @@ from rlreason.lab.engine import SharedEngine
 from rlreason.lab.shared import sft_checkpoint
 from rlreason.lab.updating import reference
 from rlreason.models.resolve import ResolvedModel, resolve
+from rlreason.models.tokens import check_embedded, check_spelling
 from rlreason.orm.training import given_model, outcome_model, refuse_seen_questions
 from rlreason.planning.fit import check_fits
 from rlreason.rewards.registry import REWARDS
@@ -32,6 +34,8 @@ from rlreason.run.files import write_atomically
 from rlreason.run.folder import Run
 from rlreason.run.identity import OWN
 from rlreason.types import Problem, Prompt
+
+TRIED = 3  # questions at each end of every split, whose texts the tokeniser is tried on
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,11 @@ def what_is_asked(config: ExperimentConfig, display: Display) -> Asked:
         config.eval.split: measured,
         "out-of-distribution": elsewhere,
     }
+    name = config.model.path
+    asked_of = [problem for problems in splits.values() for problem in (*problems[:TRIED], *problems[-TRIED:])]
+    check_spelling(tokenizer, (text for item in asked_of for text in (item.question, solution_text(item))), name)
     prompts, too_long = fit_prompts(config, config.prompt, tokenizer, training, splits, display)
+    check_embedded(model.folder, (token for item in prompts.values() for token in item.token_ids), tokenizer, name)
 
     def fitting(problems: Sequence[Problem]) -> tuple[Problem, ...]:
         return tuple(problem for problem in problems if problem.id in prompts)

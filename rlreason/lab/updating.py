@@ -14,6 +14,7 @@ from rlreason.distributed import ranks
 from rlreason.lab.context import Context
 from rlreason.lab.sampling import derived_seed
 from rlreason.models.return_condition import ReturnCondition
+from rlreason.models.tokens import continuation
 from rlreason.run.checkpoints import refuse_broken
 from rlreason.run.files import put_in_place
 from rlreason.run.stage import Stage, checkpoint_of_round, update
@@ -108,18 +109,18 @@ def trained(
 
 
 def example(context: Context, rollout: Rollout) -> Example:
-    """A rollout as a training sequence: cut after its final answer's line and closed by the end-of-text token.
+    """A rollout as a training sequence: cut after its final answer's line and closed by a token that ends a text.
 
     What the token limit cut before that is not closed, or the policy would learn to stop there.
     """
-    end = context.tokenizer.eos_token_id
     ids = list(rollout.completion_ids[: context.splitter.end_of_answer(rollout.completion_ids, rollout.text)])
-    if is_finished(rollout) and ids[-1:] != [end]:
-        ids.append(end)
+    if is_finished(rollout) and not (ids and ids[-1] in context.ends):
+        ids.append(context.ends[0])
     return Example(rollout.prompt_ids, tuple(ids))
 
 
 def reference(context: Context, problem: Problem) -> Example:
     """The reference solution of a problem as a training sequence."""
-    ids = context.tokenizer(solution_text(problem), add_special_tokens=False)["input_ids"]
-    return Example(context.prompts[problem.id].token_ids, (*ids, context.tokenizer.eos_token_id))
+    prompt = context.prompts[problem.id]
+    ids = continuation(context.tokenizer, prompt.text, solution_text(problem))
+    return Example(prompt.token_ids, (*ids, context.ends[0]))

@@ -12,6 +12,9 @@ from typing import Any
 
 from rlreason.errors import UserError
 
+# Where the configuration of a multimodal checkpoint keeps those of its parts.
+PARTS = ("text_config", "vision_config", "audio_config", "llm_config", "language_config", "thinker_config")
+
 
 def check_language_model(values: Mapping[str, Any], name: str) -> None:
     """Refuse the `config.json` of a checkpoint that the user calls `name` unless it is a causal language model's.
@@ -21,6 +24,12 @@ def check_language_model(values: Mapping[str, Any], name: str) -> None:
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+    if nested := [part for part in PARTS if part in values]:
+        raise UserError(
+            f"model.path={name} is a multimodal checkpoint, whose language model is one part of it ({nested[0]}); "
+            "these are not supported: choose a model of text alone (such as google/gemma-3-1b-it in the place of a "
+            "larger Gemma 3), or save its language model as a checkpoint of its own"
+        )
     language_model = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(values["model_type"])
     if "auto_map" in values and language_model is None:
         raise UserError(
@@ -36,6 +45,17 @@ def check_language_model(values: Mapping[str, Any], name: str) -> None:
         )
 
 
+def configuration(folder: Path) -> Any:
+    """The configuration of a checkpoint for transformers, without padding that lies outside its embeddings."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    padding = getattr(config, "pad_token_id", None)
+    if padding is not None and not 0 <= padding < config.vocab_size:
+        config.pad_token_id = None
+    return config
+
+
 def check_weights(folder: Path) -> None:
     """Refuse weights that are not those of the configuration beside them.
 
@@ -46,9 +66,9 @@ def check_weights(folder: Path) -> None:
         UserError: No weight has a name that the configuration asks for, or one has another shape, or a file is broken.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = configuration(folder)
     if getattr(config, "quantization_config", None) is not None:
         return
     with torch.device("meta"):

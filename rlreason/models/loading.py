@@ -10,7 +10,9 @@ from typing import Any
 from rlreason.config.sections import ModelConfig
 from rlreason.distributed import ranks
 from rlreason.errors import UserError
+from rlreason.models.architecture import configuration
 from rlreason.models.probe import Probe, probe
+from rlreason.models.tokens import described, end_ids, is_embedded, proposals
 from rlreason.run.files import put_in_place
 
 ADAPTER = "adapter"  # folder of the LoRA adapters inside a checkpoint, whose own weights have them merged
@@ -42,12 +44,26 @@ def check_precision(dtype: str) -> None:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokeniser of a checkpoint folder, with a padding token."""
+    """The tokeniser of a checkpoint folder, with an end-of-text and a padding token that the model has embeddings for.
+
+    Raises:
+        UserError: Nothing names a token that ends a text.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.clean_up_tokenization_spaces = False  # it takes spaces away that a model has written
+    settings, ends = described(folder), end_ids(folder, tokenizer)
+    if not ends:
+        raise UserError(
+            f"the model in {folder} has no end-of-text token, so its texts would never end: generation_config.json, "
+            "config.json and the tokeniser name none that it has an embedding for; put eos_token_id into "
+            "generation_config.json"
+        )
+    if not is_embedded(tokenizer.eos_token_id, settings):
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
+    if not is_embedded(tokenizer.pad_token_id, settings):
+        tokenizer.pad_token = tokenizer.eos_token  # padding is never read
     return tokenizer
 
 
@@ -58,7 +74,36 @@ def load_model(folder: Path, dtype: Any) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        config=configuration(folder),
+        generation_config=_makers_proposals(folder),
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+
+
+def _makers_proposals(folder: Path) -> Any:
+    """What a model's maker proposes for sampling, mended where transformers would refuse to read or to write it.
+
+    A temperature or the like means that sampling was meant, though many files do not say so. What cannot be mended so
+    is left out but for the tokens.
+    """
+    from transformers import GenerationConfig
+
+    values = dict(proposals(folder))
+    if not is_embedded(values.get("pad_token_id"), described(folder)):
+        values.pop("pad_token_id", None)
+    tokens = {name: value for name, value in values.items() if name.endswith("_token_id") and "forced" not in name}
+    for attempt in (values, {**values, "do_sample": True}):
+        try:
+            mended = GenerationConfig(**attempt)
+            mended.validate(strict=True)
+        except (ValueError, TypeError):
+            continue
+        return mended
+    return GenerationConfig(**tokens)
 
 
 def load_for_training(folder: Path, config: ModelConfig) -> Any:
@@ -150,20 +195,23 @@ def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
     import torch
 
     tokenizer = load_tokenizer(checkpoint)
+    old = len(tokenizer)
     tokenizer.add_tokens(list(tokens))
+    new = []
     for token in tokens:
         ids = tokenizer(token, add_special_tokens=False)["input_ids"]
         if len(ids) != 1 or tokenizer.decode(ids) != token:
             raise UserError(
                 f"the tokeniser splits {token!r} into {len(ids)} tokens even when it is added; change the tag"
             )
+        new += ids
     model = load_model(checkpoint, "auto")
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    old = len(tokenizer) - len(tokens)
+    there = model.get_input_embeddings().weight.shape[0]  # of which some makers keep a reserve
+    model.resize_token_embeddings(max(there, *(token + 1 for token in new)), mean_resizing=False)
     for layer in {id(layer): layer for layer in (model.get_input_embeddings(), model.get_output_embeddings())}.values():
-        rows = layer.weight.data[:old].float()
+        rows = layer.weight.data[: min(old, there)].float()
         noise = torch.randn(len(tokens), rows.shape[1], generator=torch.Generator().manual_seed(0))
-        layer.weight.data[old:] = rows.mean(0) + rows.std(0) * noise
+        layer.weight.data[new] = (rows.mean(0) + rows.std(0) * noise).to(layer.weight.dtype)
     partial = folder.with_name(f".{folder.name}.partial")
     save_checkpoint(model, tokenizer, partial)
     put_in_place(partial, folder)

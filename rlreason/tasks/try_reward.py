@@ -24,6 +24,7 @@ from rlreason.data.sources import file_rows
 from rlreason.data.splits import read_data
 from rlreason.errors import UserError
 from rlreason.evaluation.statistics import interval_text
+from rlreason.models.tokens import continuation
 from rlreason.orm.judging import area_under_curve, drawn_together, interval_over_groups, rows_by_name
 from rlreason.rewards.base import Reward
 from rlreason.rewards.custom import CustomRewardConfig, with_own
@@ -258,7 +259,7 @@ def _of_file(config: ExperimentConfig, path: Path, most: int) -> Solutions:
     for row in kept:
         steps, gold = answer_of(row, columns)
         question, text = question_of(row, columns.question), row.text(column)
-        ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids = continuation(tokenizer, "\n", text)
         identity = f"row {first.setdefault(question, row.number)}"
         problem = Problem(identity, question, gold, steps, dict(row.values))
         parts = splitter.split(ids, text)

@@ -149,10 +149,18 @@ def test_a_token_that_holds_a_line_end_and_the_marker_leaves_the_end_of_the_answ
 )
 def test_a_text_that_was_cut_is_not_closed_unless_its_answer_stood_there(text, closed):
     tokenizer, ids, _ = split("tiny", text, ended=False)
-    context = SimpleNamespace(tokenizer=tokenizer, splitter=StepSplitter(tokenizer))
+    context = SimpleNamespace(splitter=StepSplitter(tokenizer), ends=(tokenizer.eos_token_id,))
     for finish, ends in (("length", closed), ("stop", True)):
         drawn = Rollout(Problem("p", "q", "3"), 0, 0, (1,), tuple(ids), (), text, finish)
         assert (example(context, drawn).completion_ids[-1:] == (tokenizer.eos_token_id,)) is ends
+
+
+def test_a_text_that_ended_with_another_of_the_end_tokens_is_not_closed_again():
+    tokenizer, ids, _ = split("tiny", "1+2=", ended=False)
+    context = SimpleNamespace(splitter=StepSplitter(tokenizer), ends=(tokenizer.eos_token_id, tokenizer.pad_token_id))
+    for end in context.ends:
+        drawn = Rollout(Problem("p", "q", "3"), 0, 0, (1,), (*ids, end), (), "1+2=", "stop")
+        assert example(context, drawn).completion_ids == (*ids, end)
 
 
 def test_without_an_answer_everything_stays():

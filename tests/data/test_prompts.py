@@ -54,6 +54,19 @@ def text_of(config: PromptConfig, tokenizer: Any, problem: Problem = PROBLEM, se
     return prompts[0].text
 
 
+def test_a_chat_template_that_leaves_the_choice_is_told_whether_to_think(chat_tokenizer, monkeypatch):
+    asked = text_of(shipped("chat", template="{{ question }}"), chat_tokenizer)
+    closed = "{% if add_generation_prompt and enable_thinking is false %}<think></think>{% endif %}"
+    for template, thinking, ending in ((closed, False, "<think></think>"), (closed, True, ""), (closed, None, "")):
+        monkeypatch.setattr(chat_tokenizer, "chat_template", CHAT_TEMPLATE + template)
+        config = shipped("chat", template="{{ question }}")
+        (prompt,), _ = build_prompts([PROBLEM], TRAINING, config, chat_tokenizer, 0, 10_000, thinking)
+        assert prompt.text == asked + ending
+    monkeypatch.setattr(chat_tokenizer, "chat_template", CHAT_TEMPLATE)
+    with pytest.raises(UserError, match=r"model.thinking=false: .* leaves no choice .*; use model.thinking=null"):
+        build_prompts([PROBLEM], TRAINING, shipped("chat"), chat_tokenizer, 0, 10_000, thinking=False)
+
+
 def refusal(config: PromptConfig, tokenizer: Any, training: list[Problem] = TRAINING) -> str:
     with pytest.raises(UserError) as caught:
         build_prompts([PROBLEM, *training], training, config, tokenizer, 0, 10_000)
