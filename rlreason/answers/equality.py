@@ -17,7 +17,15 @@ from typing import TypeVar
 
 from rlreason.answers.arithmetic import EQUALS, exact_value
 from rlreason.answers.extraction import bare_answer, extract_answer
-from rlreason.answers.numbers import LATEX_TEXT, MAX_ANSWER_CHARACTERS, AnswerNumber, answer_number
+from rlreason.answers.numbers import (
+    LATEX_TEXT,
+    MAX_ANSWER_CHARACTERS,
+    AnswerNumber,
+    answer_number,
+    based_number,
+    has_base,
+)
+from rlreason.answers.spelling import plain_text
 
 Question = TypeVar("Question")
 Reply = TypeVar("Reply")
@@ -32,7 +40,6 @@ _NO_EQUATION = re.compile(
     r"|\\(?:q?quad|lor|land|neq?|approx|sim|leq?|geq?|text\{\s*(?:or|and))\b"
 )
 _NAME = re.compile(r"\s*(?:\\?[A-Za-z][A-Za-z'\s]*(?:_\{?\w+\}?)?(?:\([^()=]*\))?)\s*")
-_OTHER_BASE = re.compile(r"[0-9]\s*_")  # math-verify reads 52_8 as 52
 # Words of an expression, and how many others make it a sentence.
 _FUNCTIONS = frozenset(("sin", "cos", "tan", "log", "ln", "exp", "sqrt", "pi", "or", "and", "frac"))
 _PROSE_WORDS = 3
@@ -142,7 +149,11 @@ def _named(answer: str, value: str | None) -> str:
 def _own_name(answer: str) -> str:
     """A name of a wrong answer that needs no math-verify: of its number, or of its words."""
     number = _stated_number(answer)
-    return f"words {_words(LATEX_TEXT.sub(_PLAIN_TEXT, answer)).casefold()}" if number is None else _number_name(number)
+    if number is not None:
+        return _number_name(number)
+    if has_base(answer) and (based := _stated_base(answer)) is not None:
+        return f"{based[0]} in base {based[1]}"
+    return f"words {_words(LATEX_TEXT.sub(_PLAIN_TEXT, answer)).casefold()}"
 
 
 def _number_name(number: AnswerNumber) -> str:
@@ -155,7 +166,7 @@ def _is_expression(answer: str) -> bool:
 
     A base model often ends in prose, and asking about each such end would take most of the time.
     """
-    if len(answer) > MAX_ANSWER_CHARACTERS or _stated_number(answer) is not None or _OTHER_BASE.search(answer):
+    if len(answer) > MAX_ANSWER_CHARACTERS or _stated_number(answer) is not None or has_base(answer):
         return False
     words = [word for word in _WORD.findall(answer) if word not in _FUNCTIONS]
     return len(words) < _PROSE_WORDS if any(character.isdigit() for character in answer) else not words
@@ -171,6 +182,12 @@ def _stated_number(answer: str) -> AnswerNumber | None:
         if number is not None:
             return number if _equation_states(answer, number) is True else None
     return None
+
+
+def _stated_base(answer: str) -> tuple[str, int] | None:
+    """The number in another base that an answer is, or that it gives a name to, as in "x = 52_8"."""
+    sides = EQUALS.split(answer)
+    return based_number(sides[-1]) if all(map(_NAME.fullmatch, sides[:-1])) else None
 
 
 def _equation_states(answer: str, gold: AnswerNumber) -> bool | str:
@@ -221,6 +238,9 @@ def _quick_verdict(answer: str, gold: str) -> bool | str:
         return True
     if max(len(answer), len(gold_answer)) > MAX_ANSWER_CHARACTERS:
         return False
+    if gold_number is None and (has_base(gold_answer) or has_base(answer)):
+        based = _stated_base(gold_answer)
+        return based is not None and based == _stated_base(answer)
     return answer if gold_number is None else _equation_states(answer, gold_number)
 
 
@@ -267,7 +287,7 @@ def _words(answer: str) -> str:
 
 @lru_cache(maxsize=65536)
 def _gold_answer(gold: str) -> str:
-    return gold if gold.isdecimal() else extract_answer(gold) or bare_answer(gold)
+    return gold if gold.isdecimal() else extract_answer(gold) or bare_answer(plain_text(gold))
 
 
 @lru_cache(maxsize=65536)
