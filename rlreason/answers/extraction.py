@@ -16,17 +16,13 @@ _ADVERBS = (
 )
 _OF_WHAT = r"(?:\s+(?:to|for|of)\s+(?:the|this|that|your|our|part)(?:\s+[A-Za-z0-9]+){0,3})?(?:\s*\([^()\n]{1,40}\))?"
 _ANSWER_IS = re.compile(
-    rf"answers?(?![A-Za-z]){_OF_WHAT}[*_,\s]*{_ADVERBS}"
+    rf"(?:[Aa]nswer|ANSWER)(?i:s?(?![A-Za-z]){_OF_WHAT}[*_,\s]*{_ADVERBS}"
     r"(?:\b(?:is|are|was|equals|(?:should|must|would|will)(?:\s+[a-z]+)?\s+be|(?:comes|works)(?:\s+out)?\s+to)\b|:|=)"
-    rf"[*_:=,\s]*{_ADVERBS}",
-    re.IGNORECASE,
+    rf"[*_:=,\s]*{_ADVERBS})"
 )
 # A line that is nothing but a heading of the answer, or the marker alone; the answer is the next line with words.
-_HEADING = re.compile(
-    rf"^[ \t#*_>]*(?:(?:(?:the|my|our)\s+)?(?:final\s+)?(?:answer|result)[*_:. \t]*|{FINAL_ANSWER_MARKER}#*[ \t]*)"
-    r"(?:\n[ \t]*)+(?=\S)([^\n]+)",
-    re.IGNORECASE | re.MULTILINE,
-)
+_HEADING = re.compile(rf"(?:[Aa]nswer|ANSWER|[Rr]esult|RESULT|{FINAL_ANSWER_MARKER}#*)[*_:. \t]*(?:\n[ \t]*)+([^\n]+)")
+_BEFORE_HEADING = re.compile(r"[ \t#*_>]*(?:(?:the|my|our)\s+)?(?:final\s+)?", re.IGNORECASE)
 _CLOSING_LINE = re.compile(rf"[*_ ]*(?:A:|{FINAL_ANSWER_MARKER}#*)[*_\s]*(.+)")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _BOXED = re.compile(r"\\(?:boxed|fbox|framebox)(?:\s*(?P<brace>\{)|\s+(?P<bare>[-+]?[0-9][0-9.,/]*))")
@@ -48,10 +44,10 @@ _AFTER_ANSWER = re.compile(
 )
 _AFTER_UNIT = re.compile(rf",(?=\s+{_MORE_ANSWERS}[A-Za-z]{{2}})")
 _THOUGHTS = re.compile(
-    r"<(think(?:ing)?|thoughts?|reasoning|scratchpad)>.*?(?:</\1>|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)",
+    r"<(think(?:ing)?|thoughts?|reasoning)>.*?(?:</\1>|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)",
     re.DOTALL | re.IGNORECASE,
 )
-_END_OF_THOUGHTS = re.compile(r".*(?:</(?:think(?:ing)?|thoughts?|reasoning|scratchpad)>|\[/THINK\])", re.DOTALL)
+_END_OF_THOUGHTS = re.compile(r".*(?:</(?:think(?:ing)?|thoughts?|reasoning)>|\[/THINK\])", re.DOTALL)
 # Where a model goes on to another question, or somebody else speaks.
 _ANOTHER_TURN = (
     r"^[ \t#*_>\[(]*(?:(?:next|new|another|similar|bonus|second|third|follow-?up)[ \t]+)?"
@@ -145,6 +141,8 @@ def last_number(text: str) -> str | None:
 
 def bare_answer(candidate: str) -> str:
     """An answer without the sentence, the emphasis, the annotations and the mathematics delimiters around it."""
+    if candidate.isalnum():
+        return candidate
     if "<" in candidate:
         annotated = _ANNOTATION.sub("", candidate)
         if any(map(str.isalnum, annotated)):
@@ -155,8 +153,7 @@ def bare_answer(candidate: str) -> str:
         candidate = candidate if tag is None else candidate[tag.end() :]
     sentence = _BOLD_END.sub("", _AFTER_ANSWER.split(candidate, maxsplit=1)[0])
     inner = sentence.lstrip(" \t\r\n*_`\"':=\u2192\u21d2\u2234").rstrip(" \t\r\n*_`.,;:!?")
-    head = _AFTER_UNIT.split(inner, maxsplit=1)[0]
-    if head != inner and answer_number(head) is not None:
+    if "," in inner and answer_number(head := _AFTER_UNIT.split(inner, maxsplit=1)[0]) is not None:
         inner = head
     if inner.endswith((")", "]")) and not any(bracket in inner for bracket in "([{"):
         inner = inner[:-1].rstrip(" .")
@@ -169,14 +166,10 @@ def bare_answer(candidate: str) -> str:
 def _solution(text: str) -> str:
     """A text in plain characters and without what was thought, but with all line ends."""
     text = plain_text(text)
-    if "think" in text or "reasoning>" in text or _has_rarer_thoughts(text):
+    if "</" in text or "<t" in text or "<T" in text or "<r" in text or "[THINK]" in text:
         text = _THOUGHTS.sub(_line_ends, text)
         text = _END_OF_THOUGHTS.sub(_line_ends, text)  # a prompt may have begun them
     return text
-
-
-def _has_rarer_thoughts(text: str) -> bool:
-    return "THINK" in text or "Think" in text or "thought" in text or "scratchpad>" in text
 
 
 def _line_ends(match: re.Match[str]) -> str:
@@ -197,22 +190,28 @@ def _found(text: str) -> tuple[str | None, int | None]:
     answer, start, end = marked
     later = text.find("\n", end)
     if later >= 0 and (after := _before(_NEXT_QUESTION, text[later:], 1)).strip():
-        corrected = _last_boxed(after) or next(filter(_states_number, _statements(after)), None)
+        corrected = _last_boxed(after) or next(filter(_states_number, _statements(after, _places(after))), None)
         if corrected:
             return corrected, None
     return answer, text.count("\n", 0, start)
 
 
 def _unmarked(text: str) -> str | None:
-    first = min((match.end() for match in (_ANSWER_IS.search(text), _BOXED.search(text)) if match), default=None)
+    places = _places(text)
+    boxes = list(_BOXED.finditer(text)) if "box" in text else []
+    first = min((*(start for start, _ in places[:1]), *(box.end() for box in boxes[:1])), default=None)
     if first is not None:
         text = _before(_NEXT_TURN, text, first)
     boxed = _last_boxed(text)
     if boxed:
         return boxed
-    statements = list(_statements(text))
-    stated = next(filter(_states_number, statements), None) or next(filter(_is_answer_like, statements), None)
-    return stated or _closing_line(text) or next(iter(statements), None) or _whole_text(text)
+    others = []
+    for stated in _statements(text, places):
+        if _states_number(stated):
+            return stated
+        others.append(stated)
+    stated = next(filter(_is_answer_like, others), None)
+    return stated or _closing_line(text) or next(iter(others), None) or _whole_text(text)
 
 
 def _last_marked(text: str) -> tuple[str, int, int] | None:
@@ -227,7 +226,7 @@ def _last_marked(text: str) -> tuple[str, int, int] | None:
         answer = _behind_marker(match[1].strip())
         if answer is None:
             continue
-        if found is None:
+        if found is None and match.end() < len(text):
             end_of_solution = len(_before(_NEXT_QUESTION, text, match.end()))
         found = answer, match.start(), match.end()
     return found
@@ -238,7 +237,7 @@ def _behind_marker(candidate: str) -> str | None:
         return None
     if answer_number(candidate) is not None:
         return bare_answer(candidate)
-    answer = _last_boxed(candidate) or next(_statements(candidate), None) or bare_answer(candidate)
+    answer = _last_boxed(candidate) or next(_statements(candidate, _places(candidate)), None) or bare_answer(candidate)
     return answer if answer and _is_answer_like(answer) else None
 
 
@@ -269,19 +268,35 @@ def _braced(text: str, start: int) -> str | None:
     return None
 
 
-def _statements(text: str) -> Iterator[str]:
-    """What stands behind every "answer is", and below every heading if it is a number; from the last to the first."""
+def _places(text: str) -> list[tuple[int, bool]]:
+    """Where what stands behind an "answer is" or below a heading begins, and whether it is the latter; in order."""
+    if not ("nswer" in text or "NSWER" in text or "esult" in text or "RESULT" in text or FINAL_ANSWER_MARKER in text):
+        return []
     places = [(match.end(), False) for match in _ANSWER_IS.finditer(text)]
-    places += [(match.start(1), True) for match in _HEADING.finditer(text)]
-    for start, is_below_heading in sorted(places, reverse=True):
-        answer = bare_answer(text[start : start + _LONGEST_STATEMENT].partition("\n")[0])
-        if answer and (_states_number(answer) or not is_below_heading):
+    if "\n" in text:
+        headings = (match.start(1) for match in _HEADING.finditer(text) if _is_heading(text, match.start()))
+        places = sorted([*places, *((start, True) for start in headings)])
+    return places
+
+
+def _statements(text: str, places: list[tuple[int, bool]]) -> Iterator[str]:
+    """What stands at places before the end of a text, the last first; below a heading only what is a number."""
+    for start, is_below_heading in reversed(places):
+        end = text.find("\n", start)
+        answer = bare_answer(text[start : min(end if end >= 0 else len(text), start + _LONGEST_STATEMENT)])
+        if answer and (not is_below_heading or _states_number(answer)):
             yield answer
+
+
+def _is_heading(text: str, start: int) -> bool:
+    return _BEFORE_HEADING.fullmatch(text, text.rfind("\n", 0, start) + 1, start) is not None
 
 
 def _states_number(answer: str) -> bool:
     """Whether an answer is a number, or an equation with one at an end."""
-    return any(answer_number(side) is not None for side in (answer, answer.partition("=")[0], answer.rpartition("=")[2]))
+    if answer_number(answer) is not None:
+        return True
+    return "=" in answer and any(map(answer_number, (answer.partition("=")[0], answer.rpartition("=")[2])))
 
 
 def _closing_line(text: str) -> str | None:
