@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from rlreason.answers.arithmetic import EQUALS, exact_value
 from rlreason.answers.extraction import bare_answer, extract_answer
@@ -46,12 +46,33 @@ _PROSE_WORDS = 3
 _RATIONAL = re.compile(r"-?[0-9]+(?:/[0-9]+)?%?")
 
 
+class Verdict(NamedTuple):
+    """What a solution states, and whether that is right.
+
+    Args:
+        answer: The answer as `extract_answer` finds it, None for none.
+        correct: Whether it is right.
+        is_unread: Whether there is an answer that could not be valued: no number or equation where the gold answer is a
+            number, too long, or nothing that math-verify can read, or not in time. It is wrong.
+    """
+
+    answer: str | None
+    correct: bool
+    is_unread: bool = False
+
+
 def grade(texts: Sequence[str], golds: Sequence[str]) -> list[bool]:
-    """Whether each solution is right, in order; one without an answer is wrong.
+    """Whether each solution is right, in order; one without an answer is wrong. See `verdicts`."""
+    return [verdict.correct for verdict in verdicts(texts, golds)]
+
+
+def verdicts(texts: Sequence[str], golds: Sequence[str]) -> list[Verdict]:
+    """What each solution states and whether that is right, in order; one without an answer is wrong.
 
     Units and currencies are not compared. A number with a percent sign equals the same number without one, and
     also its hundredth part without one. Where the gold is a plain number, an answer is right if it is that number,
-    however it is spelt, or a true equation with it, such as "x = 18" or "9 * 2 = 18"; "9 * 2" is wrong.
+    however it is spelt, or a true equation with it, such as "x = 18" or "9 * 2 = 18"; "9 * 2" is wrong. Numbers in
+    another base than ten, such as "52_8", equal themselves only.
 
     Args:
         texts: Whole solutions.
@@ -60,19 +81,19 @@ def grade(texts: Sequence[str], golds: Sequence[str]) -> list[bool]:
     Raises:
         ValueError: There are not as many golds as texts.
     """
-    verdicts: list[bool] = []
+    found: list[Verdict] = []
     undecided: dict[tuple[str, str], list[int]] = {}
     for index, (text, gold) in enumerate(zip(texts, golds, strict=True)):
         answer = extract_answer(text)
         verdict = False if answer is None else _quick_verdict(answer, gold)
-        verdicts.append(verdict is True)
+        found.append(Verdict(answer, verdict is True, verdict is None))
         if isinstance(verdict, str):
             undecided.setdefault((verdict, _gold_answer(gold)), []).append(index)
     if undecided:
-        for indices, verdict in zip(undecided.values(), _slow_verdicts(list(undecided)), strict=True):
+        for indices, slow in zip(undecided.values(), _slow_verdicts(list(undecided)), strict=True):
             for index in indices:
-                verdicts[index] = verdict
-    return verdicts
+                found[index] = Verdict(found[index].answer, slow is True, slow is None)
+    return found
 
 
 def votes(answers: Sequence[str | None], correct: Sequence[bool]) -> list[str | None]:
@@ -228,8 +249,8 @@ def _without_percent(name: str, present: set[str]) -> str:
     return hundredth if hundredth in present else number
 
 
-def _quick_verdict(answer: str, gold: str) -> bool | str:
-    """Compares without math-verify, or says what that has to compare with the gold answer."""
+def _quick_verdict(answer: str, gold: str) -> bool | str | None:
+    """Compares without math-verify, or says what that has to compare with the gold answer; None for an unread one."""
     number, gold_number = answer_number(answer), _gold_number(gold)
     if number is not None and gold_number is not None:
         return _are_equal(number, gold_number)
@@ -237,14 +258,22 @@ def _quick_verdict(answer: str, gold: str) -> bool | str:
     if _words(answer) == _words(gold_answer):
         return True
     if max(len(answer), len(gold_answer)) > MAX_ANSWER_CHARACTERS:
-        return False
-    if gold_number is None and (has_base(gold_answer) or has_base(answer)):
+        return None
+    if gold_number is not None:
+        verdict = _equation_states(answer, gold_number)
+        return None if verdict is False and not _has_value(answer) else verdict
+    if has_base(gold_answer) or has_base(answer):
         based = _stated_base(gold_answer)
         return based is not None and based == _stated_base(answer)
-    return answer if gold_number is None else _equation_states(answer, gold_number)
+    return answer
 
 
-def _slow_verdicts(pairs: list[tuple[str, str]]) -> list[bool]:
+def _has_value(answer: str) -> bool:
+    """Whether arithmetic, or a number, stands on any side of an answer."""
+    return any(answer_number(side) is not None or exact_value(side) is not None for side in EQUALS.split(answer))
+
+
+def _slow_verdicts(pairs: list[tuple[str, str]]) -> list[bool | None]:
     from rlreason.answers.worker import are_equivalent
 
     return _in_parallel(lambda pair: are_equivalent(*pair), pairs)

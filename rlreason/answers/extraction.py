@@ -305,7 +305,7 @@ def _closing_line(text: str) -> str | None:
 
 
 def _whole_text(text: str) -> str | None:
-    whole = text.strip()
+    whole = text.strip(" \t\r\n*_")
     if len(whole) > MAX_ANSWER_CHARACTERS:
         return None
     is_expression = _DELIMITED.fullmatch(whole.rstrip(".")) is not None
