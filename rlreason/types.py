@@ -112,8 +112,8 @@ class Rollout:
         steps: The steps of the completion; empty before grading.
         answer: The extracted final answer; None when the text holds none, and before grading.
         correct: Whether that answer is right; False before grading.
-        is_unread: Whether that answer could not be valued, see `rlreason.answers.equality.Verdict`; it is then wrong.
         rewards: One entry for every step that received credit, in order; empty before a reward was asked.
+        is_unread: Whether the answer could not be valued, see `rlreason.answers.equality.Verdict`; it is then wrong.
     """
 
     problem: Problem
@@ -127,8 +127,8 @@ class Rollout:
     steps: tuple[Step, ...] = ()
     answer: str | None = None
     correct: bool = False
-    is_unread: bool = False
     rewards: tuple[StepReward, ...] = ()
+    is_unread: bool = False
 
     @property
     def total_reward(self) -> float:

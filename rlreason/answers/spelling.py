@@ -62,7 +62,7 @@ _SPELLINGS = _Spellings()
 def plain_text(text: str) -> str:
     """A text in plain characters, with as many line ends as it had; what is plain already is returned as it is.
 
-    Wide forms and the digits of all scripts become ASCII ("１８" is "18"), a fraction in one character is written out
+    Wide forms and the digits of all scripts become ASCII, a fraction in one character is written out
     ("1½" is "1 1/2"), spaces that separate thousands go, other spaces become plain ones, pictures become spaces, and
     what nobody sees goes. Superscripts stay; a subscript number becomes that of LaTeX ("52₈" is "52_{8}").
     """
