@@ -62,6 +62,12 @@ _NEXT_QUESTION = re.compile(
     r"|what[ \t]+(?:is|was|are|were|will|would|percent[a-z]*|fraction)|which|find|calculate)\b[^.!?\n]*\?",
     re.IGNORECASE | re.MULTILINE,
 )
+# What a model says that takes an answer back.
+_CORRECTION = re.compile(
+    r"\b(?:wait|actually|correct(?:ion|ed|ing)|mistake|wrong|incorrect|instead|revised?|re-?check|double-?check|let (?:me|us)"
+    r"|hold on|sorry|oops|no,)",
+    re.IGNORECASE,
+)
 _SIGNED = re.compile(rf"(?:(?<![\w)])-[{CURRENCY_SIGNS}]?)?{DECIMAL}(?:/[0-9]+(?![0-9.,/]))?")
 _LONGEST_STATEMENT = 1000  # characters that are looked at behind an "answer is"
 
@@ -97,9 +103,10 @@ def extract_answer(text: str) -> str | None:
     ``Question:``, with which it goes on to another question once it has answered. The places are tried in this order,
     and what is found is stripped of the sentence and of the mathematics delimiters around it:
 
-    1. The last ``####`` marker with an answer behind it on its line; of several on one line the first. A heading such
-       as ``#### Step 1`` or ``#### 1. Add`` is no answer. A statement of the second kind that follows on a later line
-       takes its place: a model that guesses first and reasons then has corrected itself.
+    1. The first ``####`` marker with an answer behind it on its line, as in the official GSM8K rule. A heading such as
+       ``#### Step 1`` or ``#### 1. Add`` is no answer. A statement of the second kind that follows on a later line
+       takes its place, and so does a marker before which the model takes its answer back ("Wait, ..."): a model that
+       guesses first and reasons then has corrected itself.
     2. The last ``\boxed{...}``, ``\fbox{...}`` or ``<answer>...</answer>``, then the last "answer is" or "answer:",
        or the line below a heading "Final answer": these also appear in the reasoning ("the answer is not 3"), and the
        last one that is a number is the conclusion.
@@ -184,15 +191,16 @@ def _before(question: re.Pattern[str], text: str, start: int) -> str:
 
 def _found(text: str) -> tuple[str | None, int | None]:
     """The answer of a solution, and the line of its marker; None for the line of an answer that has no marker."""
-    marked = _last_marked(text) if FINAL_ANSWER_MARKER in text else None
+    marked = _marked(text) if FINAL_ANSWER_MARKER in text else None
     if marked is None:
         return _unmarked(text), None
     answer, start, end = marked
     later = text.find("\n", end)
-    if later >= 0 and (after := _before(_NEXT_QUESTION, text[later:], 1)).strip():
-        corrected = _last_boxed(after) or next(filter(_states_number, _statements(after, _places(after))), None)
-        if corrected:
-            return corrected, None
+    if later >= 0 and "?" not in text[start:end]:
+        after = _before(_NEXT_QUESTION, text[later:], 1)
+        stated = _last_boxed(after) or next(filter(answer_number, _statements(after, _places(after))), None)
+        if stated:
+            return stated, None
     return answer, text.count("\n", 0, start)
 
 
@@ -210,18 +218,18 @@ def _unmarked(text: str) -> str | None:
         if _states_number(stated):
             return stated
         others.append(stated)
-    stated = next(filter(_is_answer_like, others), None)
-    return stated or _closing_line(text) or next(iter(others), None) or _whole_text(text)
+    answer_like = next(filter(_is_answer_like, others), None)
+    return answer_like or _closing_line(text) or next(iter(others), None) or _whole_text(text)
 
 
-def _last_marked(text: str) -> tuple[str, int, int] | None:
-    """The last answer behind a marker before another question begins, and where marker and answer begin and end."""
+def _marked(text: str) -> tuple[str, int, int] | None:
+    """The answer behind the first marker, or one that corrects it, and where marker and answer begin and end."""
     found: tuple[str, int, int] | None = None
     end_of_solution = len(text)
     for match in _MARKED.finditer(text):
         if match.start() >= end_of_solution:
             break
-        if found is not None and text.find("\n", found[2], match.start()) < 0:
+        if found is not None and _CORRECTION.search(text, found[2], match.start()) is None:
             continue
         answer = _behind_marker(match[1].strip())
         if answer is None:

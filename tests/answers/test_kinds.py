@@ -217,7 +217,8 @@ KINDS: dict[str, list[tuple[str, str, bool]]] = {  # text, gold answer, whether 
     "a guess, and another question": [
         ("#### 40\n\n6*7=42, so it is \\boxed{42}.", "42", True),
         ("#### 40\nLet me check: 6 * 7 = 42.\nThe answer is 42.", "42", True),
-        ("#### 40\nThat was too fast.\n6 * 7 = 42\n#### 42", "42", True),
+        ("#### 40\nWait, that was too fast.\n6 * 7 = 42\n#### 42", "42", True),
+        ("#### 42\n5 * 8 = 40\n#### 40", "42", True),
         ("#### 40\n\n**Final Answer**\n42", "42", True),
         ("#### 42\n\n\\boxed{40}", "42", False),
         ("#### 42\nQuestion: And of 5 and 8?\nIt is \\boxed{40}.", "42", True),
