@@ -1,11 +1,12 @@
 """`python -m bench.parity FILE ...`: our verdicts beside those of published extractions, on the same completions.
 
-Each FILE is a run's `rollouts/STAGE.parquet` (with `--golds`, JSON Lines of `problem_id` and `answer`), or the JSON Lines
-that lm_eval writes with `--log_samples`, whose own verdicts are then compared. Without a FILE a small corpus of texts is.
+Each FILE is a run's `rollouts/STAGE.parquet` (with `--golds`, JSON Lines of `problem_id` and `answer`), or the JSON
+Lines that lm_eval writes with `--log_samples`, whose own verdicts are then compared. Without a FILE a small corpus of
+texts is.
 
-The rules, written anew from what lm-evaluation-harness documents for `gsm8k`: strict is the first `#### NUMBER`, flexible
-the last number; both are compared as text without commas, dollar signs and a last full stop. math-verify reads the
-whole text by its own extraction.
+The rules, written anew from what lm-evaluation-harness documents for `gsm8k`: strict is the first `#### NUMBER`,
+flexible the last number; both are compared as text without commas, dollar signs and a last full stop. math-verify
+reads the whole text by its own extraction.
 """
 
 import argparse

@@ -40,7 +40,8 @@ _MORE_ANSWERS = r"(?!(?:and|or|nor|maybe|perhaps|possibly|alternatively|either|e
 _AFTER_ANSWER = re.compile(
     rf"(?<!\bRs)(?<!\\)[.!?]\s|(?<=[0-9]),(?=\s+{_MORE_ANSWERS}[A-Za-z]{{2}})|\s\((?!(?:in )?base\b)(?=[A-Za-z]{{2}})"
     r"|\s(?:because|since|as)\s|\s(?:\u2014|--)\s?(?=[A-Za-z])"
-    r"|<(?:[|/]|(?:end|eo|start|bos|pad|unk)[a-z_]*>)|\[/?(?:INST|EOS|END)\]|\\(?:checkmark|blacksquare|square|qed)\b|\\\\$"
+    r"|<(?:[|/]|(?:end|eo|start|bos|pad|unk)[a-z_]*>)|\[/?(?:INST|EOS|END)\]"
+    r"|\\(?:checkmark|blacksquare|square|qed)\b|\\\\$"
 )
 _AFTER_UNIT = re.compile(rf",(?=\s+{_MORE_ANSWERS}[A-Za-z]{{2}})")
 _THOUGHTS = re.compile(
