@@ -65,8 +65,8 @@ _NEXT_QUESTION = re.compile(
 )
 # What a model says that takes an answer back.
 _CORRECTION = re.compile(
-    r"\b(?:wait|actually|correct(?:ion|ed|ing)|mistake|wrong|incorrect|instead|revised?|re-?check|double-?check|let (?:me|us)"
-    r"|hold on|sorry|oops|no,)",
+    r"\b(?:wait|actually|correct(?:ion|ed|ing)|mistake|wrong|incorrect|instead|revised?|re-?check|double-?check"
+    r"|let (?:me|us)|hold on|sorry|oops|no,)",
     re.IGNORECASE,
 )
 _SIGNED = re.compile(rf"(?:(?<![\w)])-[{CURRENCY_SIGNS}]?)?{DECIMAL}(?:/[0-9]+(?![0-9.,/]))?")
