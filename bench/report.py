@@ -119,6 +119,7 @@ def rollouts(stage: str, problems: np.ndarray, generator: np.random.Generator) -
         "finish_reason": ["stop"] * rows,
         "answer": [str(way) for way in ways],
         "correct": right,
+        "unread": [False] * rows,
         "reward": right.astype(float),
         "step_rewards": [[{"start": 20, "end": 24, "value": float(good)}] for good in right],
         "operations": operations,

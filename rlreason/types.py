@@ -113,6 +113,7 @@ class Rollout:
         answer: The extracted final answer; None when the text holds none, and before grading.
         correct: Whether that answer is right; False before grading.
         rewards: One entry for every step that received credit, in order; empty before a reward was asked.
+        is_unread: Whether the answer could not be valued, see `rlreason.answers.equality.Verdict`; it is then wrong.
     """
 
     problem: Problem
@@ -127,6 +128,7 @@ class Rollout:
     answer: str | None = None
     correct: bool = False
     rewards: tuple[StepReward, ...] = ()
+    is_unread: bool = False
 
     @property
     def total_reward(self) -> float:

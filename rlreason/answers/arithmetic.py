@@ -13,13 +13,14 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rlreason.answers.extraction import reasoning_of
-from rlreason.answers.numbers import DECIMAL, canonical, value
+from rlreason.answers.numbers import CURRENCY_SIGNS, DECIMAL, canonical, value
+from rlreason.answers.spelling import plain_text
 
 LONGEST_LINE = 2000  # characters; a longer line is not a step of anything, and parsing it would cost time
 
 EQUALS = re.compile(r"(?<![<>!:\\=])=(?![=<>])")  # between the sides of an equation
 _ANNOTATION = re.compile(r"<<([^<>\n]*)>>")
-_SPELLINGS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": None, "€": None, "£": None})
+_SPELLINGS = str.maketrans({"×": "*", "·": "*", "÷": "/", **dict.fromkeys(CURRENCY_SIGNS)})
 _TIMES = re.compile(r"(?<=[0-9)])\s*[xX]\s*(?=[0-9.(])")
 _LATEX = {r"\times": "*", r"\cdot": "*", r"\div": "/", r"\left": "", r"\right": "", r"\$": "", r"\%": "%", "{,}": ","}
 # What looks like an operator and is none: a bullet, a hyphen, and the stroke of a unit such as "km/h".
@@ -146,7 +147,7 @@ def _parse(text: str) -> Iterator[Equation]:
 
 def _plain(text: str) -> str:
     """A text with one spelling for each operator, and without what only looks like one."""
-    return _TIMES.sub("*", _NO_OPERATOR.sub(" ", text.translate(_SPELLINGS)))
+    return _TIMES.sub("*", _NO_OPERATOR.sub(" ", plain_text(text).translate(_SPELLINGS)))
 
 
 def _result(expression: list[str]) -> tuple[Fraction | None, bool]:

@@ -13,11 +13,19 @@ import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from rlreason.answers.arithmetic import EQUALS, exact_value
 from rlreason.answers.extraction import bare_answer, extract_answer
-from rlreason.answers.numbers import LATEX_TEXT, MAX_ANSWER_CHARACTERS, AnswerNumber, answer_number
+from rlreason.answers.numbers import (
+    LATEX_TEXT,
+    MAX_ANSWER_CHARACTERS,
+    AnswerNumber,
+    answer_number,
+    based_number,
+    has_base,
+)
+from rlreason.answers.spelling import plain_text
 
 Question = TypeVar("Question")
 Reply = TypeVar("Reply")
@@ -32,19 +40,39 @@ _NO_EQUATION = re.compile(
     r"|\\(?:q?quad|lor|land|neq?|approx|sim|leq?|geq?|text\{\s*(?:or|and))\b"
 )
 _NAME = re.compile(r"\s*(?:\\?[A-Za-z][A-Za-z'\s]*(?:_\{?\w+\}?)?(?:\([^()=]*\))?)\s*")
-_OTHER_BASE = re.compile(r"[0-9]\s*_")  # math-verify reads 52_8 as 52
 # Words of an expression, and how many others make it a sentence.
 _FUNCTIONS = frozenset(("sin", "cos", "tan", "log", "ln", "exp", "sqrt", "pi", "or", "and", "frac"))
 _PROSE_WORDS = 3
 _RATIONAL = re.compile(r"-?[0-9]+(?:/[0-9]+)?%?")
 
 
+class Verdict(NamedTuple):
+    """What a solution states, and whether that is right.
+
+    Args:
+        answer: The answer as `extract_answer` finds it, None for none.
+        correct: Whether it is right.
+        is_unread: Whether there is an answer that could not be valued: no number or equation where the gold answer is a
+            number, too long, or nothing that math-verify can read, or not in time. It is wrong.
+    """
+
+    answer: str | None
+    correct: bool
+    is_unread: bool = False
+
+
 def grade(texts: Sequence[str], golds: Sequence[str]) -> list[bool]:
-    """Whether each solution is right, in order; one without an answer is wrong.
+    """Whether each solution is right, in order; one without an answer is wrong. See `verdicts`."""
+    return [verdict.correct for verdict in verdicts(texts, golds)]
+
+
+def verdicts(texts: Sequence[str], golds: Sequence[str]) -> list[Verdict]:
+    """What each solution states and whether that is right, in order; one without an answer is wrong.
 
     Units and currencies are not compared. A number with a percent sign equals the same number without one, and
     also its hundredth part without one. Where the gold is a plain number, an answer is right if it is that number,
-    however it is spelt, or a true equation with it, such as "x = 18" or "9 * 2 = 18"; "9 * 2" is wrong.
+    however it is spelt, or a true equation with it, such as "x = 18" or "9 * 2 = 18"; "9 * 2" is wrong. Numbers in
+    another base than ten, such as "52_8", equal themselves only.
 
     Args:
         texts: Whole solutions.
@@ -53,19 +81,19 @@ def grade(texts: Sequence[str], golds: Sequence[str]) -> list[bool]:
     Raises:
         ValueError: There are not as many golds as texts.
     """
-    verdicts: list[bool] = []
+    found: list[Verdict] = []
     undecided: dict[tuple[str, str], list[int]] = {}
     for index, (text, gold) in enumerate(zip(texts, golds, strict=True)):
         answer = extract_answer(text)
         verdict = False if answer is None else _quick_verdict(answer, gold)
-        verdicts.append(verdict is True)
+        found.append(Verdict(answer, verdict is True, verdict is None))
         if isinstance(verdict, str):
             undecided.setdefault((verdict, _gold_answer(gold)), []).append(index)
     if undecided:
-        for indices, verdict in zip(undecided.values(), _slow_verdicts(list(undecided)), strict=True):
+        for indices, slow in zip(undecided.values(), _slow_verdicts(list(undecided)), strict=True):
             for index in indices:
-                verdicts[index] = verdict
-    return verdicts
+                found[index] = Verdict(found[index].answer, slow is True, slow is None)
+    return found
 
 
 def votes(answers: Sequence[str | None], correct: Sequence[bool]) -> list[str | None]:
@@ -142,7 +170,11 @@ def _named(answer: str, value: str | None) -> str:
 def _own_name(answer: str) -> str:
     """A name of a wrong answer that needs no math-verify: of its number, or of its words."""
     number = _stated_number(answer)
-    return f"words {_words(LATEX_TEXT.sub(_PLAIN_TEXT, answer)).casefold()}" if number is None else _number_name(number)
+    if number is not None:
+        return _number_name(number)
+    if has_base(answer) and (based := _stated_base(answer)) is not None:
+        return f"{based[0]} in base {based[1]}"
+    return f"words {_words(LATEX_TEXT.sub(_PLAIN_TEXT, answer)).casefold()}"
 
 
 def _number_name(number: AnswerNumber) -> str:
@@ -155,7 +187,7 @@ def _is_expression(answer: str) -> bool:
 
     A base model often ends in prose, and asking about each such end would take most of the time.
     """
-    if len(answer) > MAX_ANSWER_CHARACTERS or _stated_number(answer) is not None or _OTHER_BASE.search(answer):
+    if len(answer) > MAX_ANSWER_CHARACTERS or _stated_number(answer) is not None or has_base(answer):
         return False
     words = [word for word in _WORD.findall(answer) if word not in _FUNCTIONS]
     return len(words) < _PROSE_WORDS if any(character.isdigit() for character in answer) else not words
@@ -171,6 +203,12 @@ def _stated_number(answer: str) -> AnswerNumber | None:
         if number is not None:
             return number if _equation_states(answer, number) is True else None
     return None
+
+
+def _stated_base(answer: str) -> tuple[str, int] | None:
+    """The number in another base that an answer is, or that it gives a name to, as in "x = 52_8"."""
+    sides = EQUALS.split(answer)
+    return based_number(sides[-1]) if all(map(_NAME.fullmatch, sides[:-1])) else None
 
 
 def _equation_states(answer: str, gold: AnswerNumber) -> bool | str:
@@ -211,8 +249,8 @@ def _without_percent(name: str, present: set[str]) -> str:
     return hundredth if hundredth in present else number
 
 
-def _quick_verdict(answer: str, gold: str) -> bool | str:
-    """Compares without math-verify, or says what that has to compare with the gold answer."""
+def _quick_verdict(answer: str, gold: str) -> bool | str | None:
+    """Compares without math-verify, or says what that has to compare with the gold answer; None for an unread one."""
     number, gold_number = answer_number(answer), _gold_number(gold)
     if number is not None and gold_number is not None:
         return _are_equal(number, gold_number)
@@ -220,11 +258,22 @@ def _quick_verdict(answer: str, gold: str) -> bool | str:
     if _words(answer) == _words(gold_answer):
         return True
     if max(len(answer), len(gold_answer)) > MAX_ANSWER_CHARACTERS:
-        return False
-    return answer if gold_number is None else _equation_states(answer, gold_number)
+        return None
+    if gold_number is not None:
+        verdict = _equation_states(answer, gold_number)
+        return None if verdict is False and not _has_value(answer) else verdict
+    if has_base(gold_answer) or has_base(answer):
+        based = _stated_base(gold_answer)
+        return based is not None and based == _stated_base(answer)
+    return answer
 
 
-def _slow_verdicts(pairs: list[tuple[str, str]]) -> list[bool]:
+def _has_value(answer: str) -> bool:
+    """Whether arithmetic, or a number, stands on any side of an answer."""
+    return any(answer_number(side) is not None or exact_value(side) is not None for side in EQUALS.split(answer))
+
+
+def _slow_verdicts(pairs: list[tuple[str, str]]) -> list[bool | None]:
     from rlreason.answers.worker import are_equivalent
 
     return _in_parallel(lambda pair: are_equivalent(*pair), pairs)
@@ -267,7 +316,7 @@ def _words(answer: str) -> str:
 
 @lru_cache(maxsize=65536)
 def _gold_answer(gold: str) -> str:
-    return gold if gold.isdecimal() else extract_answer(gold) or bare_answer(gold)
+    return gold if gold.isdecimal() else extract_answer(gold) or bare_answer(plain_text(gold))
 
 
 @lru_cache(maxsize=65536)

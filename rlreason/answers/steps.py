@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rlreason.answers.extraction import states_final_answer
+from rlreason.answers.extraction import answer_line, states_final_answer
 from rlreason.types import Rollout, Step
 
 
@@ -83,16 +83,19 @@ def is_finished(rollout: Rollout) -> bool:
 
     A text that was cut in the line of its answer may be about to write another digit.
     """
-    return rollout.finish_reason != "length" or any(map(states_final_answer, rollout.text.split("\n")[:-1]))
+    line = answer_line(rollout.text)
+    return rollout.finish_reason != "length" or (line is not None and line < rollout.text.count("\n"))
 
 
 def _with_kinds(steps: Sequence[Step]) -> tuple[Step, ...]:
+    line = answer_line("\n".join(step.text for step in steps))
+    if line is None:
+        return tuple(steps)
     kinds: list[Step] = []
-    kind = "reasoning"
+    first = 0  # line of the step
     for step in steps:
-        if kind == "reasoning" and states_final_answer(step.text):
-            kind = "answer"
-        elif kind == "answer":
-            kind = "after"
+        last = first + step.text.count("\n")
+        kind = "reasoning" if last < line else "answer" if first <= line else "after"
         kinds.append(Step(step.start, step.end, step.text, kind))
+        first = last + 1
     return tuple(kinds)

@@ -81,6 +81,43 @@ def value_name(expression: Any) -> str:
     return _number_name(expression)
 
 
+def are_near_only(first: Any, second: Any) -> bool:
+    """Whether two SymPy expressions that math-verify finds equal differ as numbers, which it rounds to some decimals.
+
+    Rational numbers are compared exactly, others to fifteen digits, however small; a decimal beside an irrational
+    number, such as 1.414214 beside the root of 2, is left to math-verify.
+    """
+    pairs = list(zip(_numbers(first), _numbers(second), strict=False))
+    return any(_differ(one, other) for one, other in pairs) if len(pairs) == len(_numbers(second)) else False
+
+
+def _numbers(expression: Any) -> list[Any]:
+    """The numbers that an answer states: itself, the right side of "x = 5", or those of a set or a tuple."""
+    from sympy import Eq, Expr, FiniteSet, Tuple, default_sort_key
+
+    if isinstance(expression, Eq) and _is_unknown(expression.lhs):
+        return _numbers(expression.rhs)
+    if isinstance(expression, FiniteSet):
+        return [number for item in sorted(expression.args, key=default_sort_key) for number in _numbers(item)]
+    if isinstance(expression, Tuple):
+        return [number for item in expression.args for number in _numbers(item)]
+    return [expression] if isinstance(expression, Expr) and not expression.free_symbols else []
+
+
+def _differ(first: Any, second: Any) -> bool:
+    from sympy import Float
+
+    names = value_name(first), value_name(second)
+    if names[0] == names[1] or any(name.endswith("%") for name in names):
+        return False
+    is_rational = [not name.startswith(": ") for name in names]
+    if any(is_rational) and not all(is_rational):
+        rational, other = (first, second) if is_rational[0] else (second, first)
+        size = _evaluated(other, 1)
+        return not rational.has(Float) and abs(_evaluated(rational, 1) - size) > abs(size) / 10**_COMPARED_DIGITS
+    return True
+
+
 def _equation_name(equation: Any) -> str:
     """By the value of its right side, or of its only unknown; otherwise the same for all its multiples."""
     from sympy import Poly, PolynomialError

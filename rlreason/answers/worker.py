@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +82,20 @@ _idle: deque[_Worker] = deque()
 os.register_at_fork(after_in_child=_idle.clear)
 
 
-def are_equivalent(answer: str, gold: str) -> bool:
+def are_equivalent(answer: str, gold: str) -> bool | None:
     """Whether math-verify finds two answers, without dollar signs, equivalent within the limits of time and memory.
 
-    Safe to call from several threads; each call in progress uses a subprocess of its own. An answer that no subprocess
-    survives is not equivalent, and a line of the log says so.
+    Numbers that it finds equal because they differ by little are not. Safe to call from several threads; each call in
+    progress uses a subprocess of its own.
+
+    Returns:
+        None where it cannot read the answer, or not in time; where no subprocess survives it a line of the log says so.
 
     Raises:
         RuntimeError: If the subprocess cannot be started.
     """
-    return bool(_asked([answer, gold]))
+    found = _asked([answer, gold])
+    return None if found is None else bool(found)
 
 
 def value_name(answer: str) -> str | None:
@@ -167,13 +172,28 @@ def main() -> None:
         replies.write(json.dumps(reply) + "\n")
 
 
-def _verify(answer: str, gold: str) -> bool:
+def _verify(answer: str, gold: str) -> bool | None:
     from math_verify import verify
     from math_verify.errors import TimeoutException
 
     try:
-        return bool(verify(_parsed(gold), _parsed(answer), timeout_seconds=_STEP_SECONDS))
+        answers, golds = _parsed(answer), _parsed(gold)
+        if not answers:
+            return None
+        if not verify(golds, answers, timeout_seconds=_STEP_SECONDS):
+            return False
     except TimeoutException:
+        return None
+    return not _within_limit(_are_near_only, answers, golds)
+
+
+def _are_near_only(answers: list[Any], golds: list[Any]) -> bool:
+    from rlreason.answers.values import are_near_only
+
+    first, second = (next((item for item in items if not isinstance(item, str)), None) for items in (answers, golds))
+    try:
+        return first is not None and second is not None and are_near_only(first, second)
+    except Exception:  # of many kinds, where SymPy cannot say: math-verify could
         return False
 
 
@@ -183,13 +203,18 @@ def _value_name(answer: str) -> str | None:
     expression = valued_part(
         answer, lambda text: next((item for item in _parsed(text) if not isinstance(item, str)), None)
     )
-    if expression is None:
-        return None
-    # Of processor time, so that no other load on the machine decides whether an answer can be read.
+    return None if expression is None else _within_limit(value_name, expression)
+
+
+def _within_limit(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of SymPy gives; None where it takes too long.
+
+    The limit is of processor time, so that no other load on the machine decides whether an answer can be read.
+    """
     signal.signal(signal.SIGVTALRM, _stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, _STEP_SECONDS)
     try:
-        return value_name(expression)
+        return function(*arguments)
     except _TooLong:
         return None
     finally:

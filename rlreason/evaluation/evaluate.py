@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlreason.answers.arithmetic import operations
-from rlreason.answers.equality import votes_of_problems
+from rlreason.answers.equality import grade, votes_of_problems
+from rlreason.answers.extraction import final_answer_line, last_number
 from rlreason.evaluation.metrics import PARTIAL, Metric, ProblemSamples, is_share, per_problem_metrics
 from rlreason.evaluation.statistics import Clusters, Interval, Kind, bootstrap_interval, paired_difference
 from rlreason.types import Rollout
@@ -52,7 +53,7 @@ def measure(
         [([item.answer for item, _ in samples], [item.correct for item, _ in samples]) for samples in samples_of]
     )
     problems = []
-    for item, samples, answers in zip(greedy, samples_of, votes, strict=True):
+    for item, lenient, samples, answers in zip(greedy, lenient_verdicts(greedy), samples_of, votes, strict=True):
         problems.append(
             ProblemSamples(
                 problem_id=item.problem.id,
@@ -66,9 +67,25 @@ def measure(
                 if at_start
                 else None,
                 rollouts=tuple(other for other, _ in samples),
+                greedy=item,
+                greedy_lenient=lenient,
             )
         )
     return per_problem_metrics(problems, k, further)
+
+
+def lenient_verdicts(rollouts: Sequence[Rollout]) -> list[bool]:
+    """Whether each graded rollout is right if its last number stands in where it states no answer.
+
+    A rollout that states an answer keeps its verdict and is not graded again.
+    """
+    found = [item.correct for item in rollouts]
+    numbers = {place: last_number(item.text) for place, item in enumerate(rollouts) if item.answer is None}
+    stated = {place: final_answer_line(number) for place, number in numbers.items() if number is not None}
+    golds = [rollouts[place].problem.answer for place in stated]
+    for place, right in zip(stated, grade(list(stated.values()), golds), strict=True):
+        found[place] = right
+    return found
 
 
 def rank_score(scores: Sequence[float], rank_by: str) -> float:

@@ -33,6 +33,9 @@ class ProblemSamples:
         scores: A score of every sample to rank them by; shape `(samples,)`. None without an outcome reward model.
         start: What the starting policy's samples were, None for a wrong one; shape `(samples,)`. None when nobody asks.
         rollouts: The samples themselves, for metrics that read their texts or tokens; shape `(samples,)`.
+        greedy: The greedy completion itself; None where nobody asks.
+        greedy_lenient: Whether the greedy completion is right if its last number stands in where it states no answer;
+            None where nobody asks.
 
     Raises:
         ValueError: When the tuples differ in length.
@@ -47,6 +50,8 @@ class ProblemSamples:
     scores: tuple[float, ...] | None = None
     start: tuple[str | None, ...] | None = None
     rollouts: tuple[Rollout, ...] = ()
+    greedy: Rollout | None = None
+    greedy_lenient: bool | None = None
 
     def __post_init__(self) -> None:
         scores = self.answers if self.scores is None else self.scores
@@ -222,6 +227,12 @@ def answered(problem: ProblemSamples, k: int) -> Mapping[str, float]:
     return {ANSWERED: problem.greedy_answered}
 
 
+def lenient_accuracy(problem: ProblemSamples, k: int) -> Mapping[str, float]:
+    """Greedy accuracy where the last number stands in for an answer that is not stated, "maj@1 lenient"."""
+    del k
+    return {} if problem.greedy_lenient is None else {LENIENT: problem.greedy_lenient}
+
+
 def vote(problem: ProblemSamples, k: int) -> Mapping[str, float]:
     """The uniform vote, "maj@{k}"; with `k` = 1 there is none beside the greedy "maj@1"."""
     return {f"maj@{k}": majority_at_k(problem.answers, problem.correct, k)} if k > 1 else {}
@@ -265,16 +276,53 @@ def known_at_start(problem: ProblemSamples, k: int) -> Mapping[str, float]:
     return {KNOWN: known, KNOWN_NULL: null}
 
 
-ANSWERED = "answered@1"
+def without_verdict(problem: ProblemSamples, k: int) -> Mapping[str, float]:
+    """Shares of all completions, the greedy one included: "no_answer", "cut" at the token limit, and "unread"."""
+    del k
+    if problem.greedy is None:
+        return {}
+    drawn = (problem.greedy, *problem.rollouts)
+    counts = {
+        NO_ANSWER: sum(item.answer is None for item in drawn),
+        CUT: sum(item.finish_reason == "length" for item in drawn),
+        UNREAD: sum(item.is_unread for item in drawn),
+    }
+    return {name: count / len(drawn) for name, count in counts.items()}
+
+
+ANSWERED, LENIENT = "answered@1", "maj@1 lenient"
+NO_ANSWER, CUT, UNREAD = "no_answer", "cut", "unread"
 KNOWN, KNOWN_NULL = "right_known_at_start", "start_known_to_itself"
 PARTIAL = (KNOWN, KNOWN_NULL)  # metrics that say nothing of some problems, and are NaN there
 
 # The names, or how they begin, of the metrics below that are shares of something, and of those that are not.
-SHARES = ("maj@", ANSWERED, "rerank@", "weighted@", "accuracy@temperature", "pass@", KNOWN, KNOWN_NULL)
+SHARES = (
+    "maj@",
+    ANSWERED,
+    "rerank@",
+    "weighted@",
+    "accuracy@temperature",
+    "pass@",
+    KNOWN,
+    KNOWN_NULL,
+    NO_ANSWER,
+    CUT,
+    UNREAD,
+)
 NUMBERS = ("distinct_right", "distinct_answers")
 
 # In the order in which tables show them.
-METRICS: tuple[Metric, ...] = (greedy_accuracy, answered, vote, choice_by_score, coverage, distinct, known_at_start)
+METRICS: tuple[Metric, ...] = (
+    greedy_accuracy,
+    answered,
+    lenient_accuracy,
+    vote,
+    choice_by_score,
+    coverage,
+    distinct,
+    known_at_start,
+    without_verdict,
+)
 
 
 def is_share(name: str, *values: npt.ArrayLike) -> bool:

@@ -33,6 +33,8 @@ from rlreason.run.stage import (
 from rlreason.run.store import write_evaluation
 from rlreason.types import Problem, Rollout
 
+MANY = 0.1  # of all completions; from here on a share without verdicts says more of the prompt than of the model
+
 
 @dataclass
 class Evaluations:
@@ -125,7 +127,32 @@ def measured(
     context.tracker.rollouts(checkpoint, example_rows(context, answers))
     shown = ", ".join(f"{metric} {item.value:.3f}" for metric, item in metrics.items())
     context.display.line(f"{checkpoint}: {shown}")
+    for warning in warnings([*answers, *samples], context.config.data.max_completion_tokens):
+        context.display.line(f"{checkpoint}: {warning}")
     return metrics
+
+
+def warnings(drawn: Sequence[Rollout], limit: int) -> list[str]:
+    """A line for each reason why more than a tenth of graded completions have no verdict on their answer.
+
+    Args:
+        drawn: The completions.
+        limit: Tokens of the longest completion.
+    """
+    without = [item for item in drawn if item.answer is None]
+    cut = sum(item.finish_reason == "length" for item in without)
+    unread = sum(item.is_unread for item in drawn)
+    form = "choose a prompt whose form of the answer the model knows (rlreason --help prompt)"
+    kinds = (
+        (cut, f"were cut before they stated an answer: raise data.max_completion_tokens={limit}"),
+        (len(without) - cut, f"ended without stating an answer: {form}"),
+        (unread, f"state an answer that is no number or cannot be read: {form}"),
+    )
+    return [
+        f"{count / len(drawn):.0%} of {len(drawn):,} completions {kind}"
+        for count, kind in kinds
+        if count > MANY * len(drawn)
+    ]
 
 
 def clusters_of(answers: Sequence[Rollout]) -> Clusters | None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlreason.answers.equality import grade
-from rlreason.answers.extraction import extract_answer, states_final_answer
+from rlreason.answers.equality import verdicts
+from rlreason.answers.extraction import states_final_answer
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.shared_memory import is_in_memory
 from rlreason.engines.stepwise import sample_stepwise
@@ -110,15 +110,16 @@ def graded_rollouts(context: Context, drawn: Sequence[Rollout], problems: Sequen
     """Rollouts with their steps and their outcome, in the order of the problems, then of the samples."""
     order = {problem.id: position for position, problem in enumerate(problems)}
     ordered = sorted(drawn, key=lambda rollout: (order[rollout.problem.id], rollout.sample))
-    correct = grade([item.text for item in ordered], [item.problem.answer for item in ordered])
+    found = verdicts([item.text for item in ordered], [item.problem.answer for item in ordered])
     return [
         replace(
             item,
             steps=context.splitter.split(item.completion_ids, item.text),
-            answer=extract_answer(item.text),
-            correct=right,
+            answer=verdict.answer,
+            correct=verdict.correct,
+            is_unread=verdict.is_unread,
         )
-        for item, right in zip(ordered, correct, strict=True)
+        for item, verdict in zip(ordered, found, strict=True)
     ]
 
 

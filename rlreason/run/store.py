@@ -43,6 +43,7 @@ SEALED_SCHEMA = pa.schema(
         *PART_SCHEMA,
         ("answer", pa.string()),
         ("correct", pa.bool_()),
+        ("unread", pa.bool_()),
         ("reward", pa.float32()),
         ("step_rewards", pa.list_(STEP_TYPE)),
         ("operations", pa.string()),
@@ -109,6 +110,7 @@ def seal(
         **_part_columns(rollouts),
         "answer": [item.answer for item in rollouts],
         "correct": [item.correct for item in rollouts],
+        "unread": [item.is_unread for item in rollouts],
         "reward": [item.total_reward for item in rollouts],
         "step_rewards": [
             [{"start": step.start, "end": step.end, "value": step.value} for step in item.rewards] for item in rollouts
@@ -127,10 +129,19 @@ def read_sealed(folder: Path, stage: str, problems: Mapping[str, Problem]) -> li
         KeyError: A rollout answers another problem, or the file lacks a column.
     """
     columns = pq.read_table(folder / f"{stage}.parquet").to_pydict()
+    columns.setdefault("unread", [False] * len(columns["sample"]))  # earlier versions did not tell it from wrong
     return [
-        replace(rollout, answer=answer, correct=correct, rewards=tuple(StepReward(**step) for step in steps))
-        for rollout, answer, correct, steps in zip(
-            _rollouts(columns, problems), columns["answer"], columns["correct"], columns["step_rewards"], strict=True
+        replace(
+            rollout,
+            answer=answer,
+            correct=correct,
+            is_unread=unread,
+            rewards=tuple(StepReward(**step) for step in steps),
+        )
+        for rollout, answer, correct, unread, steps in zip(
+            _rollouts(columns, problems),
+            *(columns[name] for name in ("answer", "correct", "unread", "step_rewards")),
+            strict=True,
         )
     ]
 

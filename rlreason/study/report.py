@@ -32,7 +32,14 @@ from rlreason.study.published import Published, published_beside
 from rlreason.study.readings import Reading, readings
 from rlreason.study.results import best_arm
 from rlreason.study.summary import summary
-from rlreason.study.tables import Table, cost_table, diversity_table, outcome_model_table, results_tables
+from rlreason.study.tables import (
+    Table,
+    cost_table,
+    diversity_table,
+    outcome_model_table,
+    results_tables,
+    strictness_table,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -203,7 +210,12 @@ def _section(
         gains=[*gain_lines(comparison), *coverage_lines(comparison.arms)],
         gained=gained_tables(comparison, table),
         results=results_tables(comparison, table),
-        further=[cost_table(comparison, table), budget_table(comparison, table), *([others] if others else [])],
+        further=[
+            cost_table(comparison, table),
+            budget_table(comparison, table),
+            strictness_table(comparison, table),
+            *([others] if others else []),
+        ],
         figures=draw_all(comparison, read),
         published=published_beside(comparison),
         examples=shown,

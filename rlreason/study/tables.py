@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rlreason.config.inits import INITS
-from rlreason.evaluation.metrics import KNOWN, KNOWN_NULL
+from rlreason.evaluation.metrics import CUT, KNOWN, KNOWN_NULL, LENIENT, NO_ANSWER, UNREAD
 from rlreason.evaluation.statistics import Bracket
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.arms import Arm, Comparison
@@ -150,6 +150,26 @@ def diversity_table(comparison: Comparison, table: pd.DataFrame) -> Table | None
 
     title = "Diversity, other questions, and the outcome reward model; from the start to the end of training"
     return arm_table(title, comparison, tuple(present), cells)
+
+
+def strictness_table(comparison: Comparison, table: pd.DataFrame) -> Table:
+    """Accuracy by stated answers and leniently, and the shares without a verdict, at the start and at the end."""
+    find = Lookup(table, comparison.title)
+    columns = {
+        "maj@1, as stated": "maj@1",
+        "or else the last number": LENIENT,
+        "no answer stated": NO_ANSWER,
+        "cut at the token limit": CUT,
+        "not read": UNREAD,
+    }
+
+    def cells(arm: Arm) -> tuple[Cell, ...]:
+        return tuple(
+            _from_to([find(arm, metric, checkpoint) for checkpoint in (INIT, FINAL)]) for metric in columns.values()
+        )
+
+    title = "Answers as stated and leniently, and completions without a verdict; from the start to the end of training"
+    return arm_table(title, comparison, tuple(columns), cells)
 
 
 def outcome_model_table(table: pd.DataFrame) -> Table | None:

@@ -20,7 +20,7 @@ EXTRACTED = [
     ("#### Step 1: add 3 and 4\nIt is 7.\n#### 7", "7"),
     ("#### 1. Add the pens\n3 + 4 = 7\n#### 7", "7"),
     ("####\nThe answer is 5.", "5"),
-    ("#### 4\nSo \\boxed{5}.", "4"),
+    ("#### 4\nSo \\boxed{5}.", "5"),
     ("#### \\boxed{4}", "4"),
     ("#### The answer is 4", "4"),
     ("#### Paris", "Paris"),
