@@ -51,7 +51,6 @@ class WandbTracker(Tracker):
 
         self.say = say
         self.online = mode == ONLINE
-        os.environ.setdefault("WANDB_SILENT", "true")
         place = Path(os.environ.get("WANDB_DIR", folder))
         earlier = offline_folders(place)
         group = config.group or os.environ.get("WANDB_RUN_GROUP")
@@ -121,6 +120,7 @@ def start(config: TrackerConfig, folder: Path, run_config: dict[str, Any], say: 
     """
     if config.name == "none":
         return Tracker()
+    os.environ.setdefault("WANDB_SILENT", "true")  # read when W&B is first asked for anything
     try:
         mode = tracking_mode(say)
         return Tracker() if mode == DISABLED else WandbTracker(config, folder, run_config, mode, say)

@@ -200,19 +200,23 @@ def test_what_cannot_be_sent_or_finished_does_not_stop_a_run(monkeypatch, given,
 
 def test_offline_a_continued_run_is_one_curve(said, tmp_path):
     """With W&B itself: the second process takes over what the first one tracked and did not live to finish."""
-    folder = tmp_path / "ei-seed0"
-    folder.mkdir()
-    first = start(settings(), folder, RUN, said.append)
+    import wandb
+
+    folder, elsewhere = tmp_path / "ei-seed0", tmp_path / "first"
+    (folder / "wandb").mkdir(parents=True)
+    elsewhere.mkdir()
+    first = start(settings(), elsewhere, RUN, said.append)
     lines = [{"stage": f"round-{number}", "samples_seen": 10 * number, "x": float(number)} for number in (1, 2)]
     for line in lines:
         first.log({"x": line["x"]}, line["samples_seen"])
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     first.run.finish()  # as far as the disk goes; a killed process leaves the same folder
-    (left,) = folder.glob("wandb/offline-run-*")
-    left.rename(left.with_name("offline-run-20200101_000000-first"))  # W&B's names differ by the second
+    (left,) = elsewhere.glob("wandb/offline-run-*")
+    left.rename(folder / "wandb" / "offline-run-20200101_000000-first")  # W&B's names differ by the second
     second = start(settings(), folder, RUN, said.append)
     second.log({"x": 3.0}, 30)
     second.finish({"final/x": 3.0})
+    wandb.teardown()  # until then W&B's own process may not have written all
     _, history, _ = offline_run(folder)  # of the only offline folder
     assert [(item["samples_seen"], item["x"]) for item in history] == [(10, 1.0), (20, 2.0), (30, 3.0)]
     assert said == []
