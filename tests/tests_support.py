@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from rlreason.config.compose import from_composed
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import ModelConfig
+from rlreason.run.folder import read_journal
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -69,9 +70,9 @@ def assert_same(run: Path, whole: Path) -> None:
     assert [item["samples_seen"] for item in ours["evaluations"]] == [
         item["samples_seen"] for item in theirs["evaluations"]
     ]
-    assert [record["stage"] for record in journal(run)] == [record["stage"] for record in journal(whole)]
-    steps = [record.get("steps") for record in journal(run)]
-    assert steps == [record.get("steps") for record in journal(whole)]
+    records, expected = read_journal(run), read_journal(whole)
+    assert [record["stage"] for record in records] == [record["stage"] for record in expected]
+    assert [record.get("steps") for record in records] == [record.get("steps") for record in expected]
     for path in (run / "rollouts").glob("*.parquet"):
         table = pd.read_parquet(path)
         assert not table.duplicated(["problem_id", "sample"]).any()

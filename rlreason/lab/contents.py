@@ -22,6 +22,7 @@ from rlreason.run.files import write_atomically
 
 # Of a model folder: configuration, tokeniser, templates, weights.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+SOON_READ = 1 << 28  # bytes that are read again sooner than looked up: a few tenths of a second
 KNOWN = "digests.json"  # in the cache: digests of files by place, size and time of change, as weights take long to read
 
 
@@ -62,14 +63,15 @@ def digest_of_model(folder: Path, cache: Path) -> str:
         folder: The folder.
         cache: Where digests of files are remembered.
     """
-    known = _known(cache)
+    known, files = _known(cache), list(_model_files(folder))
     found = {}
-    for path in _model_files(folder):
+    for path in files:
         facts = path.stat()
         place = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
         found[path.name] = known.get(place) or digest_of_file(path)
         known[place] = found[path.name]
-    _remember(cache, known)
+    if sum(path.stat().st_size for path in files) > SOON_READ:
+        _remember(cache, known)
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
 
 

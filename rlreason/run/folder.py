@@ -220,7 +220,8 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
     records = read_lines(folder / JOURNAL)
     if any("kind" not in record for record in records):
         raise UserError(f"{folder} was made by an older version of rlreason; remove it, or set name=OTHER")
-    return records
+    # Of a stage that was done again, because what it had stored was lost, the last record counts.
+    return list({record["stage"]: record for record in records}.values())
 
 
 def mendable(folder: Path, config: Mapping[str, Any]) -> list[str]:

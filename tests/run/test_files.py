@@ -181,6 +181,7 @@ def test_a_run_belongs_to_what_its_data_and_weights_contain(tmp_path, checkpoint
 def test_weights_that_have_not_changed_are_read_once(tmp_path, checkpoint, monkeypatch):
     from rlreason.lab import contents as module
 
+    monkeypatch.setattr(module, "SOON_READ", 0)
     first = digest_of_model(checkpoint, tmp_path / "cache")
     monkeypatch.setattr(module, "digest_of_file", lambda path: pytest.fail(f"{path} is read again"))
     assert digest_of_model(checkpoint, tmp_path / "cache") == first
