@@ -32,7 +32,7 @@ demo: $(READY)  ## the default experiment: expert iteration on the embedded tiny
 test: $(READY)  ## all tests, with the real engine and the real trainer on the tiny model
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-faults: $(READY)  ## runs killed at every boundary and all architectures, of which `make test` has a few
+faults: $(READY)  ## all of what `make test` has a few of: kills at every boundary, every file broken, two processes
 	$(BIN)/python -m pytest -m faults --numprocesses 2 --dist loadfile
 
 lint: $(READY)  ## ruff and mypy

@@ -20,19 +20,16 @@ pytestmark = pytest.mark.engine
 COMMAND = [
     *LABORATORY,
     *UPDATE,
-    *JUDGE,
-    "algo=rcrl",
     "init=sft",
     "init.batch_size=2",
     "init.micro_batch_size=1",
     "checkpoint_seconds=0",
-    # As little as shows it: vLLM, which takes its time to start, is beside the two processes of PPO below.
+    # As little as shows it: vLLM takes its time to start, and is beside the two processes of PPO below.
     "engine=transformers",
     "data.train_size=12",
     "data.validation_size=4",
     "data.test_size=4",
     "eval.k=1",
-    "orm.samples=4",
     "name=run",
 ]
 TWO = ["launcher=accelerate", "nproc=2"]
@@ -56,8 +53,12 @@ def of_rank(command, rank):
     return None
 
 
-def test_one_of_two_processes_is_killed_and_the_same_command_completes_the_run(rlreason, tmp_path):
-    asked = [*COMMAND, "engine=transformers"]
+@pytest.mark.parametrize(
+    "algorithm",
+    [["algo=ei", "algo.rounds=1"], pytest.param(["algo=rcrl", *JUDGE, "orm.samples=4"], marks=pytest.mark.faults)],
+)
+def test_one_of_two_processes_is_killed_and_the_same_command_completes_the_run(rlreason, tmp_path, algorithm):
+    asked = [*COMMAND, *algorithm]
     command = started(tmp_path, *asked, *TWO)
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("runs/cache/sft-*/training/sft/checkpoint-*/complete")):
@@ -68,7 +69,8 @@ def test_one_of_two_processes_is_killed_and_the_same_command_completes_the_run(r
     os.kill(of_rank(command, 1).pid, signal.SIGKILL)
     output, _ = command.communicate(timeout=120)
     assert command.returncode == 1, output[-4000:]
-    (line,) = [line for line in output.splitlines() if line.startswith("rlreason:")]
+    # Two processes write to it, and one may not have ended its line.
+    (line,) = [line for line in output.splitlines() if "rlreason: " in line]
     assert "process 1 of 2 was killed by SIGKILL" in line and "the same command continues" in line
     assert "Traceback" not in output
     _, alive = psutil.wait_procs(family, timeout=15)
@@ -91,6 +93,7 @@ def test_one_of_two_processes_is_killed_and_the_same_command_completes_the_run(r
     assert there["loss"] == pytest.approx(here["loss"], abs=0.02)  # two threads round otherwise in bfloat16
 
 
+@pytest.mark.faults
 def test_ppo_that_is_split_over_two_processes_counts_what_one_counts(rlreason, tmp_path):
     """With a separate critic and a reference model, each split by FSDP2; the engine gets the weights gathered."""
     command = [*LABORATORY, *BATCHES, "algo=ppo", "algo.critic=separate", "algo.micro_batch_size=2", "name=run"]
