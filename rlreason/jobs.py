@@ -199,6 +199,10 @@ def done_without_a_run(config: ExperimentConfig, folder: Path, console: Console)
         from rlreason.tasks.export import export
 
         export(config, folder, config_folder(), console)
+    elif config.task.name == "repeat":
+        from rlreason.tasks.repeat import repeat
+
+        repeat(config, console)
     elif config.task.name == "try_reward":
         from rlreason.tasks.try_reward import try_reward
 

@@ -24,6 +24,7 @@ from rlreason.config.sections import (
     LauncherConfig,
     ModelConfig,
     PromptConfig,
+    RepeatConfig,
     ShardingConfig,
     TaskConfig,
     TrackerConfig,
@@ -53,6 +54,7 @@ SECTIONS: dict[str, type[Settings]] = {
 TASKS: dict[str, type[TaskConfig]] = {
     **dict.fromkeys(("train", "evaluate", "plan", "report", "watch"), TaskConfig),
     "export": ExportConfig,
+    "repeat": RepeatConfig,
     "try_reward": TryRewardConfig,
     "tiny_base": TaskConfig,
 }

@@ -19,7 +19,7 @@ class TaskConfig(Settings):
     """What to do."""
 
     name: str = setting(
-        "train, evaluate, plan, report or watch (a study), export, try_reward, "
+        "train, evaluate, plan, report or watch (a study), export, repeat, try_reward, "
         "tiny_base (make the embedded models again)"
     )
 
@@ -50,6 +50,17 @@ class ExportConfig(TaskConfig):
             self.checkpoint is None or ("/" not in self.checkpoint and self.checkpoint.strip(".") != ""),
             f"task.checkpoint={self.checkpoint!r} must be the name of a checkpoint of the run, such as round-1",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatConfig(TaskConfig):
+    """Which run is done once more."""
+
+    run: str | None = setting("folder of a finished run", read=home_expanded)
+
+    def check(self) -> None:
+        """Refuse to repeat nothing."""
+        require(self.run is not None, "task.run is missing; name the folder of a finished run: task.run=runs/NAME")
 
 
 @dataclass(frozen=True, kw_only=True)
