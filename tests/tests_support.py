@@ -70,9 +70,10 @@ def assert_same(run: Path, whole: Path) -> None:
     assert [item["samples_seen"] for item in ours["evaluations"]] == [
         item["samples_seen"] for item in theirs["evaluations"]
     ]
-    records, expected = read_journal(run), read_journal(whole)
-    assert [record["stage"] for record in records] == [record["stage"] for record in expected]
-    assert [record.get("steps") for record in records] == [record.get("steps") for record in expected]
+    steps, expected = (
+        {record["stage"]: record.get("steps") for record in read_journal(folder)} for folder in (run, whole)
+    )
+    assert steps == expected
     for path in (run / "rollouts").glob("*.parquet"):
         table = pd.read_parquet(path)
         assert not table.duplicated(["problem_id", "sample"]).any()

@@ -21,6 +21,7 @@ from rlreason.planning.shape import model_shape
 from rlreason.run.checkpoints import refuse_broken
 from rlreason.run.folder import UNREADABLE
 from rlreason.run.stage import ON_POLICY_TRAINING, Kind, sampling_batch
+from rlreason.run.store import is_sealed
 from rlreason.training.common import OnlineSettings, Progress, UpdateReport
 from rlreason.types import Asked, Problem, Rollout
 
@@ -88,12 +89,22 @@ def finished_training(context: Context, checkpoints: Mapping[int, Path]) -> tupl
     """Why finished training ended early ("" if it did not), and its batches; None where it is not finished.
 
     Where one of its checkpoints is missing, empty or cut, it is not: training begins again, on the stored rollouts.
+    Where a batch of them is, it is sampled again, and so is all that follows, as a batch needs the policy of its moment.
 
     Args:
         context: The run's context.
         checkpoints: Those that are taken, by the batch after which they are.
     """
     run = context.run
+    batches = [item for item in run.journal.values() if item["kind"] == Kind.ROLLOUTS]
+    lost = next((item for item in batches if not is_sealed(run.rollouts, item["stage"])), None)
+    if lost is not None:
+        run.event(f"{lost['stage']} is missing, empty or cut; training begins again, with new rollouts from there on")
+        run.forget_from(lost["stage"])
+        for batch, folder in checkpoints.items():
+            if batch >= lost["number"]:
+                shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(run.folder / "training", ignore_errors=True)
     record = run.journal.get(ON_POLICY_TRAINING.name)
     learned = 0 if record is None else record["batches"]
     for batch, folder in checkpoints.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rlreason.errors import UserError
 from rlreason.models.architecture import configuration
 from rlreason.models.probe import Probe, probe
 from rlreason.models.tokens import described, end_ids, is_embedded, proposals
+from rlreason.run.checkpoints import refuse_broken
 from rlreason.run.files import put_in_place
 
 ADAPTER = "adapter"  # folder of the LoRA adapters inside a checkpoint, whose own weights have them merged
@@ -164,7 +166,6 @@ def base_of(checkpoint: Path) -> Path:
 def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:
     """Like `save_checkpoint` for a model that goes on training, whole or not at all."""
     import copy
-    import shutil
 
     from rlreason.models.sharding import whole
 
@@ -191,7 +192,11 @@ def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:
         UserError: The tokeniser does not keep one of the tokens whole.
     """
     if folder.exists():
-        return folder
+        try:
+            refuse_broken(folder)
+            return folder
+        except (OSError, ValueError):
+            shutil.rmtree(folder)
     import torch
 
     tokenizer = load_tokenizer(checkpoint)

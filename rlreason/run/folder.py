@@ -139,6 +139,13 @@ class Run:
         self.commit(stage, **facts)
         return value
 
+    def forget_from(self, stage: str) -> None:
+        """Take back that a stage was finished, and every one that was finished after it, with their costs."""
+        known = list(self.journal)
+        self.journal = {name: self.journal[name] for name in known[: known.index(stage)]}
+        lines = "".join(json.dumps(record) + "\n" for record in self.journal.values())
+        write_atomically(self.folder / JOURNAL, lines)
+
     def commit(self, stage: Stage, *, tokens: Mapping[str, int] | None = None, **facts: Any) -> dict[str, Any]:
         """Record that a stage is finished, with its cost and the facts that later stages need."""
         self._count()

@@ -146,6 +146,15 @@ def read_sealed(folder: Path, stage: str, problems: Mapping[str, Problem]) -> li
     ]
 
 
+def is_sealed(folder: Path, stage: str) -> bool:
+    """Whether the Parquet file of a stage is there, and not empty or cut."""
+    try:
+        pq.read_metadata(folder / f"{stage}.parquet")
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
 def asked_problems(path: Path) -> list[str]:
     """The problem id of every rollout in a sealed file."""
     ids: list[str] = pq.read_table(path, columns=["problem_id"])["problem_id"].to_pylist()

@@ -23,10 +23,8 @@ NOT_READ = (".lock", "output.txt")
 A_FEW = (
     "result.json",
     "config.yaml",
-    "journal.jsonl",
     "rollouts/round-1.parquet",
     "checkpoints/round-1/model.safetensors",
-    "evaluations/test-final.parquet",
 )
 
 
