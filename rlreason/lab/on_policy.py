@@ -89,7 +89,7 @@ def finished_training(context: Context, checkpoints: Mapping[int, Path]) -> tupl
     """Why finished training ended early ("" if it did not), and its batches; None where it is not finished.
 
     Where one of its checkpoints is missing, empty or cut, it is not: training begins again, on the stored rollouts.
-    Where a batch of them is, it is sampled again, and so is all that follows, as a batch needs the policy of its moment.
+    Where a batch of them is, it is drawn again, and so is all that follows, as a batch needs the policy of its moment.
 
     Args:
         context: The run's context.

@@ -97,12 +97,16 @@ def trained(
             report = work(unfinished, resumable, lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.3f}"))
         shutil.rmtree(output, ignore_errors=True)
         put_in_place(unfinished, output)
-        facts = {"steps": report.steps, "loss": report.loss, "examples": examples}
+        files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
+        facts = {"steps": report.steps, "loss": report.loss, "examples": examples, "files": files}
         return None, {"tokens": {"train": report.tokens}, **facts}
 
     def whole() -> None:
         for checkpoint in outputs:
             refuse_broken(checkpoint)
+        lost = [name for name in context.run.journal[stage.name].get("files", ()) if not (output / name).exists()]
+        if lost:
+            raise FileNotFoundError(f"{output} lacks {', '.join(lost)}")
 
     context.run.once(stage, make, whole)
     shutil.rmtree(resumable, ignore_errors=True)
