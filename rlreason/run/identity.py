@@ -70,6 +70,12 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if key not in RUNTIME_FIELDS}
 
 
+def prompt_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The section `prompt` of a finished run, with what `auto` stood for; older versions had no `auto`."""
+    found: Mapping[str, Any] = result["prompt"] if "prompt" in result else result["config"]["prompt"]
+    return found
+
+
 def _difference(key: str, there: Mapping[str, Any], here: Mapping[str, Any], folder: Path) -> str:
     if key.startswith(SOURCE):
         return f"{key.removeprefix(SOURCE)} has changed since; {folder / OWN} has what it was"
