@@ -172,7 +172,7 @@ class Display:
 def asked_with(result: Mapping[str, Any]) -> str:
     """The prompt that the numbers of a run were made with."""
     prompt = prompt_of(result)
-    extraction = prompt.get("extraction", "standard")
+    extraction = prompt["extraction"]
     return f"prompt={prompt['name']}" + (f" ({extraction})" if extraction != "standard" else "")
 
 

@@ -383,11 +383,16 @@ def _stated_answer(text: str) -> str | None:
     return next(_statements(text, [place for place in places if place[0] <= len(text)]), None)
 
 
+def _last_number(text: str) -> str | None:
+    number = last_number(text)
+    return None if number is None else bare_answer(number)  # a sentence ends behind it
+
+
 EXTRACTIONS: dict[str, Extraction] = {
     "standard": Extraction(extract_answer, answer_line),
     "first_marker": _by_marked_number(0),
     "last_marker": _by_marked_number(-1),
     "boxed": Extraction(_boxed_answer, _without_line),
     "answer_is": Extraction(_stated_answer, _without_line),
-    "last_number": Extraction(last_number, _without_line),
+    "last_number": Extraction(_last_number, _without_line),
 }

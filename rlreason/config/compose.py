@@ -18,7 +18,6 @@ from rlreason.config.budget import within_budget
 from rlreason.config.experiment import ExperimentConfig, GeneralConfig
 from rlreason.config.inits import INITS
 from rlreason.config.sections import (
-    AUTO,
     KINDS,
     AutoPromptConfig,
     EngineConfig,
@@ -33,6 +32,7 @@ from rlreason.config.sections import (
     TryRewardConfig,
     by_kind,
     declared_kind,
+    is_auto,
     prompt_settings,
 )
 from rlreason.config.texts import home_expanded
@@ -44,6 +44,7 @@ from rlreason.rewards import custom
 from rlreason.rewards.base import refuse_out_of_reach
 from rlreason.rewards.registry import REWARDS
 from rlreason.rows import Table
+from rlreason.run.identity import prompt_of_checkpoint
 
 TABLES: dict[str, Table[Any]] = {"algo": ALGORITHMS, "reward": REWARDS, "init": INITS, "data": DATASETS}
 SECTIONS: dict[str, type[Settings]] = {
@@ -115,10 +116,13 @@ def plain_values(composed: Any) -> dict[str, Any]:
         plain[group] = as_meant(settings_of(group, plain[group]), plain[group], f"{group}.")
     asked = plain["eval"]
     second = asked.get("second_prompt")
-    if plain["task"]["name"] != "train" and isinstance(second, dict) and second.get("name") == AUTO:
+    if plain["task"]["name"] != "train" and is_auto(second):
         second = None  # of training runs
     kind = declared_kind(plain["model"].get("kind"), str(plain["model"].get("path")))
     known = kind if kind in KINDS else None  # what is no kind is refused later
+    trained_with = prompt_of_checkpoint(str(plain["model"].get("path")))
+    if is_auto(plain["prompt"]) and trained_with is not None:
+        plain["prompt"] = trained_with
     plain["prompt"], asked["second_prompt"] = by_kind(plain["prompt"], second, known)
     return as_meant(GeneralConfig, plain)
 
@@ -130,10 +134,8 @@ def with_protocols(config: ExperimentConfig, kind: str) -> ExperimentConfig:
         UserError: The second prompt is the prompt of the run.
     """
     prompt, second = by_kind(asdict(config.prompt), config.eval.second_prompt, kind)
-    section = None if second is None else dict(second)
-    known = replace(
-        config, prompt=converted(PromptConfig, prompt), eval=replace(config.eval, second_prompt=section)
-    )
+    section = None if second is None else dict(second[kind] if is_auto(second) else second)
+    known = replace(config, prompt=converted(PromptConfig, prompt), eval=replace(config.eval, second_prompt=section))
     _refuse_same_prompt(known)
     return known
 

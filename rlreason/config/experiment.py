@@ -79,8 +79,9 @@ class GeneralConfig(Settings):
 class ExperimentConfig(GeneralConfig):
     """The whole experiment, one section per Hydra group.
 
-    The sections `algo`, `reward` and `init` are of the classes that the rows of their choices name. Where neither preset
-    nor user says what kind of model it is, `prompt` is `auto` until the tokeniser is there, see `with_protocols`.
+    The sections `algo`, `reward` and `init` are of the classes that the rows of their choices name. Where neither a
+    preset nor the user says what kind of model it is, `prompt` is `auto` until its tokeniser is there, see
+    `with_protocols`.
     """
 
     task: TaskConfig

@@ -189,7 +189,7 @@ class PromptConfig(Settings):
         require("question" in self.template, f"prompt.template={self.template!r} never uses {{{{ question }}}}")
         require(
             self.chat or self.system is None,
-            f"prompt.system={self.system!r} needs prompt.chat=true; without a chat template put it into prompt.template",
+            f"prompt.system={self.system!r} needs prompt.chat=true; without it put the words into prompt.template",
         )
         read = EXTRACTIONS[self.extraction].answer
         asked = f"{self.system or ''}\n{self.template}"
@@ -241,30 +241,28 @@ def declared_kind(kind: str | None, path: str) -> str | None:
 
 def prompt_settings(section: Mapping[str, Any]) -> type[PromptConfig] | type[AutoPromptConfig]:
     """The dataclass of a section `prompt`."""
-    return AutoPromptConfig if section.get("name") == AUTO else PromptConfig
+    return AutoPromptConfig if is_auto(section) else PromptConfig
+
+
+def is_auto(section: Any) -> bool:
+    """Whether a section `prompt` is the choice by the kind of model."""
+    return isinstance(section, Mapping) and section.get("name") == AUTO
 
 
 def by_kind(
     prompt: Mapping[str, Any], second: Mapping[str, Any] | None, kind: str | None
 ) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
-    """The prompt and the second prompt of a model, both as sections.
+    """The prompt of a kind of model, and the second prompt where that is another one; both as sections.
 
     Args:
-        prompt: The section `prompt`.
-        second: The section `eval.second_prompt`.
+        prompt: The section `prompt`; `auto` is replaced by what it stands for.
+        second: The section `eval.second_prompt`; None is given for an `auto` that stands for a prompt of that name.
         kind: Of the model; None where nobody knows it yet, so that what depends on it is given as it is.
-
-    Returns:
-        The same with what `auto` stands for. The second is None where `auto` stands for a prompt of the first's name.
     """
-    if second is not None and second.get("name") == AUTO:
-        if prompt.get("name") == AUTO:
-            second = None
-        elif kind is not None:
-            second = second[kind] if second[kind].get("name") != prompt.get("name") else None
-    if kind is not None and prompt.get("name") == AUTO:
-        prompt = prompt[kind]
-    return prompt, second
+    if second is not None and is_auto(second):
+        known = kind is not None and second[kind].get("name") == prompt.get("name")
+        second = None if known or is_auto(prompt) else second
+    return prompt[kind] if kind is not None and is_auto(prompt) else prompt, second
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,7 +113,7 @@ def _solved(training: Sequence[Problem], config: PromptConfig) -> list[Problem]:
     if not solved:
         raise UserError(
             f"prompt.examples={config.examples} needs training questions with worked solutions and this data set has "
-            "none; use prompt.examples=0"
+            "none; use prompt=plain or prompt.examples=0"
         )
     return solved
 

@@ -33,7 +33,7 @@ from rlreason.run.stage import (
 from rlreason.run.store import write_evaluation
 from rlreason.types import Problem, Rollout
 
-FAR = 0.05  # between two prompts; from here on what training gains under the worse one may be no more than the other gives
+FAR = 0.05  # between two prompts; from here on training under the worse may gain no more than the better one gives
 MANY = 0.1  # of all completions; from here on a share without verdicts says more of the prompt than of the model
 
 

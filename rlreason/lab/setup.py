@@ -14,7 +14,7 @@ from rlreason.config.compose import own_parts, with_protocols
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import needs_outcome_model
-from rlreason.config.sections import PromptConfig, SFTInitConfig
+from rlreason.config.sections import PromptConfig, SFTInitConfig, is_auto
 from rlreason.data.prompts import solution_text
 from rlreason.data.splits import read_data
 from rlreason.display import Display
@@ -148,6 +148,7 @@ def what_is_asked(config: ExperimentConfig, display: Display) -> Asked:
 
     tokenizer = load_tokenizer(model.folder)
     kind = model_kind(config.model, tokenizer)
+    by_itself = is_auto(config.eval.second_prompt)  # nobody has asked for it
     config = with_protocols(config, kind)
     display.line(f"asked with prompt={config.prompt.name}; the model's kind is {kind}")
     for note in data.notes:
@@ -174,7 +175,10 @@ def what_is_asked(config: ExperimentConfig, display: Display) -> Asked:
         try:
             second_prompts, _ = fit_prompts(config, config.eval.second, tokenizer, training, reported, display)
         except UserError as error:
-            raise UserError(f"eval.second_prompt: {error}") from error
+            if not by_itself:
+                raise UserError(f"eval.second_prompt: {error}") from error
+            display.line(f"nothing is measured under prompt={config.eval.second.name} beside: {error}")
+            config = replace(config, eval=replace(config.eval, second_prompt=None))
     asked = Splits(fitting(training) if trains else (), fitting(validation), fitting(measured), fitting(elsewhere))
     report_lacking_references(config, asked.training, display)
     return Asked(config, model, tokenizer, prompts, second_prompts, too_long, asked, time.monotonic() - begun)

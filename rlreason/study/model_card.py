@@ -26,7 +26,7 @@ ANSWERS = {  # by the prompt's extraction
     "first_marker": f"the number after the first `{FINAL_ANSWER_MARKER}`",
     "last_marker": f"the number after the last `{FINAL_ANSWER_MARKER}`",
     "boxed": r"what the last `\boxed{}` holds",
-    "answer_is": "what stands behind the last \"answer is\"",
+    "answer_is": 'what stands behind the last "answer is"',
     "last_number": "its last number",
 }
 
@@ -141,7 +141,7 @@ def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) 
         "limit": config["data"]["max_completion_tokens"],
         "stop": list(config["prompt"]["stop"]),
         "final_answer_marker": FINAL_ANSWER_MARKER,
-        "answer_in_words": ANSWERS[config["prompt"].get("extraction", "standard")],
+        "answer_in_words": ANSWERS[config["prompt"]["extraction"]],
     }
     view["program"] = rendered("program.py.j2", view)
     return str(ModelCard(rendered("model_card.md.j2", view)))

@@ -235,6 +235,8 @@ def write_result(
         },
         "tokens": {"sample": 20 * drawn, "train": 30 * drawn + 100, "evaluate": 500},
     }
+    if config["eval"]["second_prompt"] is not None:
+        result["second_prompt"] = {"prompt": config["eval"]["second_prompt"]["name"]}
     (run / "result.json").write_text(json.dumps(result))
 
 
