@@ -145,7 +145,7 @@ def distinct(rollouts: Sequence[Rollout], deduplicate: str) -> list[Rollout]:
 
 def step_labels(config: ReturnConditionedConfig, rollouts: Sequence[Rollout], lab: Lab) -> list[list[bool]]:
     """Whether each step through the final answer is good; one label for the whole solution with `per=solution`."""
-    complete = [item.answer is not None and lab.context.splitter.is_finished(item) for item in rollouts]
+    complete = [item.answer is not None and lab.is_finished(item) for item in rollouts]
     if config.labels == "outcome":
         counts = [len(through_answer(item.steps)) for item in rollouts]
         right = [item.correct and whole for item, whole in zip(rollouts, complete, strict=True)]

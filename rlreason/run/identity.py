@@ -79,7 +79,7 @@ def prompt_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def prompt_of_checkpoint(path: str) -> Mapping[str, Any] | None:
-    """The section `prompt` that the policy at `path` was trained with; None where that is no policy of a finished run."""
+    """The section `prompt` that the policy at `path` was trained with; None where it is no policy of one."""
     checkpoint = Path(path)
     result = checkpoint.parent.parent / RESULT_FILE
     if checkpoint.parent.name != "checkpoints" or not result.is_file():

@@ -263,7 +263,7 @@ def test_a_system_message_stands_first(chat_tokenizer) -> None:
             {"extraction": "boxed"},
             "prompt.extraction=boxed does not read '#### 18', which prompt.template asks",
         ),
-        ("boxed", {"extraction": "last_marker"}, "last_marker does not read 'The final answer is .*boxed{18}.'"),
+        ("boxed", {"extraction": "last_marker"}, "last_marker does not read 'The final answer is"),
         ("few_shot", {"extraction": "answer_is"}, "answer_is does not read '#### 18', which prompt.answer asks for"),
         ("few_shot", {"answer": "answer_is", "extraction": "first_marker"}, "does not read 'The answer is 18.'"),
         ("lm_eval_cot", {"extraction": "boxed"}, "boxed does not read 'The answer is 18.'"),

@@ -1,4 +1,4 @@
-"""Which prompt a run asks with: chosen by the kind of model, said, measured beside another one, or refused in a line."""
+"""Which prompt a run asks with: chosen by the kind of model, said, measured beside another, or refused in a line."""
 
 import io
 import json
@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 from small_models import coin_questions
 from tests_support import composed
-from tests_support import EMBEDDED_FOLDER as EMBEDDED
 
 from rlreason.config.compose import with_protocols
 from rlreason.config.sections import AutoPromptConfig
 from rlreason.display import Display
 from rlreason.errors import UserError
 from rlreason.lab.setup import what_is_asked
+from rlreason.models.resolve import EMBEDDED_FOLDER
 
 TEMPLATE = (
     "{% for message in messages %}[{{ message.role }}]{{ message.content }}<|endoftext|>{% endfor %}"
@@ -27,7 +27,7 @@ GENERAL = ["tracker=none", "model=local", "data=files", "data.max_prompt_tokens=
 @pytest.fixture
 def model(tmp_path):
     """A folder with a base model."""
-    shutil.copytree(EMBEDDED / "tiny", tmp_path / "model")
+    shutil.copytree(EMBEDDED_FOLDER / "tiny", tmp_path / "model")
     return tmp_path / "model"
 
 
