@@ -100,6 +100,8 @@ def prepared(
         display.record = run.event
         for text in said:
             run.event(text)
+        kind = model_kind(config.model, asked.tokenizer)
+        display.line(f"asked with prompt={config.protocol.name}; the model's kind is {kind}")
         keep_own_code(run, config)
         run.add_costs({"start": asked.seconds})
         context = Context(
@@ -147,10 +149,8 @@ def what_is_asked(config: ExperimentConfig, display: Display) -> Asked:
     from rlreason.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(model.folder)
-    kind = model_kind(config.model, tokenizer)
     by_itself = is_auto(config.eval.second_prompt)  # nobody has asked for it
-    config = with_protocols(config, kind)
-    display.line(f"asked with prompt={config.prompt.name}; the model's kind is {kind}")
+    config = with_protocols(config, model_kind(config.model, tokenizer))
     for note in data.notes:
         display.line(note)
     splits = {

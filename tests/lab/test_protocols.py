@@ -52,14 +52,12 @@ def first_prompt(found):
 
 
 def test_a_base_model_sees_solved_examples_and_an_instruct_model_is_asked_for_a_box(model, data):
-    found, shown = asked(model, data)
+    found, _ = asked(model, data)
     assert found.config.prompt == composed("prompt=few_shot").prompt
     assert first_prompt(found).count("#### ") == 4
-    assert "asked with prompt=few_shot; the model's kind is base" in shown
-    found, shown = asked(answering(model), data)
+    found, _ = asked(answering(model), data)
     assert found.config.prompt == composed("prompt=boxed").prompt
     assert "put your final answer within \\boxed{}." in first_prompt(found)
-    assert "asked with prompt=boxed; the model's kind is instruct" in shown
     assert not found.second_prompts
 
 
