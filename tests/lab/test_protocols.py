@@ -14,6 +14,7 @@ from rlreason.config.compose import with_protocols
 from rlreason.config.sections import AutoPromptConfig
 from rlreason.display import Display
 from rlreason.errors import UserError
+from rlreason.help import suggest
 from rlreason.lab.setup import what_is_asked
 from rlreason.models.resolve import EMBEDDED_FOLDER
 
@@ -124,3 +125,11 @@ def test_a_choice_by_kind_is_one_of_prompts():
     known = with_protocols(composed("model=local", "model.path=x"), "base")
     assert known.protocol.name == "few_shot"
     assert replace(known, prompt=auto) == composed("model=local", "model.path=x")
+
+
+def test_a_single_value_of_a_prompt_that_nobody_has_named_is_one_line():
+    message = suggest(Exception("Could not override 'prompt.stop'."), [])
+    assert (
+        message
+        == "prompt.stop is no setting of prompt=auto, which chooses another; name that too, such as prompt=boxed"
+    )
