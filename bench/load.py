@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from rlreason.config.compose import from_composed
+from rlreason.config.compose import from_composed, with_protocols
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.data.splits import read_data
@@ -20,6 +20,7 @@ from rlreason.lab.context import Context, Splits, Start
 from rlreason.lab.engine import SharedEngine
 from rlreason.lab.lab import Lab
 from rlreason.models.resolve import resolve
+from rlreason.models.tokens import model_kind
 from rlreason.run.folder import Run
 from rlreason.run.trackers import Tracker
 from rlreason.types import Rollout
@@ -39,15 +40,16 @@ class Load:
     def __init__(self, questions: int, samples: int, *overrides: str) -> None:
         from rlreason.models.loading import load_tokenizer
 
-        self.config = compose(*overrides)
+        config = compose(*overrides)
         self.samples = samples
-        self.model = resolve(self.config.model)
+        self.model = resolve(config.model)
         self.tokenizer = load_tokenizer(self.model.folder)
+        self.config = with_protocols(config, model_kind(config.model, self.tokenizer))
         training = read_data(self.config.data).training().train
         self.problems = training[:questions]
         self.display = Display(Console(quiet=True))
         self.prompts, _ = fit_prompts(
-            self.config, self.config.prompt, self.tokenizer, training, {"training": self.problems}, self.display
+            self.config, self.config.protocol, self.tokenizer, training, {"training": self.problems}, self.display
         )
         limits = self.config.data.max_prompt_tokens + self.config.data.max_completion_tokens
         self.engine: Any = start_engine(self.config.engine, self.config.model, limits, 0)
@@ -69,7 +71,7 @@ class Load:
             tracker=Tracker(),
             tokenizer=self.tokenizer,
             prompts=self.prompts,
-            asked_with=self.config.prompt,
+            asked_with=self.config.protocol,
             second_prompts={},
             splits=Splits(self.problems, (), ()),
             engine=SharedEngine(self.config, longest_context(self.config), self.engine),
@@ -90,7 +92,7 @@ class Load:
             n=self.samples,
             temperature=1.0,
             max_tokens=self.config.data.max_completion_tokens,
-            stop=list(self.config.prompt.stop),
+            stop=list(self.config.protocol.stop),
             logprobs=0,
         )
         prompts = [{"prompt_token_ids": list(self.prompts[problem.id].token_ids)} for problem in self.problems]
@@ -115,7 +117,7 @@ class Load:
             if problem.id in self.prompts
             for sample in range(self.samples)
         ]
-        settings = SamplingSettings(1.0, self.config.data.max_completion_tokens, tuple(self.config.prompt.stop))
+        settings = SamplingSettings(1.0, self.config.data.max_completion_tokens, tuple(self.config.protocol.stop))
         began = time.perf_counter()
         tokens = sum(len(item.completion_ids) for batch in engine.sample(requests, settings) for item in batch)
         return tokens / (time.perf_counter() - began)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rlreason.evaluation.statistics import interval_text, questions_text
+from rlreason.run.identity import prompt_of
 
 DIFFERENCE = "difference [95 % interval]"
 
@@ -93,7 +94,7 @@ class Display:
             return
         measured = next(iter(evaluations[last].values()))
         together = f", {questions_text(measured)}" if "clusters" in measured else ""
-        self.line(f"{result['name']}: before ({first}) and after ({last}){together}")
+        self.line(f"{result['name']}: before ({first}) and after ({last}), {asked_with(result)}{together}")
         table = _table("before", "after", DIFFERENCE)
         for metric, after in evaluations[last].items():
             before = evaluations[first].get(metric)
@@ -135,7 +136,7 @@ class Display:
         self.console.print(table)
 
     def _single(self, result: Mapping[str, Any], metrics: Mapping[str, Mapping[str, float]]) -> None:
-        self.line(str(result["name"]))
+        self.line(f"{result['name']}: {asked_with(result)}")
         table = _table("value [95 % interval]", "problems")
         for metric, value in metrics.items():
             table.add_row(metric, interval_text(value), questions_text(value).replace(" questions", "", 1))
@@ -166,6 +167,13 @@ class Display:
         if result.get("plan"):
             self.line(comparison_line(result["plan"]))
         self.line(f"everything is in {folder}")
+
+
+def asked_with(result: Mapping[str, Any]) -> str:
+    """The prompt that the numbers of a run were made with."""
+    prompt = prompt_of(result)
+    extraction = prompt["extraction"]
+    return f"prompt={prompt['name']}" + (f" ({extraction})" if extraction != "standard" else "")
 
 
 def comparison_line(plan: Mapping[str, Mapping[str, list[float | None]]]) -> str:

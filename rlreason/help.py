@@ -196,6 +196,8 @@ def _unknown_key(key: str) -> str:
     if key in declared and section in TABLES:
         having = [f"{section}={row}" for row, facts in TABLES[section].items() if has_field(facts.settings, name)]
         return f"{key} is a setting of {' and '.join(having)}, and not of the choice made here"
+    if key in declared and section == "prompt":
+        return f"{key} is no setting of prompt=auto, which chooses another; name that too, such as prompt=boxed"
     of_section = [name for name in declared if name.startswith(f"{section}.")]
     known = of_section or [*GROUP_NOTES, *(name for name in declared if "." not in name)]
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)

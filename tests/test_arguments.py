@@ -439,7 +439,7 @@ def test_the_line_names_the_checkpoints_of_the_run(tmp_path, monkeypatch, capsys
 def test_what_was_typed_arrives_in_the_configuration_that_is_shown(cold_rlreason, tmp_path):
     (tmp_path / "my choices = 1").mkdir()
     options = ["--config-dir", "my choices = 1", "--cfg", "job", "--resolve"]
-    overrides = ["experiment=smoke-smollm2", "data.path=/x=1", "prompt.stop=[</s>]", "name=08"]
+    overrides = ["experiment=smoke-smollm2", "data.path=/x=1", "prompt=few_shot", "prompt.stop=[</s>]", "name=08"]
     shown = cold_rlreason(tmp_path, *overrides, *options).check().output
     assert "path: /x=1" in shown
     assert "- </s>" in shown

@@ -70,7 +70,7 @@ def test_no_file_of_a_recipe_is_long():
 @pytest.mark.engine
 def test_a_data_set_a_reward_an_algorithm_a_metric_and_a_model_from_outside_run_together(rlreason, tmp_path):
     folder = write_recipes(tmp_path)
-    rlreason(folder, *OWN, *TINY, "name=own").check()
+    rlreason(folder, *OWN, *TINY, "model.kind=embedded", "name=own").check()
     run = folder / "runs/own"
     result = json.loads((run / "result.json").read_text())
     assert result["rollouts"]["round-1"] == 24 * 3
@@ -92,7 +92,9 @@ def test_a_data_set_a_reward_an_algorithm_a_metric_and_a_model_from_outside_run_
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("own", [["data=sums"], ["reward=brevity"], ["algo=rejection"], ["model=my-llama", METRIC]])
+@pytest.mark.parametrize(
+    "own", [["data=sums"], ["reward=brevity"], ["algo=rejection"], ["model=my-llama", "model.kind=embedded", METRIC]]
+)
 def test_each_choice_from_outside_runs_beside_those_of_the_package(rlreason, tmp_path, own):
     folder = write_recipes(tmp_path)
     rounds = [] if own == ["algo=rejection"] else ["algo.rounds=1"]

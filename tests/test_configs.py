@@ -63,7 +63,7 @@ def test_a_changed_setting_is_checked_as_the_first_was():
 
 
 def test_the_prompt_follows_the_model_unless_it_is_chosen():
-    assert composed("model=smollm2-135m-instruct").prompt.name == "chat"
+    assert composed("model=smollm2-135m-instruct").prompt.name == "boxed"
     assert composed("model=smollm2-135m-instruct", "prompt=plain").prompt.name == "plain"
     assert composed("model=smollm2-135m").prompt.name == "few_shot"
 

@@ -29,12 +29,12 @@ def test_a_name_becomes_the_section_that_it_names():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["eval.second_prompt=nonsense"], "nonsense is no choice of prompt; choose from: chat, few_shot, plain"),
+        (["eval.second_prompt=nonsense"], "nonsense is no choice of prompt; choose from: auto, boxed, chat, few_shot"),
         (["eval.second_prompt=plain"], "is the prompt of the run"),
         (["eval.second_prompt=few_shot", "prompt=few_shot"], "is the prompt of the run"),
         (["eval.second_prompt=few_shot", "task=evaluate"], "give the prompt itself: prompt=NAME"),
         (["eval.second_prompt=[few_shot]"], "must be the name of a choice of prompt"),
-        (["eval.second_prompt={name: mine}"], "template is missing"),
+        (["eval.second_prompt={name: mine}"], "system is missing"),
     ],
 )
 def test_what_cannot_be_a_second_prompt_is_refused(overrides, message):

@@ -18,7 +18,7 @@ from rlreason.algorithms.base import DEDUPLICATE, Algorithm, Questions, Trained,
 from rlreason.algorithms.budget import whole
 from rlreason.algorithms.selection import ended
 from rlreason.algorithms.space import SUPERVISED, TEMPERATURE, Among
-from rlreason.answers.steps import is_finished, through_answer
+from rlreason.answers.steps import through_answer
 from rlreason.config.base import require, setting
 from rlreason.config.texts import home_expanded
 from rlreason.config.updates import SupervisedConfig
@@ -145,7 +145,7 @@ def distinct(rollouts: Sequence[Rollout], deduplicate: str) -> list[Rollout]:
 
 def step_labels(config: ReturnConditionedConfig, rollouts: Sequence[Rollout], lab: Lab) -> list[list[bool]]:
     """Whether each step through the final answer is good; one label for the whole solution with `per=solution`."""
-    complete = [item.answer is not None and is_finished(item) for item in rollouts]
+    complete = [item.answer is not None and lab.is_finished(item) for item in rollouts]
     if config.labels == "outcome":
         counts = [len(through_answer(item.steps)) for item in rollouts]
         right = [item.correct and whole for item, whole in zip(rollouts, complete, strict=True)]

@@ -50,7 +50,7 @@ class Verdict(NamedTuple):
     """What a solution states, and whether that is right.
 
     Args:
-        answer: The answer as `extract_answer` finds it, None for none.
+        answer: The answer as it was found, None for none.
         correct: Whether it is right.
         is_unread: Whether there is an answer that could not be valued: no number or equation where the gold answer is a
             number, too long, or nothing that math-verify can read, or not in time. It is wrong.
@@ -61,12 +61,16 @@ class Verdict(NamedTuple):
     is_unread: bool = False
 
 
-def grade(texts: Sequence[str], golds: Sequence[str]) -> list[bool]:
+def grade(
+    texts: Sequence[str], golds: Sequence[str], extract: Callable[[str], str | None] = extract_answer
+) -> list[bool]:
     """Whether each solution is right, in order; one without an answer is wrong. See `verdicts`."""
-    return [verdict.correct for verdict in verdicts(texts, golds)]
+    return [verdict.correct for verdict in verdicts(texts, golds, extract)]
 
 
-def verdicts(texts: Sequence[str], golds: Sequence[str]) -> list[Verdict]:
+def verdicts(
+    texts: Sequence[str], golds: Sequence[str], extract: Callable[[str], str | None] = extract_answer
+) -> list[Verdict]:
     """What each solution states and whether that is right, in order; one without an answer is wrong.
 
     Units and currencies are not compared. A number with a percent sign equals the same number without one, and
@@ -77,6 +81,7 @@ def verdicts(texts: Sequence[str], golds: Sequence[str]) -> list[Verdict]:
     Args:
         texts: Whole solutions.
         golds: The right answer to each, bare or as the end of a reference solution.
+        extract: Finds the answer in a solution, see `EXTRACTIONS`.
 
     Raises:
         ValueError: There are not as many golds as texts.
@@ -84,7 +89,7 @@ def verdicts(texts: Sequence[str], golds: Sequence[str]) -> list[Verdict]:
     found: list[Verdict] = []
     undecided: dict[tuple[str, str], list[int]] = {}
     for index, (text, gold) in enumerate(zip(texts, golds, strict=True)):
-        answer = extract_answer(text)
+        answer = extract(text)
         verdict = False if answer is None else _quick_verdict(answer, gold)
         found.append(Verdict(answer, verdict is True, verdict is None))
         if isinstance(verdict, str):

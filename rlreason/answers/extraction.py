@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from rlreason.answers.numbers import CURRENCY_SIGNS, DECIMAL, MAX_ANSWER_CHARACTERS, answer_number
 from rlreason.answers.spelling import plain_text
 
 FINAL_ANSWER_MARKER = "####"
+# The last line of a solution, in each form that a prompt can ask for.
+FORMS = {
+    "marker": FINAL_ANSWER_MARKER + " {answer}",
+    "boxed": r"The final answer is \boxed{{{answer}}}.",
+    "answer_is": "The answer is {answer}.",
+}
 
 _ADVERBS = (
     r"(?:(?:therefore|thus|hence|simply|just|then|so|clearly|obviously|exactly|precisely|indeed|now|actually|also|only"
@@ -70,12 +77,27 @@ _CORRECTION = re.compile(
     re.IGNORECASE,
 )
 _SIGNED = re.compile(rf"(?:(?<![\w)])-[{CURRENCY_SIGNS}]?)?{DECIMAL}(?:/[0-9]+(?![0-9.,/]))?")
+# What lm-evaluation-harness and verl look for; a comma or point behind the number is none of it.
+_MARKED_NUMBER = re.compile(rf"{FINAL_ANSWER_MARKER} (-?[0-9.,]+)")
 _LONGEST_STATEMENT = 1000  # characters that are looked at behind an "answer is"
 
 
-def final_answer_line(answer: str) -> str:
-    """The last line of a solution: the marker, then the answer."""
-    return f"{FINAL_ANSWER_MARKER} {answer}"
+class Extraction(NamedTuple):
+    """How answers are found in what a model wrote under one prompt.
+
+    Args:
+        answer: Gives the answer of a whole solution, in plain characters; None where it states none.
+        line: Gives the number of the line, from 0, that ends a solution because it states the answer, from a solution
+            or what there is of it; None where no line does, and a solution is then as long as its text.
+    """
+
+    answer: Callable[[str], str | None]
+    line: Callable[[str], int | None]
+
+
+def final_answer_line(answer: str, form: str = "marker") -> str:
+    """The last line of a solution: the answer in one of `FORMS`."""
+    return FORMS[form].format(answer=answer)
 
 
 def reasoning_of(text: str) -> str:
@@ -130,11 +152,6 @@ def answer_line(text: str) -> int | None:
         text: A whole solution, or what there is of it.
     """
     return _found(_solution(text))[1] if FINAL_ANSWER_MARKER in text else None
-
-
-def states_final_answer(line: str) -> bool:
-    """Whether a line ends a solution: it has the final-answer marker with an answer (and no heading) behind it."""
-    return answer_line(line) is not None
 
 
 def last_number(text: str) -> str | None:
@@ -323,3 +340,59 @@ def _whole_text(text: str) -> str | None:
 
 def _is_answer_like(candidate: str) -> bool:
     return _BEGINS_LIKE_A_NUMBER.match(candidate) is not None or _WORD.search(candidate) is None
+
+
+def _without_line(text: str) -> int | None:
+    return None
+
+
+def _marked_number(text: str, place: int) -> tuple[str, int] | None:
+    """The first (0) or last (-1) number behind a marker before the next question, and its line."""
+    text = _solution(text)
+    first = _MARKED_NUMBER.search(text)
+    if first is None:
+        return None
+    match = list(_MARKED_NUMBER.finditer(_before(_NEXT_TURN, text, first.end())))[place]
+    return bare_answer(match[1]), text.count("\n", 0, match.start())
+
+
+def _by_marked_number(place: int) -> Extraction:
+    def answer(text: str) -> str | None:
+        found = _marked_number(text, place)
+        return found[0] or None if found else None
+
+    def line(text: str) -> int | None:
+        found = _marked_number(text, place)
+        return found[1] if found else None
+
+    return Extraction(answer, line)
+
+
+def _boxed_answer(text: str) -> str | None:
+    text = _solution(text)
+    first = next((match.end() for match in (_BOXED.search(text), _TAGGED.search(text)) if match), None)
+    return None if first is None else _last_boxed(_before(_NEXT_TURN, text, first))
+
+
+def _stated_answer(text: str) -> str | None:
+    text = _solution(text)
+    places = _places(text)
+    if not places:
+        return None
+    text = _before(_NEXT_TURN, text, places[0][0])
+    return next(_statements(text, [place for place in places if place[0] <= len(text)]), None)
+
+
+def _last_number(text: str) -> str | None:
+    number = last_number(text)
+    return None if number is None else bare_answer(number)  # a sentence ends behind it
+
+
+EXTRACTIONS: dict[str, Extraction] = {
+    "standard": Extraction(extract_answer, answer_line),
+    "first_marker": _by_marked_number(0),
+    "last_marker": _by_marked_number(-1),
+    "boxed": Extraction(_boxed_answer, _without_line),
+    "answer_is": Extraction(_stated_answer, _without_line),
+    "last_number": Extraction(_last_number, _without_line),
+}

@@ -6,7 +6,7 @@ Below this file nobody sees an OmegaConf object.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, fields
+from dataclasses import Field, asdict, fields, replace
 from typing import Any
 
 from rlreason.algorithms import own, ppo
@@ -18,6 +18,8 @@ from rlreason.config.budget import within_budget
 from rlreason.config.experiment import ExperimentConfig, GeneralConfig
 from rlreason.config.inits import INITS
 from rlreason.config.sections import (
+    KINDS,
+    AutoPromptConfig,
     EngineConfig,
     EvalConfig,
     ExportConfig,
@@ -29,6 +31,10 @@ from rlreason.config.sections import (
     TaskConfig,
     TrackerConfig,
     TryRewardConfig,
+    by_kind,
+    declared_kind,
+    is_auto,
+    prompt_settings,
 )
 from rlreason.config.texts import home_expanded
 from rlreason.data.registry import DATASETS
@@ -39,6 +45,7 @@ from rlreason.rewards import custom
 from rlreason.rewards.base import refuse_out_of_reach
 from rlreason.rewards.registry import REWARDS
 from rlreason.rows import Table
+from rlreason.run.identity import prompt_of_checkpoint
 
 TABLES: dict[str, Table[Any]] = {"algo": ALGORITHMS, "reward": REWARDS, "init": INITS, "data": DATASETS}
 SECTIONS: dict[str, type[Settings]] = {
@@ -109,7 +116,30 @@ def plain_values(composed: Any) -> dict[str, Any]:
     for group in GROUPS:
         require(group in plain, f"the configuration has no section {group!r}; add it to the defaults list")
         plain[group] = as_meant(settings_of(group, plain[group]), plain[group], f"{group}.")
+    asked = plain["eval"]
+    second = asked.get("second_prompt")
+    if plain["task"]["name"] != "train" and is_auto(second):
+        second = None  # of training runs
+    kind = declared_kind(plain["model"].get("kind"), str(plain["model"].get("path")))
+    known = kind if kind in KINDS else None  # what is no kind is refused later
+    trained_with = prompt_of_checkpoint(str(plain["model"].get("path")))
+    if is_auto(plain["prompt"]) and trained_with is not None:
+        plain["prompt"] = trained_with
+    plain["prompt"], asked["second_prompt"] = by_kind(plain["prompt"], second, known)
     return as_meant(GeneralConfig, plain)
+
+
+def with_protocols(config: ExperimentConfig, kind: str) -> ExperimentConfig:
+    """The experiment with the prompts of its kind of model, where they are chosen by it.
+
+    Raises:
+        UserError: The second prompt is the prompt of the run.
+    """
+    prompt, second = by_kind(asdict(config.prompt), config.eval.second_prompt, kind)
+    section = None if second is None else dict(second[kind] if is_auto(second) else second)
+    known = replace(config, prompt=converted(PromptConfig, prompt), eval=replace(config.eval, second_prompt=section))
+    _refuse_same_prompt(known)
+    return known
 
 
 def from_plain(plain: Mapping[str, Any]) -> ExperimentConfig:
@@ -147,6 +177,7 @@ def settings_by_key() -> dict[str, list[Field[Any]]]:
     """
     schemas: dict[str, list[type[Settings]]] = {"": [GeneralConfig], "task.": list(TASKS.values())}
     schemas |= {f"{group}.": [schema] for group, schema in SECTIONS.items()}
+    schemas["prompt."].append(AutoPromptConfig)
     schemas |= {f"{group}.": [row.settings for row in table.values()] for group, table in TABLES.items()}
     found: dict[str, list[Field[Any]]] = {}
     for prefix, group in schemas.items():
@@ -186,6 +217,8 @@ def settings_of(group: str, section: Mapping[str, Any]) -> type[Settings]:
     if group in TABLES:
         settings: type[Settings] = TABLES[group].of(section).settings
         return settings
+    if group == "prompt":
+        return prompt_settings(section)
     if group == "task":
         name = section.get("name")
         require(name in TASKS, f"task.name={name!r} is unknown; choose from: {', '.join(TASKS)}")
@@ -222,10 +255,7 @@ def _check_together(config: ExperimentConfig) -> None:
         ppo.check_with(config.algo, config.reward)
     for part in own_parts(config):
         _check_own(part, config)
-    require(
-        config.eval.second != config.prompt,
-        f"eval.second_prompt={config.prompt.name} is the prompt of the run; name another, or leave it out",
-    )
+    _refuse_same_prompt(config)
     require(
         config.task.name != "evaluate" or config.eval.second_prompt is None,
         "eval.second_prompt belongs to training runs; with task=evaluate give the prompt itself: prompt=NAME",
@@ -233,6 +263,13 @@ def _check_together(config: ExperimentConfig) -> None:
     require(
         config.task.name != "evaluate" or config.eval.orm != "train",
         "eval.orm=train belongs to training runs; with task=evaluate give the folder of a trained ORM: eval.orm=FOLDER",
+    )
+
+
+def _refuse_same_prompt(config: ExperimentConfig) -> None:
+    require(
+        config.eval.second != config.prompt,
+        f"eval.second_prompt={config.prompt.name} is the prompt of the run; name another, or leave it out",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from rlreason.config.base import Settings, require, setting
 from rlreason.config.sections import (
+    AutoPromptConfig,
     DataConfig,
     EngineConfig,
     EvalConfig,
@@ -78,7 +79,9 @@ class GeneralConfig(Settings):
 class ExperimentConfig(GeneralConfig):
     """The whole experiment, one section per Hydra group.
 
-    The sections `algo`, `reward` and `init` are of the classes that the rows of their choices name.
+    The sections `algo`, `reward` and `init` are of the classes that the rows of their choices name. Where neither a
+    preset nor the user says what kind of model it is, `prompt` is `auto` until its tokeniser is there, see
+    `with_protocols`.
     """
 
     task: TaskConfig
@@ -88,9 +91,16 @@ class ExperimentConfig(GeneralConfig):
     model: ModelConfig
     init: Any
     data: DataConfig
-    prompt: PromptConfig
+    prompt: PromptConfig | AutoPromptConfig
     engine: EngineConfig
     launcher: LauncherConfig
     sharding: ShardingConfig
     eval: EvalConfig
     tracker: TrackerConfig
+
+    @property
+    def protocol(self) -> PromptConfig:
+        """The prompt of a run that knows what kind of model it has."""
+        if isinstance(self.prompt, AutoPromptConfig):
+            raise RuntimeError("the kind of model is not known yet")
+        return self.prompt

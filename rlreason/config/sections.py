@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
+from rlreason.answers.extraction import EXTRACTIONS, FINAL_ANSWER_MARKER, FORMS, final_answer_line
 from rlreason.config.base import Settings, as_meant, converted, require, setting
 from rlreason.config.choices import chosen
 from rlreason.config.texts import home_expanded, with_line_breaks
 from rlreason.config.updates import SupervisedConfig
 from rlreason.errors import UserError
 from rlreason.run.checkpoints import model_path, outcome_model_path
+
+KINDS = ("base", "instruct", "embedded")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +98,7 @@ class ModelConfig(Settings):
     kind: str | None = setting(
         "what it was trained to do: base (go on with a text), instruct (answer), or embedded (the package's own); "
         "null: instruct where its tokeniser has a chat template, otherwise base",
-        choices=("base", "instruct", "embedded"),
+        choices=KINDS,
     )
     thinking: bool | None = setting(
         "whether a chat template that leaves the choice, as Qwen3's does, has the model think before it answers; "
@@ -165,17 +168,112 @@ class DataConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PromptConfig(Settings):
-    """How a question becomes a prompt."""
+    """How a question becomes a prompt, and how its answer is found in what the model writes: a protocol."""
 
-    name: str = setting("plain, few_shot or chat")
+    name: str = setting("short name, which is shown beside the numbers")
+    system: str | None = setting(
+        "system message before the question, with a chat template; null: as the chat template has it",
+        read=with_line_breaks,
+    )
     template: str = setting("jinja2 template of the question, with the variable `question`", read=with_line_breaks)
     chat: bool = setting("wrap the question in the tokeniser's chat template")
     examples: int = setting("solved training questions shown before the question", at_least=0)
+    drawn: str = setting(
+        "when they are drawn: once (the same for all questions) or anew (for every question its own)",
+        choices=("once", "anew"),
+    )
+    separator: str = setting("text between them, without a chat template", read=with_line_breaks)
+    answer: str = setting(
+        "last line of a solved example, and of a reference solution that is learned: marker (#### 18), boxed "
+        "(\\boxed{18}) or answer_is (The answer is 18.)",
+        choices=tuple(FORMS),
+    )
+    extraction: str = setting(
+        "what counts as the answer of a completion: standard (whatever states one, docs/answers.md), first_marker or "
+        "last_marker (the number behind ####), boxed (the last box), answer_is (the last of these) or last_number",
+        choices=tuple(EXTRACTIONS),
+    )
     stop: list[str] = setting("texts at which a completion ends, besides the end-of-text token", read=with_line_breaks)
 
     def check(self) -> None:
-        """Refuse a template without the question."""
+        """Refuse a template without the question, and an answer asked for in a form that is not read."""
         require("question" in self.template, f"prompt.template={self.template!r} never uses {{{{ question }}}}")
+        require(
+            self.chat or self.system is None,
+            f"prompt.system={self.system!r} needs prompt.chat=true; without it put the words into prompt.template",
+        )
+        read = EXTRACTIONS[self.extraction].answer
+        asked = f"{self.system or ''}\n{self.template}"
+        written = {"marker": FINAL_ANSWER_MARKER, "boxed": r"\boxed", "answer_is": "answer is"}
+        for form, words in written.items():
+            is_shown = form == self.answer and (self.examples > 0 or not self.chat)
+            require(
+                not (words in asked or is_shown) or read(f"1+17=18\n{final_answer_line('18', form)}") == "18",
+                f"prompt.extraction={self.extraction} does not read {final_answer_line('18', form)!r}, which "
+                f"{'prompt.answer' if is_shown else 'prompt.template'} asks for; change one of them",
+            )
+
+
+AUTO = "auto"  # the choice of a prompt by the kind of model
+
+
+def _protocol(name: str) -> dict[str, Any]:
+    section = chosen("prompt", name)
+    return as_meant(prompt_settings(section), section)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoPromptConfig(Settings):
+    """The prompt by the kind of model, see `model.kind`."""
+
+    name: str = setting(AUTO)
+    instruct: dict[str, Any] = setting("that of models that answer", read=_protocol, choice_of="prompt")
+    base: dict[str, Any] = setting("that of models that go on with a text", read=_protocol, choice_of="prompt")
+    embedded: dict[str, Any] = setting("that of the package's own models", read=_protocol, choice_of="prompt")
+
+    def check(self) -> None:
+        """Refuse what is no prompt."""
+        for item in fields(self):
+            if item.metadata["choice_of"]:
+                try:
+                    self.of(item.name)
+                except UserError as error:
+                    raise UserError(f"{item.name}.{error}") from error
+
+    def of(self, kind: str) -> PromptConfig:
+        """The prompt of a kind of model."""
+        return converted(PromptConfig, getattr(self, kind))
+
+
+def declared_kind(kind: str | None, path: str) -> str | None:
+    """The kind of a model where a preset, the user or its path says it; None where only its tokeniser can."""
+    return "embedded" if kind is None and path.startswith("embedded:") else kind
+
+
+def prompt_settings(section: Mapping[str, Any]) -> type[PromptConfig] | type[AutoPromptConfig]:
+    """The dataclass of a section `prompt`."""
+    return AutoPromptConfig if is_auto(section) else PromptConfig
+
+
+def is_auto(section: Any) -> bool:
+    """Whether a section `prompt` is the choice by the kind of model."""
+    return isinstance(section, Mapping) and section.get("name") == AUTO
+
+
+def by_kind(
+    prompt: Mapping[str, Any], second: Mapping[str, Any] | None, kind: str | None
+) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+    """The prompt of a kind of model, and the second prompt where that is another one; both as sections.
+
+    Args:
+        prompt: The section `prompt`; `auto` is replaced by what it stands for.
+        second: The section `eval.second_prompt`; None is given for an `auto` that stands for a prompt of that name.
+        kind: Of the model; None where nobody knows it yet, so that what depends on it is given as it is.
+    """
+    if second is not None and is_auto(second):
+        known = kind is not None and second[kind].get("name") == prompt.get("name")
+        second = None if known or is_auto(prompt) else second
+    return prompt[kind] if kind is not None and is_auto(prompt) else prompt, second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,8 +386,9 @@ class EvalConfig(Settings):
     )
     second_prompt: dict[str, Any] | None = setting(
         "with which the start and the selected policy are asked the reported questions as well, greedily, to see if a "
-        "gain is one of form; another than the prompt of the run; null: none",
-        read=partial(chosen, "prompt"),
+        "gain is one of form; another than the prompt of the run; auto: that of prompt=auto, in training runs with "
+        "another one; null: none",
+        read=_protocol,
         choice_of="prompt",
     )
     resamples: int = setting("bootstrap resamples of the questions for each 95 % interval", at_least=100)
@@ -303,14 +402,14 @@ class EvalConfig(Settings):
             raise UserError(f"second_prompt.{error}") from error
 
     @property
-    def second(self) -> PromptConfig | None:
+    def second(self) -> PromptConfig | AutoPromptConfig | None:
         """The second prompt; None without.
 
         Raises:
             UserError: The section is no prompt.
         """
         section = self.second_prompt
-        return None if section is None else converted(PromptConfig, as_meant(PromptConfig, section))
+        return None if section is None else converted(prompt_settings(section), section)
 
 
 @dataclass(frozen=True, kw_only=True)

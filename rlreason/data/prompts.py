@@ -20,9 +20,13 @@ from rlreason.types import Problem, Prompt
 EXPRESSION_ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 
 
-def solution_text(problem: Problem) -> str:
-    """The reference solution as a completion: its steps, then the line of the final answer."""
-    return "\n".join([*problem.steps, final_answer_line(problem.answer)])
+def solution_text(problem: Problem, config: PromptConfig) -> str:
+    """The reference solution as a completion of its prompt: its steps, then the line of the final answer.
+
+    It stands behind a space where the prompt does not end with one, or with a line, as in "Answer: 18".
+    """
+    space = "" if config.chat or config.template[-1:].isspace() else " "
+    return space + "\n".join([*problem.steps, final_answer_line(problem.answer, config.answer)])
 
 
 def build_prompts(
@@ -36,8 +40,9 @@ def build_prompts(
 ) -> tuple[list[Prompt], list[str]]:
     """Render and encode the prompt of every problem.
 
-    All problems see the same solved examples, drawn by the seed from the training questions with solutions; a problem
-    that is one of them sees the next in the seeded order in its place. Prompts of more than `max_prompt_tokens` are
+    Solved examples are drawn by the seed from the training questions with solutions. With `drawn=once` all problems see
+    the same ones; a problem that is one of them sees the next in the seeded order in its place. With `drawn=anew` the
+    seed and its id decide which ones a problem sees. Prompts of more than `max_prompt_tokens` are
     left out. `thinking`: what a chat template is told that leaves the choice; None: nothing.
 
     Returns:
@@ -49,7 +54,7 @@ def build_prompts(
     template = _template(config.template)
     if config.chat and not getattr(tokenizer, "chat_template", None):
         raise UserError(
-            f"prompt={config.name}: the tokeniser of this model has no chat template; use prompt=plain or "
+            f"prompt={config.name}: the tokeniser of this model has no chat template; use prompt=auto or "
             "prompt=few_shot, or an instruction-tuned model"
         )
     if config.chat and thinking is not None and "enable_thinking" not in str(tokenizer.chat_template):
@@ -58,11 +63,14 @@ def build_prompts(
             "think; use model.thinking=null"
         )
     options = {} if thinking is None else {"enable_thinking": thinking}
-    candidates = _example_candidates(training, config, seed)
-    texts = [
-        _prompt_text(problem, _examples_for(problem, candidates, config), config, template, tokenizer, options)
-        for problem in problems
-    ]
+    solved = _solved(training, config)
+    candidates = _candidates(solved, config, f"{seed}/examples")
+    texts = []
+    for problem in problems:
+        if config.drawn == "anew":
+            candidates = _candidates(solved, config, f"{seed}/examples/{problem.id}")
+        examples = _examples_for(problem, candidates, config)
+        texts.append(_prompt_text(problem, examples, config, template, tokenizer, options))
     prompts: list[Prompt] = []
     too_long: list[str] = []
     # A chat template writes the special tokens itself; adding them again would double the BOS token.
@@ -97,17 +105,22 @@ def _render(template: jinja2.Template, problem: Problem, config: PromptConfig) -
         ) from error
 
 
-def _example_candidates(training: Sequence[Problem], config: PromptConfig, seed: int) -> list[Problem]:
-    """The solved training problems that may be shown, in order of preference: one more than needed, as a spare."""
+def _solved(training: Sequence[Problem], config: PromptConfig) -> list[Problem]:
+    """The training problems that may be shown; none where none is to be."""
     if config.examples == 0:
         return []
     solved = [problem for problem in training if problem.steps]
     if not solved:
         raise UserError(
             f"prompt.examples={config.examples} needs training questions with worked solutions and this data set has "
-            "none; use prompt.examples=0"
+            "none; use prompt=plain or prompt.examples=0"
         )
-    return random.Random(f"{seed}/examples").sample(solved, min(config.examples + 1, len(solved)))
+    return solved
+
+
+def _candidates(solved: Sequence[Problem], config: PromptConfig, seed: str) -> list[Problem]:
+    """Those that are shown, in order of preference: one more than needed, as a spare."""
+    return random.Random(seed).sample(solved, min(config.examples + 1, len(solved)))
 
 
 def _examples_for(problem: Problem, candidates: Sequence[Problem], config: PromptConfig) -> list[Problem]:
@@ -129,10 +142,11 @@ def _prompt_text(
     options: Mapping[str, Any],
 ) -> str:
     question = _render(template, problem, config)
-    shown = [(_render(template, example, config), solution_text(example)) for example in examples]
+    shown = [(_render(template, example, config), solution_text(example, config)) for example in examples]
     if not config.chat:
-        return "".join(f"{asked}{solved}\n\n" for asked, solved in shown) + question
-    messages = [
+        return "".join(f"{asked}{solved}{config.separator}" for asked, solved in shown) + question
+    messages = [] if config.system is None else [{"role": "system", "content": config.system}]
+    messages += [
         message
         for asked, solved in shown
         for message in ({"role": "user", "content": asked}, {"role": "assistant", "content": solved})

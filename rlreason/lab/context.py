@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rlreason.answers.extraction import EXTRACTIONS, Extraction
 from rlreason.answers.steps import StepSplitter
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import PromptConfig
@@ -90,13 +91,18 @@ class Context:
     ends: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "splitter", StepSplitter(self.tokenizer))
-        object.__setattr__(self, "ends", end_ids(self.start.base, self.tokenizer, self.config.prompt.chat))
+        object.__setattr__(self, "splitter", StepSplitter(self.tokenizer, self.extraction))
+        object.__setattr__(self, "ends", end_ids(self.start.base, self.tokenizer, self.config.protocol.chat))
+
+    @property
+    def extraction(self) -> Extraction:
+        """How answers are found in what is written under these prompts."""
+        return EXTRACTIONS[self.asked_with.extraction]
 
     def under_second_prompt(self) -> Context:
         """The same with the prompts of `eval.second_prompt`, and the reported questions whose prompts fit."""
         asked_with = self.config.eval.second
-        if asked_with is None:
+        if not isinstance(asked_with, PromptConfig):
             raise RuntimeError("this run has no second prompt")
         measured = tuple(problem for problem in self.splits.measured if problem.id in self.second_prompts)
         splits = replace(self.splits, measured=measured)

@@ -97,6 +97,10 @@ class Lab:
         """The rollout as a training sequence that ends after its final answer."""
         return example(self.context, rollout)
 
+    def is_finished(self, rollout: Rollout) -> bool:
+        """Whether a solution came to its end, see `StepSplitter.is_finished`."""
+        return self.context.splitter.is_finished(rollout)
+
     def update(
         self,
         number: int,

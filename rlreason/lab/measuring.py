@@ -33,6 +33,7 @@ from rlreason.run.stage import (
 from rlreason.run.store import write_evaluation
 from rlreason.types import Problem, Rollout
 
+FAR = 0.05  # between two prompts; from here on training under the worse may gain no more than the better one gives
 MANY = 0.1  # of all completions; from here on a share without verdicts says more of the prompt than of the model
 
 
@@ -129,7 +130,25 @@ def measured(
     context.display.line(f"{checkpoint}: {shown}")
     for warning in warnings([*answers, *samples], context.config.data.max_completion_tokens):
         context.display.line(f"{checkpoint}: {warning}")
+    if checkpoint == INIT and context.config.eval.second is not None:
+        context.display.line(compared_start(context, policy, metrics["maj@1"].value))
     return metrics
+
+
+def compared_start(context: Context, policy: Path, accuracy: float) -> str:
+    """The greedy accuracy of the start under `eval.second_prompt` beside that under the prompt of the run, in a line.
+
+    It is a warning where they differ by more than `FAR`. The answers are kept for the end of the run.
+    """
+    other = context.under_second_prompt()
+    answers = evaluation_rollouts(other, greedy(SECOND_PROMPT, INIT), policy, other.splits.measured, 1, 0.0)
+    there = sum(item.correct for item in answers) / max(1, len(answers))
+    here, second = context.asked_with.name, other.asked_with.name
+    found = f"{INIT}: maj@1 {there:.3f} under eval.second_prompt={second}, {accuracy:.3f} under prompt={here}"
+    if abs(there - accuracy) <= FAR:
+        return found
+    better = f"train with prompt={second}" if there > accuracy else f"prompt={here} is the better one"
+    return f"{found}: they differ by more than {FAR:.2f}, so a gain may be one of form; {better}"
 
 
 def warnings(drawn: Sequence[Rollout], limit: int) -> list[str]:

@@ -153,7 +153,7 @@ def reference_prefixes(context: Context) -> dict[str, list[tuple[int, ...]]]:
     """What precedes each line of every training question's reference solution, in tokens; by problem id."""
     prefixes = {}
     for problem in context.splits.training:
-        text = solution_text(problem)
+        text = solution_text(problem, context.config.protocol)
         if problem.steps:
             ids = continuation(context.tokenizer, context.prompts[problem.id].text, text)
             prefixes[problem.id] = [ids[: step.start] for step in context.splitter.split(ids, text)]

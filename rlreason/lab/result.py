@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rlreason.lab.context import Context
@@ -30,6 +31,7 @@ def write_result(context: Context, evaluations: Evaluations, too_long: Sequence[
     found = {
         "name": run.folder.name,
         "config": run.config,
+        "prompt": asdict(context.asked_with),
         **environment(),
         "model_source": context.source,
         "evaluations": evaluations.records,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.answers.equality import verdicts
-from rlreason.answers.extraction import states_final_answer
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.shared_memory import is_in_memory
 from rlreason.engines.stepwise import sample_stepwise
@@ -110,7 +109,8 @@ def graded_rollouts(context: Context, drawn: Sequence[Rollout], problems: Sequen
     """Rollouts with their steps and their outcome, in the order of the problems, then of the samples."""
     order = {problem.id: position for position, problem in enumerate(problems)}
     ordered = sorted(drawn, key=lambda rollout: (order[rollout.problem.id], rollout.sample))
-    found = verdicts([item.text for item in ordered], [item.problem.answer for item in ordered])
+    golds = [item.problem.answer for item in ordered]
+    found = verdicts([item.text for item in ordered], golds, context.extraction.answer)
     return [
         replace(
             item,
@@ -189,7 +189,11 @@ def _stream(
     tokens = len(condition.good) == len(condition.bad) == 1
     settings = replace(settings, banned_token_ids=(*condition.good, *condition.bad) if tokens else ())
     line_ends = context.splitter.line_end_ids() if condition.every_step else ()
-    return sample_stepwise(engine, requests, settings, inserted, line_ends, context.decode, _is_ended)
+
+    def is_ended(text: str) -> bool:
+        return context.splitter.states_answer(text.rstrip("\n").rpartition("\n")[2])
+
+    return sample_stepwise(engine, requests, settings, inserted, line_ends, context.decode, is_ended)
 
 
 def _with_given(context: Context, rollout: Rollout, given: tuple[int, ...]) -> Rollout:
@@ -203,7 +207,3 @@ def _with_given(context: Context, rollout: Rollout, given: tuple[int, ...]) -> R
         sampler_logprobs=(0.0,) * len(given) + rollout.sampler_logprobs,
         text=context.decode(given) + rollout.text,
     )
-
-
-def _is_ended(text: str) -> bool:
-    return states_final_answer(text.rstrip("\n").rpartition("\n")[2])

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.algorithms.base import Questions
-from rlreason.config.compose import own_parts
+from rlreason.config.compose import own_parts, with_protocols
 from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import needs_outcome_model
-from rlreason.config.sections import SFTInitConfig
+from rlreason.config.sections import PromptConfig, SFTInitConfig, is_auto
 from rlreason.data.prompts import solution_text
 from rlreason.data.splits import read_data
 from rlreason.display import Display
@@ -25,7 +25,7 @@ from rlreason.lab.engine import SharedEngine
 from rlreason.lab.shared import sft_checkpoint
 from rlreason.lab.updating import reference
 from rlreason.models.resolve import ResolvedModel, resolve
-from rlreason.models.tokens import check_embedded, check_spelling
+from rlreason.models.tokens import check_embedded, check_spelling, model_kind
 from rlreason.orm.training import given_model, outcome_model, refuse_seen_questions
 from rlreason.planning.fit import check_fits
 from rlreason.rewards.registry import REWARDS
@@ -58,6 +58,7 @@ class Asked:
     """What a run asks of which model, known before there is a run folder.
 
     Args:
+        config: The experiment with the prompts of its kind of model.
         model: Where the model is, and where it came from.
         tokenizer: The model's.
         prompts: Those that fit, by problem id.
@@ -67,6 +68,7 @@ class Asked:
         seconds: Time that the libraries and the prompts took.
     """
 
+    config: ExperimentConfig
     model: ResolvedModel
     tokenizer: Any
     prompts: Mapping[str, Prompt]
@@ -91,12 +93,15 @@ def prepared(
     said: list[str] = []
     display.record = said.append
     asked = what_is_asked(config, display)
+    config = asked.config
     run = Run(folder, plain_config)
     engine = SharedEngine(config, longest_context(config))
     try:
         display.record = run.event
         for text in said:
             run.event(text)
+        kind = model_kind(config.model, asked.tokenizer)
+        display.line(f"asked with prompt={config.protocol.name}; the model's kind is {kind}")
         keep_own_code(run, config)
         run.add_costs({"start": asked.seconds})
         context = Context(
@@ -106,7 +111,7 @@ def prepared(
             tracker=trackers.start(config.tracker, folder, plain_config, display.line),
             tokenizer=asked.tokenizer,
             prompts=asked.prompts,
-            asked_with=config.prompt,
+            asked_with=config.protocol,
             second_prompts=asked.second_prompts,
             splits=asked.splits,
             engine=engine,
@@ -144,6 +149,8 @@ def what_is_asked(config: ExperimentConfig, display: Display) -> Asked:
     from rlreason.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(model.folder)
+    by_itself = is_auto(config.eval.second_prompt)  # nobody has asked for it
+    config = with_protocols(config, model_kind(config.model, tokenizer))
     for note in data.notes:
         display.line(note)
     splits = {
@@ -154,23 +161,27 @@ def what_is_asked(config: ExperimentConfig, display: Display) -> Asked:
     }
     name = config.model.path
     asked_of = [problem for problems in splits.values() for problem in (*problems[:TRIED], *problems[-TRIED:])]
-    check_spelling(tokenizer, (text for item in asked_of for text in (item.question, solution_text(item))), name)
-    prompts, too_long = fit_prompts(config, config.prompt, tokenizer, training, splits, display)
+    spelled = (text for item in asked_of for text in (item.question, solution_text(item, config.protocol)))
+    check_spelling(tokenizer, spelled, name)
+    prompts, too_long = fit_prompts(config, config.protocol, tokenizer, training, splits, display)
     check_embedded(model.folder, (token for item in prompts.values() for token in item.token_ids), tokenizer, name)
 
     def fitting(problems: Sequence[Problem]) -> tuple[Problem, ...]:
         return tuple(problem for problem in problems if problem.id in prompts)
 
     second_prompts: Mapping[str, Prompt] = {}
-    if config.eval.second is not None:
+    if isinstance(config.eval.second, PromptConfig):
         reported = {config.eval.split: fitting(measured)}
         try:
             second_prompts, _ = fit_prompts(config, config.eval.second, tokenizer, training, reported, display)
         except UserError as error:
-            raise UserError(f"eval.second_prompt: {error}") from error
+            if not by_itself:
+                raise UserError(f"eval.second_prompt: {error}") from error
+            display.line(f"nothing is measured under prompt={config.eval.second.name} beside: {error}")
+            config = replace(config, eval=replace(config.eval, second_prompt=None))
     asked = Splits(fitting(training) if trains else (), fitting(validation), fitting(measured), fitting(elsewhere))
     report_lacking_references(config, asked.training, display)
-    return Asked(model, tokenizer, prompts, second_prompts, too_long, asked, time.monotonic() - begun)
+    return Asked(config, model, tokenizer, prompts, second_prompts, too_long, asked, time.monotonic() - begun)
 
 
 def report_lacking_references(config: ExperimentConfig, training: Sequence[Problem], display: Display) -> None:

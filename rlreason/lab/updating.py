@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlreason.answers.steps import is_finished
 from rlreason.config.updates import SupervisedConfig
 from rlreason.data.prompts import solution_text
 from rlreason.distributed import ranks
@@ -118,7 +117,7 @@ def example(context: Context, rollout: Rollout) -> Example:
     What the token limit cut before that is not closed, or the policy would learn to stop there.
     """
     ids = list(rollout.completion_ids[: context.splitter.end_of_answer(rollout.completion_ids, rollout.text)])
-    if is_finished(rollout) and not (ids and ids[-1] in context.ends):
+    if context.splitter.is_finished(rollout) and not (ids and ids[-1] in context.ends):
         ids.append(context.ends[0])
     return Example(rollout.prompt_ids, tuple(ids))
 
@@ -126,5 +125,5 @@ def example(context: Context, rollout: Rollout) -> Example:
 def reference(context: Context, problem: Problem) -> Example:
     """The reference solution of a problem as a training sequence."""
     prompt = context.prompts[problem.id]
-    ids = continuation(context.tokenizer, prompt.text, solution_text(problem))
+    ids = continuation(context.tokenizer, prompt.text, solution_text(problem, context.config.protocol))
     return Example(prompt.token_ids, (*ids, context.ends[0]))

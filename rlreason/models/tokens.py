@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rlreason.config.sections import ModelConfig
+from rlreason.config.sections import ModelConfig, declared_kind
 from rlreason.errors import UserError
 
 # What a solution may stand behind where its own prompt would melt into its first token: the end of a line or of a word.
@@ -125,8 +125,9 @@ def turn_end(tokenizer: Any) -> int | None:
 
 def model_kind(config: ModelConfig, tokenizer: Any) -> str:
     """What a model was trained to do: "base", "instruct" or "embedded"; its tokeniser tells where nobody has said."""
-    if config.kind is not None:
-        return config.kind
+    declared = declared_kind(config.kind, config.path)
+    if declared is not None:
+        return declared
     return "instruct" if getattr(tokenizer, "chat_template", None) else "base"
 
 

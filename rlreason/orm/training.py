@@ -156,7 +156,8 @@ def continuations(
             item, end = begun[rollout.problem.id]
             texts.append(cache.decode([*item.completion_ids[:end], *rollout.completion_ids]))
         right = dict.fromkeys(names, 0)
-        for rollout, correct in zip(drawn, grade(texts, [item.problem.answer for item in drawn]), strict=True):
+        found = grade(texts, [item.problem.answer for item in drawn], cache.extraction.answer)
+        for rollout, correct in zip(drawn, found, strict=True):
             right[rollout.problem.id] += correct
         shares = [right[name] / samples for name in names]
         store.write_scores(path, [item for item, _ in prefixes], [[share] for share in shares])

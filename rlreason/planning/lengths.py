@@ -7,6 +7,7 @@ differ by some ten percent.
 from __future__ import annotations
 
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.config.sections import AutoPromptConfig
 from rlreason.data.base import GENERATED_TEST_SIZE, held_out, training_questions
 from rlreason.data.registry import DATASETS
 from rlreason.planning.facts import Sizes
@@ -18,6 +19,8 @@ CHAT = 30  # tokens of a chat template and its instruction
 def known_sizes(config: ExperimentConfig) -> Sizes | None:
     """What to expect of the questions, prompts and completions of an experiment; None for unknown data."""
     facts, data, prompt = DATASETS[config.data.name].facts, config.data, config.prompt
+    if isinstance(prompt, AutoPromptConfig):  # examples are the longest that it can come to
+        prompt = prompt.of("base")
     if facts is None:
         return None
     around = TEMPLATE + CHAT * prompt.chat

@@ -50,8 +50,8 @@ def random_reward(
 def format_reward(
     rollouts: Sequence[Rollout], settings: FormatRewardConfig, outcome_model: OutcomeModel | None = None
 ) -> list[StepRewards]:
-    """1 for every solution with a line that states a final answer behind the marker."""
-    return [at_answer(item) if any(step.kind == "answer" for step in item.steps) else () for item in rollouts]
+    """1 for every solution in which the prompt's extraction finds a final answer."""
+    return [at_answer(item) if item.answer is not None else () for item in rollouts]
 
 
 def _coin(item: Rollout) -> float:

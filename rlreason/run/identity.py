@@ -32,6 +32,8 @@ CONFIG_FILE, RESULT_FILE = "config.yaml", "result.json"
 LAST_KEYS = ("seed", "gpu_hour_price")  # of every version's config.yaml; one that was cut in its middle lacks them
 CONTENT = "contents."  # begins the key of a digest of what lies at a path that the run reads
 SOURCE = "sources."  # begins the key of a digest of the user's own code
+# What the prompts of versions that did not name it were.
+OLD_PROMPT = {"system": None, "drawn": "once", "separator": "\n\n", "answer": "marker", "extraction": "standard"}
 OWN = "own"  # folder of that code, in the run's
 RUNTIME_SECTIONS = ("tracker", "launcher", "sharding")
 RUNTIME_FIELDS = ("engine.replicas", "engine.devices", "engine.executor", "engine.probe_limit", "engine.adapters")
@@ -68,6 +70,24 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         else:
             flat[key] = value
     return {key: value for key, value in flat.items() if key not in RUNTIME_FIELDS}
+
+
+def prompt_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The section `prompt` of a finished run, with what `auto` stood for; older versions had no `auto`."""
+    found: Mapping[str, Any] = result["prompt"] if "prompt" in result else {**OLD_PROMPT, **result["config"]["prompt"]}
+    return found
+
+
+def prompt_of_checkpoint(path: str) -> Mapping[str, Any] | None:
+    """The section `prompt` that the policy at `path` was trained with; None where it is no policy of one."""
+    checkpoint = Path(path)
+    result = checkpoint.parent.parent / RESULT_FILE
+    if checkpoint.parent.name != "checkpoints" or not result.is_file():
+        return None
+    try:
+        return prompt_of(json.loads(result.read_text(encoding="utf-8")))
+    except (ValueError, KeyError):
+        return None
 
 
 def _difference(key: str, there: Mapping[str, Any], here: Mapping[str, Any], folder: Path) -> str:

@@ -18,7 +18,7 @@ from rlreason.data.registry import DATASETS
 from rlreason.evaluation.metrics import is_share
 from rlreason.evaluation.statistics import Clusters, Estimate, Kind, crossed_estimate
 from rlreason.rewards.registry import REWARDS
-from rlreason.run.identity import CONTENT, SOURCE
+from rlreason.run.identity import CONTENT, SOURCE, prompt_of
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.folders import CLUSTER, StudyRun
 
@@ -171,9 +171,9 @@ def comparisons(runs: Sequence[StudyRun]) -> tuple[tuple[Comparison, ...], list[
         notes += repeated
         settings = apart(table[0])
         k = int(settings["eval.k"])
-        title = f"{DATASETS[settings['data.name']].title}, {settings['eval.split']} questions" + (
-            f", K = {k}" if k else ""
-        )
+        prompt = prompt_of(table[0].result)["name"]
+        asked = f"{DATASETS[settings['data.name']].title}, {settings['eval.split']} questions, prompt={prompt}"
+        title = asked + (f", K = {k}" if k else "")
         found.append(Comparison(title, k, settings, arms))
     return tuple(sorted(_told_apart(found), key=lambda item: item.title)), notes
 

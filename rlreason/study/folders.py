@@ -90,9 +90,9 @@ class StudyRun:
 
     @property
     def second_prompt_name(self) -> str | None:
-        """The name of the second prompt; None where there is none."""
-        section = self.settings.get("eval.second_prompt")
-        return None if section is None else str(section["name"])
+        """The name of the second prompt; None where nothing was measured under one."""
+        found = self.result.get("second_prompt")
+        return None if found is None else str(found["prompt"])
 
     @property
     def final(self) -> Evaluation:

@@ -14,12 +14,21 @@ from rlreason.config.inits import INITS
 from rlreason.data.registry import DATASETS
 from rlreason.evaluation.statistics import interval_text, questions_text
 from rlreason.rewards.registry import REWARDS
+from rlreason.run.identity import prompt_of
 from rlreason.run.stage import FINAL, INIT
 from rlreason.study.commands import Compose, settings
 
 SHOWN_SECTIONS = ("algo", "reward", "orm", "model", "init", "data", "prompt", "engine", "eval")
 PATHS = (("model", "path"), ("data", "path"), ("orm", "path"), ("eval", "orm"), ("algo", "rollouts"))
 PLACEHOLDER = "FOLDER"
+ANSWERS = {  # by the prompt's extraction
+    "standard": f"the number after `{FINAL_ANSWER_MARKER}`, or the one that is boxed or stated otherwise",
+    "first_marker": f"the number after the first `{FINAL_ANSWER_MARKER}`",
+    "last_marker": f"the number after the last `{FINAL_ANSWER_MARKER}`",
+    "boxed": r"what the last `\boxed{}` holds",
+    "answer_is": 'what stands behind the last "answer is"',
+    "last_number": "its last number",
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) 
 
     from rlreason.study.report import rendered
 
-    config, base = public_configuration(result), base_name(result)
+    config, base = {**public_configuration(result), "prompt": dict(prompt_of(result))}, base_name(result)
     algorithm, reward = ALGORITHMS.of(config["algo"]), REWARDS.of(config["reward"])
     evaluation = _evaluation(result, exported)
     shown = {section: config[section] for section in SHOWN_SECTIONS if section in config}
@@ -132,6 +141,7 @@ def model_card(result: Mapping[str, Any], exported: Exported, compose: Compose) 
         "limit": config["data"]["max_completion_tokens"],
         "stop": list(config["prompt"]["stop"]),
         "final_answer_marker": FINAL_ANSWER_MARKER,
+        "answer_in_words": ANSWERS[config["prompt"]["extraction"]],
     }
     view["program"] = rendered("program.py.j2", view)
     return str(ModelCard(rendered("model_card.md.j2", view)))

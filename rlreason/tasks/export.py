@@ -15,6 +15,7 @@ from rlreason.errors import UserError
 from rlreason.run.checkpoints import checkpoints, is_run, selected
 from rlreason.run.files import put_in_place
 from rlreason.run.folder import read_result
+from rlreason.run.identity import prompt_of
 from rlreason.run.stage import FINAL, greedy
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _described(
     # The prompt is text, and gets its first token from the tokeniser again when it is read; a chat prompt keeps it.
     first = tokenizer.bos_token_id
     prompt = list(example[0])
-    if not source.result["config"]["prompt"]["chat"] and prompt[:1] == [first]:
+    if not prompt_of(source.result)["chat"] and prompt[:1] == [first]:
         prompt = prompt[1:]
     return Exported(
         checkpoint=source.name,

@@ -20,7 +20,6 @@ from rlreason.answers.extraction import final_answer_line
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import ModelConfig
 from rlreason.config.updates import SupervisedConfig
-from rlreason.data.prompts import solution_text
 from rlreason.data.wordproblems import generate
 from rlreason.errors import UserError
 from rlreason.models.resolve import EMBEDDED_FOLDER
@@ -153,8 +152,8 @@ def _pretrain(
 
 def text_of(problem: Problem, with_steps: bool) -> str:
     """The problem with its solution step by step, or with its answer alone."""
-    solution = solution_text(problem) if with_steps else final_answer_line(problem.answer)
-    return f"Question: {problem.question}\nAnswer:\n{solution}"
+    solution = [*(problem.steps if with_steps else ()), final_answer_line(problem.answer)]
+    return "\n".join([f"Question: {problem.question}", "Answer:", *solution])
 
 
 def train_tokenizer(texts: list[str]) -> Any:

@@ -66,6 +66,6 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
         if context.splits.elsewhere:
             elsewhere = context.splits.elsewhere
             facts["out_of_distribution"] = first_and_last(context, ELSEWHERE, elsewhere, context.start.init, policy)
-        if config.eval.second_prompt is not None:
+        if context.config.eval.second is not None:
             facts["second_prompt"] = under_second_prompt(context, context.start.init, policy)
         return write_result(context, evaluations, ready.too_long, **facts)

@@ -13,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from rlreason.answers.equality import grade
-from rlreason.answers.extraction import extract_answer
+from rlreason.answers.extraction import EXTRACTIONS
 from rlreason.answers.steps import StepSplitter, through_answer
 from rlreason.config.base import converted
-from rlreason.config.compose import settings_of
+from rlreason.config.compose import settings_of, with_protocols
 from rlreason.config.experiment import ExperimentConfig
-from rlreason.config.sections import ModelConfig, TryRewardConfig
+from rlreason.config.sections import ModelConfig, TryRewardConfig, by_kind
 from rlreason.data.columns import answer_of, columns_of, guess, question_of
 from rlreason.data.sources import file_rows
 from rlreason.data.splits import read_data
 from rlreason.errors import UserError
 from rlreason.evaluation.statistics import interval_text
-from rlreason.models.tokens import continuation
+from rlreason.models.tokens import continuation, model_kind
 from rlreason.orm.judging import area_under_curve, drawn_together, interval_over_groups, rows_by_name
 from rlreason.rewards.base import Reward
 from rlreason.rewards.custom import CustomRewardConfig, with_own
@@ -232,8 +232,10 @@ def _of_run(run: Path, path: Path, most: int) -> Solutions:
         ) from error
     if not found:
         raise UserError(f"{KEY}={path}: no rollouts there; name a run that has sampled, or one of its files")
-    tokenizer = load_tokenizer(resolve(converted(ModelConfig, plain["model"])).folder)
-    splitter = StepSplitter(tokenizer)
+    model = converted(ModelConfig, plain["model"])
+    tokenizer = load_tokenizer(resolve(model).folder)
+    section, _ = by_kind(plain["prompt"], None, model_kind(model, tokenizer))
+    splitter = StepSplitter(tokenizer, EXTRACTIONS[section.get("extraction", "standard")])
     kept = [
         replace(item, steps=splitter.split(item.completion_ids, item.text), rewards=()) for item in _spread(found, most)
     ]
@@ -253,7 +255,9 @@ def _of_file(config: ExperimentConfig, path: Path, most: int) -> Solutions:
     kept = _spread(rows, most)
     columns = columns_of([replace(row, values=_without(row.values, column)) for row in rows], None, None, None)
     tokenizer = load_tokenizer(resolve(config.model).folder)
-    splitter = StepSplitter(tokenizer)
+    protocol = with_protocols(config, model_kind(config.model, tokenizer)).protocol
+    extraction = EXTRACTIONS[protocol.extraction]
+    splitter = StepSplitter(tokenizer, extraction)
     first: dict[str, int] = {}  # row of each question
     found, golds, texts = [], [], []
     for row in kept:
@@ -263,10 +267,11 @@ def _of_file(config: ExperimentConfig, path: Path, most: int) -> Solutions:
         identity = f"row {first.setdefault(question, row.number)}"
         problem = Problem(identity, question, gold, steps, dict(row.values))
         parts = splitter.split(ids, text)
-        found.append(Rollout(problem, row.number, 0, (), ids, (), text, "stop", parts, extract_answer(text)))
+        found.append(Rollout(problem, row.number, 0, (), ids, (), text, "stop", parts, extraction.answer(text)))
         golds.append(gold)
         texts.append(text)
-    graded = [replace(item, correct=right) for item, right in zip(found, grade(texts, golds), strict=True)]
+    verdicts = grade(texts, golds, extraction.answer)
+    graded = [replace(item, correct=right) for item, right in zip(found, verdicts, strict=True)]
     return Solutions(graded, tokenizer, len(rows))
 
 

@@ -10,6 +10,7 @@ from tests_support import composed
 
 from rlreason.algorithms.base import Questions
 from rlreason.algorithms.return_conditioned import distinct, return_conditioned, tagged
+from rlreason.answers.steps import StepSplitter
 from rlreason.errors import UserError
 from rlreason.lab.context import Start
 from rlreason.models.return_condition import ReturnCondition, condition_of
@@ -76,6 +77,9 @@ class Script:
 
     def steps(self, rollout):
         return STEPS
+
+    def is_finished(self, rollout):
+        return StepSplitter(None).is_finished(rollout)
 
     def step_scores(self, name, scored):
         return [self.scores for _ in scored]

@@ -5,11 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlreason.answers.extraction import (
+    EXTRACTIONS,
+    FORMS,
+    answer_line,
     extract_answer,
     final_answer_line,
     reasoning_of,
     split_solution,
-    states_final_answer,
 )
 
 EXTRACTED = [
@@ -69,7 +71,7 @@ def test_the_answer_is_found(text: str, answer: str | None) -> None:
     ],
 )
 def test_a_line_states_the_final_answer_by_the_marker_alone(line: str, states: bool) -> None:
-    assert states_final_answer(line) is states
+    assert (answer_line(line) is not None) is states
 
 
 def test_a_reference_solution_is_split_at_its_first_marker() -> None:
@@ -86,4 +88,64 @@ def test_a_solution_that_is_put_together_is_split_and_read_again(steps: list[str
     text = "\n".join([*steps, final_answer_line(str(answer))])
     assert split_solution(text) == (tuple(steps), str(answer))
     assert extract_answer(text) == str(answer)
-    assert states_final_answer(text.split("\n")[-1])
+    assert answer_line(text.split("\n")[-1]) == 0
+
+
+SOLUTION = "1+2=3\n#### 3\nWait.\n#### 4\nThe answer is 5.\nSo \\boxed{6}, of 7 in all."
+BY_NAME = {
+    "standard": ("6", None),
+    "first_marker": ("3", 1),
+    "last_marker": ("4", 3),
+    "boxed": ("6", None),
+    "answer_is": ("5", None),
+    "last_number": ("7", None),
+}
+
+
+@pytest.mark.parametrize("name", EXTRACTIONS)
+def test_each_extraction_reads_what_it_is_named_after_and_knows_the_line(name: str) -> None:
+    found = EXTRACTIONS[name]
+    assert (found.answer(SOLUTION), found.line(SOLUTION)) == BY_NAME[name]
+    assert found.answer("") is None
+    assert found.line("") is None
+
+
+@pytest.mark.parametrize("name", sorted(EXTRACTIONS.keys() - {"standard"}))
+def test_no_extraction_reads_what_was_thought_or_the_next_question(name: str) -> None:
+    other = SOLUTION.translate(str.maketrans("34567", "88888"))
+    text = f"<think>{other}</think>{SOLUTION}\n\nQuestion: And then?\n{other}"
+    answer, line = BY_NAME[name]
+    assert EXTRACTIONS[name].answer(text) == answer
+    assert EXTRACTIONS[name].line(text) == (None if line is None else line + other.count("\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "answer"),
+    [
+        ("first_marker", "#### $18", None),
+        ("first_marker", "####18", None),
+        ("first_marker", "#### -1,800.50.", "-1,800.50"),
+        ("last_marker", "\\boxed{18}", None),
+        ("last_marker", "#### .", None),
+        ("boxed", "#### 18", None),
+        ("boxed", "\\boxed{18", None),
+        ("boxed", "\\boxed{\\frac{1}{2}} and <b>", "\\frac{1}{2}"),
+        ("boxed", "<answer>18</answer>", "18"),
+        ("answer_is", "The answer is $18 dollars.", "$18 dollars"),
+        ("answer_is", "#### 18", None),
+        ("last_number", "She has 1,800 left, of 2,000.", "2,000"),
+        ("last_number", "None.", None),
+    ],
+)
+def test_an_extraction_reads_its_own_form_alone(name: str, text: str, answer: str | None) -> None:
+    assert EXTRACTIONS[name].answer(text) == answer
+
+
+@given(
+    st.lists(st.from_regex(r"[a-z0-9 =+]{1,9}[a-z0-9]", fullmatch=True)), st.integers(), st.sampled_from(list(FORMS))
+)
+def test_every_form_of_the_last_line_is_read_by_the_extraction_of_its_kind(steps, answer, form) -> None:
+    text = "\n".join([*steps, final_answer_line(str(answer), form)])
+    kinds = {"marker": ("first_marker", "last_marker"), "boxed": ("boxed",), "answer_is": ("answer_is",)}
+    for name in ("standard", "last_number", *kinds[form]):
+        assert EXTRACTIONS[name].answer(text) == str(answer), name

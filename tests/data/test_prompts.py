@@ -11,6 +11,8 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from rlreason.answers.equality import verdicts
+from rlreason.answers.extraction import EXTRACTIONS, final_answer_line
 from rlreason.config.sections import PromptConfig
 from rlreason.data.prompts import build_prompts, solution_text
 from rlreason.errors import UserError
@@ -75,8 +77,11 @@ def refusal(config: PromptConfig, tokenizer: Any, training: list[Problem] = TRAI
 
 
 def test_solution_text() -> None:
-    assert solution_text(TRAINING[4]) == "4+0=4\nDone.\n#### 4"
-    assert solution_text(Problem("p", "?", "3")) == "#### 3"
+    plain = shipped("plain")
+    assert solution_text(TRAINING[4], plain) == "4+0=4\nDone.\n#### 4"
+    assert solution_text(Problem("p", "?", "3"), plain) == "#### 3"
+    assert solution_text(TRAINING[4], shipped("boxed")) == "4+0=4\nDone.\nThe final answer is \\boxed{4}."
+    assert solution_text(TRAINING[4], shipped("lm_eval_cot")) == " 4+0=4\nDone.\nThe answer is 4."
 
 
 def test_plain(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -93,7 +98,7 @@ def test_few_shot_shows_solved_training_questions_in_the_same_form(tokenizer: Pr
     text = text_of(shipped("few_shot", examples=2), tokenizer)
     *examples, question = text.split("\n\n")
     assert question == "Question: How many?\nAnswer:\n"
-    shown = {f"Question: {item.question}\nAnswer:\n{solution_text(item)}" for item in TRAINING}
+    shown = {f"Question: {item.question}\nAnswer:\n{solution_text(item, shipped('few_shot'))}" for item in TRAINING}
     assert len(examples) == len(set(examples)) == 2
     assert set(examples) <= shown
 
@@ -135,9 +140,10 @@ def test_chat(chat_tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def test_chat_with_examples_alternates(chat_tokenizer: PreTrainedTokenizerFast) -> None:
-    text = text_of(shipped("chat", examples=1, template="{{ question }}"), chat_tokenizer)
+    config = shipped("chat", examples=1, template="{{ question }}")
+    text = text_of(config, chat_tokenizer)
     possible = [
-        f"<s>[user]{item.question}[/][assistant]{solution_text(item)}[/][user]How many?[/][assistant]"
+        f"<s>[user]{item.question}[/][assistant]{solution_text(item, config)}[/][user]How many?[/][assistant]"
         for item in TRAINING
     ]
     assert text in possible
@@ -187,7 +193,7 @@ def test_wrong_templates(tokenizer: PreTrainedTokenizerFast, template: str, comp
 def test_few_shot_without_solutions(tokenizer: PreTrainedTokenizerFast) -> None:
     assert refusal(shipped("few_shot"), tokenizer, [Problem("u", "?", "1")]) == (
         "prompt.examples=4 needs training questions with worked solutions and this data set has none; "
-        "use prompt.examples=0"
+        "use prompt=plain or prompt.examples=0"
     )
 
 
@@ -200,7 +206,7 @@ def test_few_shot_with_too_few_solutions(tokenizer: PreTrainedTokenizerFast) -> 
 
 def test_chat_without_chat_template(tokenizer: PreTrainedTokenizerFast) -> None:
     assert refusal(shipped("chat"), tokenizer) == (
-        "prompt=chat: the tokeniser of this model has no chat template; use prompt=plain or prompt=few_shot, "
+        "prompt=chat: the tokeniser of this model has no chat template; use prompt=auto or prompt=few_shot, "
         "or an instruction-tuned model"
     )
 
@@ -210,3 +216,60 @@ def test_chat_template_that_refuses(tokenizer: PreTrainedTokenizerFast, monkeypa
     assert refusal(shipped("chat"), tokenizer) == (
         "prompt=chat: the tokeniser's chat template refuses these messages: no system message; use prompt=plain"
     )
+
+
+PRESETS = sorted(path.stem for path in SHIPPED.glob("*.yaml") if path.stem != "auto")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_renders_and_reads_the_answer_that_it_shows(name, tokenizer, monkeypatch) -> None:
+    config = shipped(name)
+    if config.chat:
+        assert refusal(config, tokenizer).startswith(f"prompt={name}: the tokeniser of this model has no chat template")
+        monkeypatch.setattr(tokenizer, "chat_template", CHAT_TEMPLATE)
+    text = text_of(config, tokenizer)
+    assert text.count("How many?") == 1
+    assert text.endswith("[/][assistant]") if config.chat else text.endswith(config.template.rpartition("}}")[2])
+    assert text.count(final_answer_line("@", config.answer).partition("@")[0]) >= config.examples
+    if config.examples:
+        assert sum(f"{solution_text(item, config)}{config.separator}" in text for item in TRAINING) == config.examples
+    found = EXTRACTIONS[config.extraction]
+    solution = solution_text(PROBLEM, config)
+    assert found.answer(solution) == PROBLEM.answer
+    assert verdicts([solution], [PROBLEM.answer], found.answer)[0].correct
+
+
+def test_examples_that_are_drawn_anew_are_those_of_the_question_whatever_else_is_asked(tokenizer) -> None:
+    config = shipped("lm_eval")
+    both, _ = build_prompts([PROBLEM, *TRAINING], TRAINING, config, tokenizer, 0, 10_000)
+    alone = [text_of(config, tokenizer, problem) for problem in (PROBLEM, *TRAINING)]
+    assert [prompt.text for prompt in both] == alone
+    assert len({text.rpartition("\n\n")[0] for text in alone}) == len(alone)
+    assert all(text.count(problem.question) == 1 for text, problem in zip(alone, (PROBLEM, *TRAINING), strict=True))
+    assert alone[0].startswith("Question: Question ") and "?\nAnswer: " in alone[0]
+    assert alone[0] != text_of(config, tokenizer, seed=1)
+
+
+def test_a_system_message_stands_first(chat_tokenizer) -> None:
+    text = text_of(shipped("qwen_boxed"), chat_tokenizer)
+    assert text.startswith("<s>[system]You are a helpful assistant.[/][user]How many?\nPlease reason step by step")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (
+            "chat",
+            {"extraction": "boxed"},
+            "prompt.extraction=boxed does not read '#### 18', which prompt.template asks",
+        ),
+        ("boxed", {"extraction": "last_marker"}, "last_marker does not read 'The final answer is"),
+        ("few_shot", {"extraction": "answer_is"}, "answer_is does not read '#### 18', which prompt.answer asks for"),
+        ("few_shot", {"answer": "answer_is", "extraction": "first_marker"}, "does not read 'The answer is 18.'"),
+        ("lm_eval_cot", {"extraction": "boxed"}, "boxed does not read 'The answer is 18.'"),
+        ("plain", {"system": "Be brief."}, "prompt.system='Be brief.' needs prompt.chat=true"),
+    ],
+)
+def test_an_answer_that_is_asked_for_and_not_read_is_refused(name, changes, message) -> None:
+    with pytest.raises(UserError, match=message):
+        shipped(name, **changes)

@@ -21,6 +21,7 @@ COMMON = [
     "eval.k_between=1",
     "eval.resamples=100",
     "model=local",
+    "model.kind=embedded",  # it knows the form of prompt=plain
     "model.dtype=float32",
     "model.gradient_checkpointing=false",
     "model.learning_rate=1e-3",

@@ -13,7 +13,7 @@ from rlreason.data.splits import read_data
 from rlreason.display import Display
 from rlreason.lab.context import Context, Splits, Start
 from rlreason.lab.engine import SharedEngine
-from rlreason.lab.measuring import under_second_prompt
+from rlreason.lab.measuring import compared_start, under_second_prompt
 from rlreason.lab.sampling import rollouts, sealed_rollouts
 from rlreason.lab.shared import evaluation_rollouts
 from rlreason.models.resolve import resolve
@@ -165,6 +165,19 @@ def test_a_start_is_asked_with_a_second_prompt_once_and_never_for_the_first(labo
     assert drawn("third", "eval.second_prompt=chat")[1] == 20
     assert drawn("fourth", "eval.second_prompt=few_shot", "prompt=chat")[1] == 20  # a start made with another prompt
     assert laboratory.run("plain")[2] == 50
+
+
+def test_a_start_that_differs_by_more_than_five_points_between_the_prompts_is_a_warning(laboratory):
+    context = laboratory.context("run", "eval.second_prompt=few_shot")
+    context = replace(
+        context, second_prompts=context.prompts, start=Start(laboratory.model.folder, laboratory.model.folder)
+    )
+    found = under_second_prompt(context, laboratory.model.folder, laboratory.model.folder)["before"]["value"]
+    lines = [compared_start(context, laboratory.model.folder, found + less) for less in (0.05, 0.1, -0.1)]
+    context.run.close()
+    assert lines[0].startswith(f"init: maj@1 {found:.3f} under eval.second_prompt=few_shot, ")
+    assert ["differ by more" in line for line in lines] == [False, True, True]
+    assert lines[1].endswith("prompt=plain is the better one") and lines[2].endswith("train with prompt=few_shot")
 
 
 def test_an_interrupted_evaluation_is_continued_by_whoever_comes_next(laboratory):

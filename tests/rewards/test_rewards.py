@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support import composed
 
+from rlreason.answers.extraction import extract_answer
 from rlreason.answers.steps import StepSplitter
 from rlreason.data.gsm8k import load
 from rlreason.errors import UserError
@@ -40,7 +41,7 @@ SPLITTER = StepSplitter(Characters())
 def graded(text, correct, problem=PROBLEM):
     ids = tuple(map(ord, text))
     steps = SPLITTER.split(ids, text)
-    return Rollout(problem, 0, 0, (1,), ids, (-1.0,) * len(ids), text, "stop", steps, None, correct)
+    return Rollout(problem, 0, 0, (1,), ids, (-1.0,) * len(ids), text, "stop", steps, extract_answer(text), correct)
 
 
 BEST = 1 + CONFIG.weight  # by which everything is divided

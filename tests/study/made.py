@@ -42,7 +42,10 @@ def plain_config(*choices: str) -> dict[str, Any]:
     values = [choice for choice in choices if "." in choice.partition("=")[0]]
     groups = [choice for choice in choices if choice not in values]
     config = OmegaConf.merge(composed(*groups), OmegaConf.from_dotlist(values))
-    return OmegaConf.to_container(config, resolve=True)
+    plain = OmegaConf.to_container(config, resolve=True)
+    if plain["eval"]["second_prompt"] == "auto":
+        plain["eval"]["second_prompt"] = None  # what it comes to with the embedded models and their own prompt
+    return plain
 
 
 def tokens(text: str) -> tuple[int, ...]:
@@ -235,6 +238,8 @@ def write_result(
         },
         "tokens": {"sample": 20 * drawn, "train": 30 * drawn + 100, "evaluate": 500},
     }
+    if config["eval"]["second_prompt"] is not None:
+        result["second_prompt"] = {"prompt": config["eval"]["second_prompt"]["name"]}
     (run / "result.json").write_text(json.dumps(result))
 
 

@@ -31,7 +31,7 @@ def test_runs_that_differ_in_their_seed_are_one_arm(comparison):
     ]
     assert comparison.models == ("tiny", "small")
     assert comparison.metrics == ("maj@1", "maj@4", "rerank@4", "pass@4")
-    assert comparison.title == "word problems, test questions, K = 4"
+    assert comparison.title == "word problems, test questions, prompt=plain, K = 4"
 
 
 def test_settings_that_differ_make_variants(tmp_path):

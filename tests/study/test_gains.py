@@ -34,7 +34,13 @@ def table(greedy, **columns):
 def run(seed, start, end, second=()):
     evaluations = (Evaluation("init", True, 0, start), Evaluation("final", False, 10, end))
     config = {"seed": seed, "model": {"parameters": 1}, "eval": {"split": "test", "second_prompt": SECOND}}
-    result = {"config": config, "training_rollouts": 10, "seconds": {"total": 1.0}, "tokens": {}}
+    result = {
+        "config": config,
+        "second_prompt": {"prompt": "few_shot"},
+        "training_rollouts": 10,
+        "seconds": {"total": 1.0},
+        "tokens": {},
+    }
     return StudyRun(Path(f"run-{seed}"), result, evaluations, {}, dict(zip(("init", "final"), second, strict=False)))
 
 

@@ -245,7 +245,7 @@ def test_several_tables_and_a_single_run_of_each(tmp_path, compose, without_figu
     report = write_report(read_study(tmp_path / "study"), compose)
     assert len(report.comparisons) == 2
     html = (tmp_path / "study/report.html").read_text()
-    for title in ("GSM8K, test questions, K = 4", "word problems, test questions"):
+    for title in ("GSM8K, test questions, prompt=plain, K = 4", "word problems, test questions, prompt=plain"):
         assert f">{title}</h2>" in html
     assert "2 separate tables" in html
     assert len(set(re.findall(r'id="([^"]+)"', html))) == len(re.findall(r'id="([^"]+)"', html))

@@ -37,6 +37,7 @@ def trained(rlreason, tmp_path_factory):
     shutil.copytree(EMBEDDED_FOLDER / "tiny", model)
     (model / "README.md").write_text("---\nlicense: mit\n---\n")
     chosen = ["algo=sft", "model=local", f"model.path={model}", "model.lora_rank=4", "model.learning_rate=2e-3"]
+    chosen += ["model.kind=embedded"]
     update = ["algo.batch_size=4", "algo.micro_batch_size=4", "algo.epochs=8", "algo.evaluations=1"]
     update += ["model.dtype=float32"]
     rlreason(folder, *LABORATORY, "engine=transformers", *chosen, *update, "name=run").check()

@@ -17,7 +17,7 @@ def folder(tmp_path):
 
 def test_the_headline_results_and_the_place_of_the_report_are_shown(folder, cold_rlreason):
     shown = cold_rlreason(folder, "task=report", "study=mine").check().output
-    for words in ("word problems, test questions, K = 4: tiny", "EI sparse, 1 seed", "maj@1", "pass@4"):
+    for words in ("word problems, test questions, prompt=plain, K = 4: tiny", "EI sparse, 1 seed", "maj@1", "pass@4"):
         assert words in shown
     assert "not finished yet: 1 of the runs" in shown
     assert shown.rstrip().endswith("the report is in runs/mine/report.html")
