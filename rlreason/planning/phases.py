@@ -15,8 +15,9 @@ from rlreason.planning.facts import Sizes, Update
 from rlreason.planning.hardware import GIB, Hardware
 from rlreason.planning.lengths import known_sizes
 from rlreason.planning.memory import Kinds, TrainingStep, generation_bytes, states, training_peak
-from rlreason.planning.shape import ModelShape
+from rlreason.planning.shape import ModelShape, engine_number_bytes
 from rlreason.planning.updates import algorithm_facts, updates
+from rlreason.planning.workload import most_together
 
 # Resident memory of a process that has imported torch, transformers, trl and vLLM and holds no model (docs/log.md).
 LIBRARIES = 0.88 * GIB
@@ -65,11 +66,27 @@ def phases(config: ExperimentConfig, shape: ModelShape | None, machine: Hardware
     training = [] if config.task.name == "evaluate" else updates(config)
     if shape is None:
         return [Phase(name, {}, {}, whole=False) for name in ("sampling", *(update.phase for update in training))]
+    found, resident = beside_sampling(config, shape, machine)
+    drawing = sampling(config, shape, machine, resident)
+    if on_a_cpu(config, machine):
+        cache = cpu_cache(config, shape, machine, [drawing, *found], known_sizes(config))
+        for phase in (drawing, *found):
+            phase.host["KV cache"] = cache * config.engine.replicas
+        drawing = replace(drawing, cached_tokens=cache / shape.cache_bytes(engine_bytes(config)))
+    known = config.task.name == "evaluate" or algorithm_facts(config) is not None
+    if not known:
+        found.insert(len(updates(config)), Phase(f"algo={config.algo.name}", {}, {}, whole=False))
+    return [drawing if known else replace(drawing, whole=False), *found]
+
+
+def beside_sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> tuple[list[Phase], Kinds]:
+    """The phases that do not sample, without the engine's keys and values, and what training keeps while it samples."""
     if config.task.name == "evaluate":
-        return [sampling(config, shape, machine, {})]
+        return [], {}
     sizes = known_sizes(config)
     resident: Kinds = {}
     found = []
+    training = updates(config)
     for update in training:
         kinds: Kinds = {}
         models = training_steps(config, machine, update, sizes)
@@ -81,14 +98,10 @@ def phases(config: ExperimentConfig, shape: ModelShape | None, machine: Hardware
             resident = {**trained_models(shape, models), **reference}
             kinds |= reference
         found.append(_placed(update.phase, kinds, config, shape, machine, list(models.values()), sizes is not None))
-    known = algorithm_facts(config) is not None
-    if not known:
-        found.append(Phase(f"algo={config.algo.name}", {}, {}, whole=False))
     if needs_outcome_model(config) or config.eval.orm is not None:
         kinds = scoring(config, shape, machine)
         found.append(_placed("ORM scoring", {**resident, **kinds}, config, shape, machine, []))
-    drawing = sampling(config, shape, machine, resident)
-    return [drawing if known else replace(drawing, whole=False), *found]
+    return found, resident
 
 
 def training_steps(
@@ -144,7 +157,12 @@ def reference_model(config: ExperimentConfig, shape: ModelShape, update: Update)
 
 def engine_bytes(config: ExperimentConfig) -> int:
     """Bytes of a number in the engine."""
-    return 4 if config.model.dtype == "float32" else 2
+    return engine_number_bytes(config.model.dtype)
+
+
+def on_a_cpu(config: ExperimentConfig, machine: Hardware) -> bool:
+    """Whether vLLM reserves keys and values in main memory, and never gives them back."""
+    return machine.gpus == 0 and config.engine.name != "transformers"
 
 
 def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, resident: Kinds) -> Phase:
@@ -155,9 +173,8 @@ def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, res
     context = longest_context(config)
     wanted = engine.max_sequences * context * each
     if machine.gpus == 0:
-        cache = wanted if engine.name == "transformers" else cpu_cache(config, shape, machine)
-        host = {**resident, "engine": weights * engine.replicas, "KV cache": cache * engine.replicas}
-        return Phase("sampling", {}, libraries | host, None, cache / shape.cache_bytes(4))
+        host = {**resident, "engine": weights * engine.replicas, "KV cache": wanted * engine.replicas}
+        return Phase("sampling", {}, libraries | host, None, wanted / each)
     device = {**(resident if engine.devices is None else {}), "engine": weights}
     if engine.name == "transformers":
         return Phase("sampling", {**device, "KV cache": wanted}, libraries, None, wanted / each)
@@ -168,12 +185,50 @@ def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, res
     return Phase("sampling", {**device, "KV cache": cache}, libraries, limit, cache / each)
 
 
-def cpu_cache(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> float:
-    """Bytes that vLLM reserves for keys and values on a CPU, in whole GiB and never given back; see engines.vllm."""
-    context = longest_context(config)
-    wanted = config.engine.max_sequences * context * shape.cache_bytes(4)
-    allowed = config.engine.memory_share * (machine.memory or math.inf)
-    return GIB * max(1, math.ceil(min(wanted, allowed) / GIB))
+def cpu_cache(
+    config: ExperimentConfig,
+    shape: ModelShape,
+    machine: Hardware,
+    held: Sequence[Phase],
+    sizes: Sizes | None,
+) -> float:
+    """Bytes that each replica reserves for keys and values on a CPU.
+
+    As many as the work needs, if `engine.memory_share` of what libraries and weights leave is as much, and if the
+    heaviest phase leaves it beside the engine; at least one context.
+
+    Args:
+        config: The experiment.
+        shape: Its model's.
+        machine: Where it runs.
+        held: Phases; their keys and values do not count.
+        sizes: Of the questions; None: not known.
+    """
+    replicas, each = config.engine.replicas, shape.cache_bytes(engine_bytes(config))
+    room = math.inf
+    if machine.memory is not None:
+        alone = LIBRARIES + generation_bytes(shape, engine_bytes(config)) * replicas
+        heaviest = max(phase.host_bytes - phase.host.get("KV cache", 0.0) for phase in held)
+        room = min(config.engine.memory_share * (machine.memory - alone), machine.memory - heaviest) / replicas
+    return max(min(tokens_together(config, sizes) * each, room), each * longest_context(config))
+
+
+def tokens_together(config: ExperimentConfig, sizes: Sizes | None) -> int:
+    """Tokens that a replica has to hold for the requests that are under way together, if nothing is shared."""
+    context, sequences = longest_context(config), config.engine.max_sequences
+    if sizes is None:
+        return sequences * context
+    together = most_together(config, sizes)
+    if together is not None:
+        sequences = min(sequences, math.ceil(together / config.engine.replicas))
+    return sequences * min(context, sizes.longest_prompt + context - config.data.max_prompt_tokens)
+
+
+def engine_tokens(config: ExperimentConfig, shape: ModelShape, machine: Hardware, sizes: Sizes) -> int:
+    """Tokens whose keys and values a replica of vLLM is to reserve on a CPU for questions of `sizes`."""
+    held, resident = beside_sampling(config, shape, machine)
+    cache = cpu_cache(config, shape, machine, [sampling(config, shape, machine, resident), *held], sizes)
+    return int(cache / shape.cache_bytes(engine_bytes(config)))
 
 
 def scoring(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> Kinds:
@@ -203,8 +258,8 @@ def _placed(
     host = {"libraries": LIBRARIES * config.nproc}
     if machine.gpus == 0:
         host |= {kind: amount * config.nproc for kind, amount in kinds.items()}
-        if config.engine.name != "transformers":
-            host |= {"engine": engine, "KV cache": cpu_cache(config, shape, machine) * config.engine.replicas}
+        if on_a_cpu(config, machine):
+            host["engine"] = engine
         return Phase(name, {}, host, whole=whole)
     host["loading"] = sum(4.0 if step.rank == 0 else 2.0 for step in steps) * shape.parameters * config.nproc
     host["engine"] = 0.0 if config.engine.devices else engine

@@ -113,7 +113,7 @@ def test_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_shows_the_advice_and_goes_on(
     task: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on(monkeypatch, Hardware(0, 0.0, "", GIB / 2, 2, fast_bfloat16=True))
+    on(monkeypatch, Hardware(0, 0.0, "", 1.1 * GIB, 2, fast_bfloat16=True))
     console = Console(width=300, file=StringIO())
     config = composed("data=gsm8k", f"data.path={tmp_path / 'nothing'}", f"task={task.__name__}")
     with pytest.raises(UserError, match="nothing"):  # the next step: reading the data
