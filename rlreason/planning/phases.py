@@ -14,7 +14,14 @@ from rlreason.planning.batches import divided, processes
 from rlreason.planning.facts import Sizes, Update
 from rlreason.planning.hardware import GIB, Hardware
 from rlreason.planning.lengths import known_sizes
-from rlreason.planning.memory import Kinds, TrainingStep, generation_bytes, states, training_peak
+from rlreason.planning.memory import (
+    Kinds,
+    TrainingStep,
+    generation_bytes,
+    logits_at_once,
+    states,
+    training_peak,
+)
 from rlreason.planning.shape import ModelShape, engine_number_bytes
 from rlreason.planning.updates import algorithm_facts, updates
 from rlreason.planning.workload import most_together
@@ -232,15 +239,17 @@ def engine_tokens(config: ExperimentConfig, shape: ModelShape, machine: Hardware
 
 
 def scoring(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> Kinds:
-    """The outcome reward model while it scores: float32 weights, all hidden states, and logits where it reads them."""
+    """The outcome reward model while it scores: float32 weights, one layer, and logits where it reads them."""
     context = config.data.max_prompt_tokens + config.data.max_completion_tokens  # judged without tags
     tokens = max(TOKENS_PER_BATCH // context, 1) * context
-    hidden = shape.layers * shape.hidden_size * 4
-    vocabulary = ((2 if machine.fast_bfloat16 else 4) + 8) * shape.vocabulary_size * config.orm.likelihood
+    size = 2 if machine.fast_bfloat16 else 4
+    inside_a_layer = 8 * shape.hidden_size + size * (2 * shape.hidden_size + 4 * shape.intermediate_size)
+    found = logits_at_once(tokens, shape.vocabulary_size) * config.orm.likelihood
     return {
         "weights": 4.0 * shape.parameters,
-        "activations": float(tokens * hidden),
-        "logits": float(tokens * vocabulary),
+        "bfloat16 copies": 2.0 * shape.parameters * machine.fast_bfloat16,
+        "activations": float(tokens * inside_a_layer),
+        "logits": float((size + 8) * found),
     }
 
 

@@ -109,11 +109,11 @@ def test_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_fits(composed("experiment=smoke-smollm2")) is None
 
 
-@pytest.mark.parametrize("task", [train, evaluate])
+@pytest.mark.parametrize(("task", "gib"), [(train, 2.2), (evaluate, 0.8)], ids=["train", "evaluate"])
 def test_a_run_shows_the_advice_and_goes_on(
-    task: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: Callable[..., object], gib: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on(monkeypatch, Hardware(0, 0.0, "", 1.1 * GIB, 2, fast_bfloat16=True))
+    on(monkeypatch, Hardware(0, 0.0, "", gib * GIB, 2, fast_bfloat16=True))
     console = Console(width=300, file=StringIO())
     config = composed("data=gsm8k", f"data.path={tmp_path / 'nothing'}", f"task={task.__name__}")
     with pytest.raises(UserError, match="nothing"):  # the next step: reading the data
