@@ -134,14 +134,16 @@ def what_is_asked(config: ExperimentConfig, display: Display) -> Asked:
         UserError: Data or model do not allow it; the message says what to do.
     """
     trains = config.task.name == "train"
-    data = read_data(config.data)
+    with display.status(f"reading data={config.data.name}", spinner=False):
+        data = read_data(config.data)
     learned = data.training() if trains else None
     validation = learned.validation if learned is not None else ()
     # Solved examples come from training questions also where nothing is trained.
     training = learned.train if learned is not None else data.splits.get("train", ())
     measured = data.measured(config.eval.split)
     elsewhere = data.measured("ood") if trains and config.eval.ood else ()
-    model = resolve(config.model)
+    with display.status(f"looking for model.path={config.model.path}", spinner=False):
+        model = resolve(config.model)
     check_shape(config, model.folder)
     begun = time.monotonic()
     quiet_libraries()

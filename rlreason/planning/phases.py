@@ -28,6 +28,9 @@ from rlreason.planning.workload import most_together
 
 # Resident memory of a process that has imported torch, transformers, trl and vLLM and holds no model (docs/log.md).
 LIBRARIES = 0.88 * GIB
+TOKENISER = 700  # bytes for each entry of a vocabulary: 0.1 GiB for 151,936; ours and vLLM's (docs/log.md)
+# Bytes for each logit of a step that samples: logits, log-probs, probabilities and random numbers in float32.
+SAMPLED_LOGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,17 @@ def engine_bytes(config: ExperimentConfig) -> int:
     return engine_number_bytes(config.model.dtype)
 
 
+def libraries(shape: ModelShape) -> float:
+    """Bytes of a process that holds no model: libraries, and two tokenisers of its vocabulary."""
+    return LIBRARIES + 2 * TOKENISER * shape.vocabulary_size
+
+
+def held_by_engine(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> float:
+    """Bytes of weights in each engine; on a CPU vLLM packs the output layer for its kernels and keeps it besides."""
+    size = engine_bytes(config)
+    return generation_bytes(shape, size) + size * shape.embedding * on_a_cpu(config, machine)
+
+
 def on_a_cpu(config: ExperimentConfig, machine: Hardware) -> bool:
     """Whether vLLM reserves keys and values in main memory, and never gives them back."""
     return machine.gpus == 0 and config.engine.name != "transformers"
@@ -174,13 +188,16 @@ def on_a_cpu(config: ExperimentConfig, machine: Hardware) -> bool:
 
 def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, resident: Kinds) -> Phase:
     """The engine at work; `resident` is what training keeps beside it."""
-    size, engine, libraries = engine_bytes(config), config.engine, {"libraries": LIBRARIES}
-    weights = generation_bytes(shape, size) / engine.tensor_parallel_size
+    size, engine, libraries = engine_bytes(config), config.engine, {"libraries": libraries(shape)}
+    weights = held_by_engine(config, shape, machine) / engine.tensor_parallel_size
     each = shape.cache_bytes(size) / engine.tensor_parallel_size
     context = longest_context(config)
     wanted = engine.max_sequences * context * each
     if machine.gpus == 0:
         host = {**resident, "engine": weights * engine.replicas, "KV cache": wanted * engine.replicas}
+        if on_a_cpu(config, machine):
+            sequences = sequences_together(config, known_sizes(config))
+            host["logits"] = float(SAMPLED_LOGITS * sequences * shape.vocabulary_size * engine.replicas)
         return Phase("sampling", {}, libraries | host, None, wanted / each)
     device = {**(resident if engine.devices is None else {}), "engine": weights}
     if engine.name == "transformers":
@@ -214,7 +231,7 @@ def cpu_cache(
     replicas, each = config.engine.replicas, shape.cache_bytes(engine_bytes(config))
     room = math.inf
     if machine.memory is not None:
-        alone = LIBRARIES + generation_bytes(shape, engine_bytes(config)) * replicas
+        alone = libraries(shape) + held_by_engine(config, shape, machine) * replicas
         heaviest = max(phase.host_bytes - phase.host.get("KV cache", 0.0) for phase in held)
         room = min(config.engine.memory_share * (machine.memory - alone), machine.memory - heaviest) / replicas
     return max(min(tokens_together(config, sizes) * each, room), each * longest_context(config))
@@ -222,13 +239,16 @@ def cpu_cache(
 
 def tokens_together(config: ExperimentConfig, sizes: Sizes | None) -> int:
     """Tokens that a replica has to hold for the requests that are under way together, if nothing is shared."""
-    context, sequences = longest_context(config), config.engine.max_sequences
-    if sizes is None:
-        return sequences * context
-    together = most_together(config, sizes)
-    if together is not None:
-        sequences = min(sequences, math.ceil(together / config.engine.replicas))
-    return sequences * min(context, sizes.longest_prompt + context - config.data.max_prompt_tokens)
+    context = longest_context(config)
+    if sizes is not None:
+        context = min(context, sizes.longest_prompt + context - config.data.max_prompt_tokens)
+    return sequences_together(config, sizes) * context
+
+
+def sequences_together(config: ExperimentConfig, sizes: Sizes | None) -> int:
+    """Requests that a replica has under way at one time: no more than a stage has."""
+    most, together = config.engine.max_sequences, None if sizes is None else most_together(config, sizes)
+    return most if together is None else min(most, math.ceil(together / config.engine.replicas))
 
 
 def engine_tokens(config: ExperimentConfig, shape: ModelShape, machine: Hardware, sizes: Sizes) -> int:
@@ -263,8 +283,8 @@ def _placed(
     whole: bool = True,
 ) -> Phase:
     """A phase's memory on a GPU and in main memory, with what waits there meanwhile."""
-    engine = generation_bytes(shape, engine_bytes(config)) * config.engine.replicas
-    host = {"libraries": LIBRARIES * config.nproc}
+    engine = held_by_engine(config, shape, machine) * config.engine.replicas
+    host = {"libraries": libraries(shape) * config.nproc}
     if machine.gpus == 0:
         host |= {kind: amount * config.nproc for kind, amount in kinds.items()}
         if on_a_cpu(config, machine):

@@ -64,7 +64,9 @@ def evaluations(config: ExperimentConfig, facts: AlgorithmFacts, sizes: Sizes) -
         whole = sizes.measured * (1 + settings.k)
         each = sizes.validation + sizes.measured * (1 + settings.k_between)
         elsewhere = 2 * sizes.measured * (settings.ood + (settings.second_prompt is not None))
-        samples = sizes.validation + facts.ends * whole + facts.checkpoints * each + elsewhere
+        # The selected policy and the last one were measured on the way, greedily and perhaps with as many samples.
+        known = 2 * sizes.measured * (1 + settings.k * (settings.k_between == settings.k))
+        samples = sizes.validation + facts.ends * whole - known + facts.checkpoints * each + elsewhere
         policies = facts.checkpoints + facts.ends
     tokens = samples * sizes.completion
     together = max(sizes.measured * max(1, settings.k), sizes.validation)
