@@ -188,7 +188,7 @@ def on_a_cpu(config: ExperimentConfig, machine: Hardware) -> bool:
 
 def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, resident: Kinds) -> Phase:
     """The engine at work; `resident` is what training keeps beside it."""
-    size, engine, libraries = engine_bytes(config), config.engine, {"libraries": libraries(shape)}
+    size, engine, empty = engine_bytes(config), config.engine, {"libraries": libraries(shape)}
     weights = held_by_engine(config, shape, machine) / engine.tensor_parallel_size
     each = shape.cache_bytes(size) / engine.tensor_parallel_size
     context = longest_context(config)
@@ -198,15 +198,15 @@ def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, res
         if on_a_cpu(config, machine):
             sequences = sequences_together(config, known_sizes(config))
             host["logits"] = float(SAMPLED_LOGITS * sequences * shape.vocabulary_size * engine.replicas)
-        return Phase("sampling", {}, libraries | host, None, wanted / each)
+        return Phase("sampling", {}, empty | host, None, wanted / each)
     device = {**(resident if engine.devices is None else {}), "engine": weights}
     if engine.name == "transformers":
-        return Phase("sampling", {**device, "KV cache": wanted}, libraries, None, wanted / each)
+        return Phase("sampling", {**device, "KV cache": wanted}, empty, None, wanted / each)
     if machine.gpu_memory is None:
-        return Phase("sampling", device, libraries, whole=False)
+        return Phase("sampling", device, empty, whole=False)
     limit = engine.memory_share * machine.gpu_memory
     cache = max(limit - weights, each * context)
-    return Phase("sampling", {**device, "KV cache": cache}, libraries, limit, cache / each)
+    return Phase("sampling", {**device, "KV cache": cache}, empty, limit, cache / each)
 
 
 def cpu_cache(
