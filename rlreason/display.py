@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ class Bar:
     def __init__(self, description: str, clock: Callable[[], float], progress: Progress | None = None) -> None:
         self._description = description
         self._clock = clock
-        self._progress = progress
-        self._task = None if progress is None else progress.add_task(description, total=None, note="")
+        self._show: Callable[..., None] = lambda **_: None
+        if progress is not None:
+            self._show = partial(progress.update, progress.add_task(description, total=None, note=""))
         self._start = clock()
         self._done = self._total = 0
         self._note = ""
@@ -45,8 +47,7 @@ class Bar:
             # What is continued begins in the middle, and says nothing of its speed so far.
             self._measured_from = (0, self._start) if done <= 1 else (done, self._clock())
         self._done, self._total, self._note = done, total, note
-        if self._progress is not None:
-            self._progress.update(self._task, completed=done, total=total, note=note)
+        self._show(completed=done, total=total, note=note)
 
     def seconds(self) -> float:
         """Seconds since the bar went up; never 0."""

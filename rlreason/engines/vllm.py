@@ -232,8 +232,10 @@ class VLLMEngine:
 
         there = get_memory_node_info(get_allowed_cpu_list()[0].numa_node).available_memory
         block = BLOCK * _cache_bytes_per_token(checkpoint, engine_number_bytes(self.model_config.dtype))
+        room = there - _engine_bytes(checkpoint)
+        blocks = cached_blocks(block, room, self.cache_tokens, self.max_model_tokens, self.config.memory_share)
         return {
-            "kv_cache_memory_bytes": block * self._cached_blocks(block, there - _engine_bytes(checkpoint)),
+            "kv_cache_memory_bytes": block * blocks,
             "enforce_eager": True,
             "block_size": BLOCK,  # the samples of a question share whole blocks; the default, 128, is most prompts
             # A prompt cut in two fails with per-request seeds: vLLM 0.32 rewinds the generator by an offset that
@@ -243,25 +245,27 @@ class VLLMEngine:
         }
 
 
-    def _cached_blocks(self, block: int, room: float) -> int:
-        """Blocks of keys and values to reserve: as many as the work needs, within what vLLM will find.
+def cached_blocks(block: int, room: float, tokens: int, context: int, share: float) -> int:
+    """Blocks of keys and values to reserve in main memory: as many as the work needs, within what vLLM will find.
 
-        Args:
-            block: Bytes of one.
-            room: Bytes that the weights will leave.
+    Args:
+        block: Bytes of one, for `BLOCK` tokens.
+        room: Bytes that the weights leave of what is free.
+        tokens: Those whose keys and values the work needs.
+        context: Tokens of the longest context, of which there must be room for one.
+        share: Of `room`, beyond which no more than one context is reserved.
 
-        Raises:
-            UserError: There is no room for one context.
-        """
-        least = math.ceil(self.max_model_tokens / BLOCK) + 1  # vLLM keeps one for itself
-        if least * block > room:
-            raise UserError(
-                f"engine=vllm: its weights leave {max(room, 0.0) / GIB:.1f} GiB of the memory that is free, and keys "
-                f"and values of one context of {self.max_model_tokens:,} tokens take {least * block / GIB:.1f}; end "
-                "other programs, lower data.max_prompt_tokens or data.max_completion_tokens, or take a smaller model"
-            )
-        wanted = math.ceil(self.cache_tokens / BLOCK) + 1
-        return max(least, min(wanted, int(self.config.memory_share * room / block)))
+    Raises:
+        UserError: There is no room for one context.
+    """
+    least = math.ceil(context / BLOCK) + 1  # vLLM keeps one for itself
+    if least * block > room:
+        raise UserError(
+            f"engine=vllm: its weights leave {max(room, 0.0) / GIB:.1f} GiB of the memory that is free, and keys and "
+            f"values of one context of {context:,} tokens take {least * block / GIB:.1f}; end other programs, lower "
+            "data.max_prompt_tokens or data.max_completion_tokens, or take a smaller model"
+        )
+    return max(least, min(math.ceil(tokens / BLOCK) + 1, int(share * room / block)))
 
 
 def advice(reason: str) -> str:

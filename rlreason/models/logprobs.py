@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-# Logits that are in memory together: 441 tokens of a vocabulary of 151,936. More are made piece by piece, and made again
+# Logits that are in memory together: 441 tokens of a vocabulary of 151,936. More are made piece by piece, and once more
 # for their gradients.
 LOGITS_AT_ONCE = 2**26
 

@@ -122,8 +122,10 @@ def rate(
         nearest = min(there, key=lambda run: abs(run.parameters - shape.parameters)).parameters
         same = [run for run in there if run.parameters == nearest]
         value = median([run.rates[kind] for run in same])
-        by = "parameters" if machine.gpus else "speeds of models of other sizes"
-        scale = nearest / shape.parameters if machine.gpus else on_a_core(kind, shape.parameters)[0] / on_a_core(kind, nearest)[0]
+        by, scale = "parameters", nearest / shape.parameters
+        if not machine.gpus:
+            by = "speeds of models of other sizes"
+            scale = on_a_core(kind, shape.parameters)[0] / on_a_core(kind, nearest)[0]
         return Rate(value * scale, f"{_count(same)} of a model of {_millions(nearest)}, scaled by {by}", True)
     if machine.gpus == 0:
         value, what = on_a_core(kind, shape.parameters)

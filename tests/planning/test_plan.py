@@ -84,8 +84,8 @@ def test_samples_and_tokens_by_hand() -> None:
     # Two epochs over the solutions of one round, then of two.
     assert (learned.samples, learned.steps) == (2 * 4000 * 3, 375)
     assert learned.tokens == pytest.approx(24_000 * (size.prompt + 124.4))
-    # Before, after, and the last where it is not selected: 1,319 questions 16 times; before and after each round 500 and
-    # 1,319 greedily.
+    # Before, after, and the last where it is not selected: 1,319 questions 16 times; before and after each round 500
+    # and 1,319 greedily.
     assert evaluated.samples == 3 * 1319 * 16 + 3 * (500 + 1319)
 
 
