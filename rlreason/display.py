@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +17,84 @@ from rich.table import Table
 from rlreason.evaluation.statistics import interval_text, questions_text
 from rlreason.run.identity import prompt_of
 
+SECONDS_BETWEEN_LINES = 60.0  # of progress, where the console is no terminal
+SECONDS_BETWEEN_LOOKS = 1.0
 DIFFERENCE = "difference [95 % interval]"
 
 
 class Bar:
-    """A progress bar that knows how long it has been up."""
+    """How far a piece of work is, and for how long it has gone on.
 
-    def __init__(self, progress: Progress, description: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(description, total=None, note="")
-        self._start = time.monotonic()
+    Args:
+        description: What is done.
+        clock: Seconds since some moment.
+        progress: Shows it on a terminal.
+    """
+
+    def __init__(self, description: str, clock: Callable[[], float], progress: Progress | None = None) -> None:
+        self._description = description
+        self._clock = clock
+        self._show: Callable[..., None] = lambda **_: None
+        if progress is not None:
+            self._show = partial(progress.update, progress.add_task(description, total=None, note=""))
+        self._start = clock()
+        self._done = self._total = 0
+        self._note = ""
+        self._measured_from: tuple[int, float] | None = None
 
     def update(self, done: int, total: int, note: str) -> None:
         """Show `done` of `total`, and a note such as a rate."""
-        self._progress.update(self._task, completed=done, total=total, note=note)
+        if self._measured_from is None:
+            # What is continued begins in the middle, and says nothing of its speed so far.
+            self._measured_from = (0, self._start) if done <= 1 else (done, self._clock())
+        self._done, self._total, self._note = done, total, note
+        self._show(completed=done, total=total, note=note)
 
     def seconds(self) -> float:
         """Seconds since the bar went up; never 0."""
-        return max(time.monotonic() - self._start, 1e-6)
+        return max(self._clock() - self._start, 1e-6)
+
+    def words(self) -> str:
+        """The state in one line: what, how much of it, how fast, for how long, and how much longer."""
+        parts = []
+        if self._total:
+            parts.append(f"{self._done:,} of {self._total:,} ({self._done / self._total:.0%})")
+        parts += [self._note] if self._note else []
+        begun, since = self._measured_from or (0, self._start)
+        if self._done > begun:
+            rate = (self._done - begun) / max(self._clock() - since, 1e-6)
+            parts.append(f"{60 * rate:,.3g} a minute")
+            parts.append(f"about {_duration((self._total - self._done) / rate)} left")
+        parts.append(f"{_duration(self.seconds())} so far")
+        return f"{self._description}: {', '.join(parts)}"
 
 
 class Display:
-    """Writes to one console, and repeats finished lines in the run's event log."""
+    """Writes to one console, and repeats finished lines in the run's event log.
 
-    def __init__(self, console: Console) -> None:
+    Where the console is no terminal, a line says every minute how far the work is, in place of bars.
+
+    Args:
+        console: Where to write.
+        clock: Seconds since some moment.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console
-        self._bars = 0
+        self._clock = clock
+        self._under_way: list[Bar] = []  # the outermost first
+        self._last_beat = clock()
+        self._beating = threading.Lock()
         self.record: Callable[[str], None] = lambda text: None
 
     def line(self, text: str) -> None:
         """A line that stays, here and in the event log."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._print(text)
         self.record(text)
 
     @contextmanager
     def bar(self, description: str) -> Iterator[Bar]:
-        """A progress bar for the block; it leaves one line behind. Within another bar it is silent."""
+        """A progress bar for the block; it leaves one line behind. Within another bar it is silent on a terminal."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -60,28 +104,59 @@ class Display:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        shown = self.console.is_terminal and self._bars == 0
-        self._bars += 1
-        try:
-            with Progress(*columns, console=self.console, disable=not shown) as progress:
-                bar = Bar(progress, description)
+        outermost = not self._under_way
+        shown = self.console.is_terminal and outermost
+        with Progress(*columns, console=self.console, disable=not shown) as progress:
+            bar = Bar(description, self._clock, progress)
+            with self._told_of(bar):
                 yield bar
-        finally:
-            self._bars -= 1
         summary = f"{description} ({bar.seconds():.0f} s)"
-        if self._bars == 0 and self.console.is_terminal:
+        if outermost and self.console.is_terminal:
             self.record(summary)
-        elif self._bars == 0:
+        elif outermost:
             self.line(summary)
 
     @contextmanager
-    def status(self, text: str) -> Iterator[None]:
-        """A spinner for a step whose length is not known."""
-        if self._bars:
-            yield
+    def status(self, text: str, spinner: bool = True) -> Iterator[None]:
+        """A step whose length is not known, with a spinner unless it shows something of its own on a terminal."""
+        if self._under_way or not spinner or not self.console.is_terminal:
+            with self._told_of(Bar(text, self._clock)):
+                yield
             return
         with self.console.status(text):
             yield
+
+    def beat(self) -> None:
+        """Say how far the work is, the innermost piece first, where that was last said a minute ago or earlier."""
+        with self._beating:
+            if self._under_way and self._clock() - self._last_beat >= SECONDS_BETWEEN_LINES:
+                self._last_beat = self._clock()
+                self._print("; ".join(bar.words() for bar in reversed(self._under_way)))
+
+    @contextmanager
+    def _told_of(self, bar: Bar) -> Iterator[None]:
+        """Say every minute of the block how far `bar` is, unless a terminal shows it."""
+        outermost, ended = not self._under_way, threading.Event()
+        self._under_way.append(bar)
+
+        def tell() -> None:
+            while not ended.wait(SECONDS_BETWEEN_LOOKS):
+                self.beat()
+
+        teller = threading.Thread(target=tell, daemon=True)
+        if outermost and not self.console.is_terminal and not self.console.quiet:
+            self._last_beat = self._clock()
+            teller.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            if teller.ident is not None:
+                teller.join()
+            self._under_way.pop()
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def table(self, result: Mapping[str, Any]) -> None:
         """Before, after and paired difference of every metric."""
@@ -188,6 +263,13 @@ def comparison_line(plan: Mapping[str, Mapping[str, list[float | None]]]) -> str
         for kind, item in plan.items()
     ]
     return f"planned -> measured: {'; '.join(parts)}"
+
+
+def _duration(seconds: float) -> str:
+    """Hours, minutes and seconds, as on a clock."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _table(*numbers: str) -> Table:

@@ -528,10 +528,22 @@ HOOKS = [
     ),
     Hook(
         "vLLM",
-        "VLLM_CPU_KVCACHE_SPACE",
+        "kv_cache_memory_bytes",
         VLLM,
         "the KV cache on a CPU takes what is needed",
-        says("vllm.envs", '"VLLM_CPU_KVCACHE_SPACE": lambda'),
+        called(f"{LLM}.__init__", "kv_cache_memory_bytes"),
+    ),
+    Hook(
+        "vLLM",
+        "cpu_resource_utils.get_memory_node_info, get_allowed_cpu_list",
+        VLLM,
+        "the KV cache on a CPU stays within the memory that vLLM will find",
+        every(
+            says("vllm.v1.worker.cpu_worker", "get_memory_node_info(cpu_core.numa_node)"),
+            says("vllm.v1.worker.cpu_worker", "cpu_core = allowed_cpu_list[0]"),
+            says("vllm.utils.cpu_resource_utils", "available_memory: int"),
+        ),
+        word="get_memory_node_info",
     ),
     Hook("vLLM", "MaxLoRARanks", VLLM, "which ranks of adapters an engine can hold", ranks_of_adapters),
     Hook(

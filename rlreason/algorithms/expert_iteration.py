@@ -77,6 +77,7 @@ def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Que
     policy = start.init
     accuracies = {policy: lab.evaluate(0, policy, samples_seen=0)}
     kept: Kept = {}
+    so_far: set[str] = set()
     samples_seen = rounds_without_gain = 0
     threshold = lab.reward_threshold if config.threshold is None else config.threshold
     ending = f"all {config.rounds} rounds are done"
@@ -87,6 +88,7 @@ def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Que
         samples_seen += len(rollouts)
 
         earlier = kept if config.aggregate else {}
+        so_far = {item.id for item in asked} | (so_far if config.aggregate else set())
         kept = keep(earlier, rollouts, config, threshold)
         solutions = diversity(rollouts)
         lab.report(
@@ -95,7 +97,7 @@ def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Que
                 "samples_right": sum(item.correct for item in rollouts) / len(rollouts),
                 "solutions_new": len(kept) - len(earlier),
                 "solutions_kept": len(kept),
-                "questions_solved": len({problem_id for problem_id, _ in kept}) / len(questions.problems),
+                "questions_solved": len({problem_id for problem_id, _ in kept}) / len(so_far),
                 "kept_wrong": sum(not item.correct for item in kept.values()) / max(1, len(kept)),
                 "distinct_right": sum(map(len, solutions.values())) / len(solutions),
             },
@@ -172,7 +174,14 @@ def planned(settings: ExpertIterationConfig) -> AlgorithmFacts:
             asked * settings.samples * (number if settings.aggregate else 1) for number in range(1, settings.rounds + 1)
         ]
         return [
-            drawn("sampling", settings.rounds * asked * settings.samples, sizes, settings.rounds * asked, True),
+            drawn(
+                "sampling",
+                settings.rounds * asked * settings.samples,
+                sizes,
+                settings.rounds * asked,
+                asked * settings.samples,
+                at_most=True,
+            ),
             learned(update, sum(kept), sizes.prompt + sizes.completion, at_most=True),
         ]
 

@@ -213,7 +213,7 @@ def planned_on_policy(settings: OnPolicyConfig, critic: str, reference: str) -> 
         tokens = rollouts * (sizes.prompt + sizes.completion) * settings.epochs
         steps = settings.batches * settings.epochs * settings.batch_size // settings.minibatch_size
         return [
-            drawn("sampling", rollouts, sizes, settings.batches * settings.questions),
+            drawn("sampling", rollouts, sizes, settings.batches * settings.questions, settings.batch_size),
             Work(update.phase, "train", rollouts * settings.epochs, tokens, steps=steps),
         ]
 

@@ -45,6 +45,7 @@ def start_engine(
     seed: int,
     adapter_rank: int = 0,
     report: Callable[[str], None] | None = None,
+    cache_tokens: int | None = None,
 ) -> Engine:
     """An engine for models of `model_config`, idle until its first `load`.
 
@@ -58,6 +59,8 @@ def start_engine(
         seed: Seed of the engine itself; every request brings its own.
         adapter_rank: Rank of LoRA adapters that may be loaded on a checkpoint; 0: whole checkpoints alone.
         report: Called with one line about each replica that is lost; None: a logged warning.
+        cache_tokens: Tokens whose keys and values vLLM is to reserve on a CPU, in each replica; None: as many as
+            `config.max_sequences` of the longest contexts have.
 
     Raises:
         UserError: What is asked for cannot be had on this machine.
@@ -66,7 +69,7 @@ def start_engine(
     if config.executor == "ray" and importlib.util.find_spec("ray") is None:
         raise UserError("engine.executor=ray: Ray is not installed; run `pip install 'rlreason[ray]'`")
     if config.replicas == 1 and config.devices is None and ranks.size() == 1:
-        return in_this_process(name, config, model_config, max_model_tokens, seed, adapter_rank)
+        return in_this_process(name, config, model_config, max_model_tokens, seed, adapter_rank, cache_tokens)
     if name == "transformers" and config.replicas > 1:
         raise UserError(
             f"engine.replicas={config.replicas}: transformers draws a whole batch from one random state, so samples "
@@ -83,18 +86,27 @@ def start_engine(
         visible = visible if torch.cuda.is_available() else []
     where = places(config, cores(), visible)
     alone = [replace(config, replicas=1, devices=None, memory_share=place.memory_share) for place in where]
-    builds = [partial(in_this_process, name, one, model_config, max_model_tokens, seed, adapter_rank) for one in alone]
+    builds = [
+        partial(in_this_process, name, one, model_config, max_model_tokens, seed, adapter_rank, cache_tokens)
+        for one in alone
+    ]
     return Replicas(builds, where, config.max_sequences if name == "vllm" else None, report)
 
 
 def in_this_process(
-    name: str, config: EngineConfig, model_config: ModelConfig, max_model_tokens: int, seed: int, adapter_rank: int
+    name: str,
+    config: EngineConfig,
+    model_config: ModelConfig,
+    max_model_tokens: int,
+    seed: int,
+    adapter_rank: int,
+    cache_tokens: int | None,
 ) -> Engine:
     """One copy of the engine `name`, in this process; arguments as those of `start_engine`."""
     if name == "vllm":
         from rlreason.engines.vllm import VLLMEngine
 
-        return VLLMEngine(config, model_config, max_model_tokens, seed, adapter_rank)
+        return VLLMEngine(config, model_config, max_model_tokens, seed, adapter_rank, cache_tokens)
     from rlreason.engines.transformers import TransformersEngine
 
     return TransformersEngine(config, model_config)

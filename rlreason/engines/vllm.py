@@ -20,9 +20,12 @@ from rlreason.engines.shared_memory import folder_in_memory
 from rlreason.engines.untied import matrix_bytes, untied_view
 from rlreason.errors import UserError
 from rlreason.models.tokens import end_ids
+from rlreason.planning.shape import engine_number_bytes
 from rlreason.types import Rollout
 
 GIB = 2**30
+BLOCK = 32  # tokens whose keys and values are kept together on a CPU
+BESIDE = GIB // 2  # of main memory, for what vLLM allocates besides weights, keys and values
 NEVER = -100.0  # vLLM's lowest logit bias
 
 
@@ -36,12 +39,14 @@ class VLLMEngine:
         max_model_tokens: int,
         seed: int,
         adapter_rank: int = 0,
+        cache_tokens: int | None = None,
     ) -> None:
         self.config = config
         self.model_config = model_config
         self.max_model_tokens = max_model_tokens
         self.seed = seed
         self.adapter_rank = adapter_rank
+        self.cache_tokens = config.max_sequences * max_model_tokens if cache_tokens is None else cache_tokens
         self.loaded: Path | None = None
         self.vocabulary_size = 0
         self.ends: Sequence[int] = ()  # tokens that end a completion
@@ -197,10 +202,7 @@ class VLLMEngine:
             )
         except ValueError as error:
             reason = str(error).strip().splitlines()[0]
-            raise UserError(
-                f"vLLM cannot start on {checkpoint}: {reason}; lower engine.max_sequences or "
-                "data.max_completion_tokens, or raise engine.memory_share"
-            ) from error
+            raise UserError(f"vLLM cannot start on {checkpoint}: {reason}{advice(reason)}") from error
 
     def _adapter_arguments(self) -> dict[str, Any]:
         if self.adapter_rank == 0:
@@ -226,19 +228,53 @@ class VLLMEngine:
         }
 
     def _cpu_arguments(self, checkpoint: Path) -> dict[str, Any]:
-        import psutil
+        from vllm.utils.cpu_resource_utils import get_allowed_cpu_list, get_memory_node_info
 
-        wanted = self.config.max_sequences * self.max_model_tokens * _cache_bytes_per_token(checkpoint)
-        allowed = psutil.virtual_memory().available * self.config.memory_share
-        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(min(wanted, allowed) / GIB)))
+        there = get_memory_node_info(get_allowed_cpu_list()[0].numa_node).available_memory
+        block = BLOCK * _cache_bytes_per_token(checkpoint, engine_number_bytes(self.model_config.dtype))
+        room = there - _engine_bytes(checkpoint)
+        blocks = cached_blocks(block, room, self.cache_tokens, self.max_model_tokens, self.config.memory_share)
         return {
+            "kv_cache_memory_bytes": block * blocks,
             "enforce_eager": True,
-            "block_size": 32,  # whole blocks are shared by the samples of a question; the default, 128, is most prompts
+            "block_size": BLOCK,  # the samples of a question share whole blocks; the default, 128, is most prompts
             # A prompt cut in two fails with per-request seeds: vLLM 0.32 rewinds the generator by an offset that
             # CPU generators do not have.
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(4096, self.max_model_tokens),
         }
+
+
+def cached_blocks(block: int, room: float, tokens: int, context: int, share: float) -> int:
+    """Blocks of keys and values to reserve in main memory: as many as the work needs, within what vLLM will find.
+
+    Args:
+        block: Bytes of one, for `BLOCK` tokens.
+        room: Bytes that the weights leave of what is free.
+        tokens: Those whose keys and values the work needs.
+        context: Tokens of the longest context, of which there must be room for one.
+        share: Of `room`, beyond which no more than one context is reserved.
+
+    Raises:
+        UserError: There is no room for one context.
+    """
+    least = math.ceil(context / BLOCK) + 1  # vLLM keeps one for itself
+    if least * block > room:
+        raise UserError(
+            f"engine=vllm: its weights leave {max(room, 0.0) / GIB:.1f} GiB of the memory that is free, and keys and "
+            f"values of one context of {context:,} tokens take {least * block / GIB:.1f}; end other programs, lower "
+            "data.max_prompt_tokens or data.max_completion_tokens, or take a smaller model"
+        )
+    return max(least, min(math.ceil(tokens / BLOCK) + 1, int(share * room / block)))
+
+
+def advice(reason: str) -> str:
+    """What to change where vLLM does not start for lack of memory; nothing for other reasons."""
+    if "less than desired" in reason or "on kv cache allocation" in reason:
+        return "; end other programs, or lower engine.memory_share"
+    if "KV cache" in reason or "cache blocks" in reason:
+        return "; lower data.max_completion_tokens or data.max_prompt_tokens, or raise engine.memory_share"
+    return ""
 
 
 def _parameters(request: SampleRequest, settings: SamplingSettings, ends: Sequence[int]) -> Any:
@@ -263,9 +299,14 @@ def _shape(checkpoint: Path) -> Any:
     return AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).get_text_config()
 
 
-def _cache_bytes_per_token(checkpoint: Path) -> int:
-    """Bytes of keys and values that one token of one sequence takes, in 4-byte floats at the most."""
+def _engine_bytes(checkpoint: Path) -> float:
+    """Bytes of a checkpoint's weights in the engine, and of what vLLM allocates besides."""
+    return sum(file.stat().st_size for file in checkpoint.glob("*.safetensors")) + BESIDE
+
+
+def _cache_bytes_per_token(checkpoint: Path, size: int) -> int:
+    """Bytes of keys and values that one token of one sequence takes, at `size` bytes a number."""
     shape = _shape(checkpoint)
     heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
     head_size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    return int(2 * shape.num_hidden_layers * heads * head_size * 4)
+    return int(2 * shape.num_hidden_layers * heads * head_size * size)

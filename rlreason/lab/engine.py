@@ -20,12 +20,20 @@ class SharedEngine:
         config: The run's experiment.
         longest_context: Tokens of the longest context that it must hold.
         engine: One that is there already; None: it is started.
+        cache_tokens: As for `start_engine`.
     """
 
-    def __init__(self, config: ExperimentConfig, longest_context: int, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        longest_context: int,
+        engine: Engine | None = None,
+        cache_tokens: int | None = None,
+    ) -> None:
         self.longest_context = longest_context
         self._config = config
         self._engine = engine
+        self._cache_tokens = cache_tokens
         self._check = WeightCheck(config.engine.probe_limit, longest_context - 1)
 
     def loaded(self, policy: Path, run: Run, display: Display) -> Engine:
@@ -44,6 +52,7 @@ class SharedEngine:
                     self._config.seed,
                     self._config.model.lora_rank if adapters else 0,
                     display.line,
+                    self._cache_tokens,
                 )
                 with display.status("starting the engine"):
                     self._engine.load(policy)

@@ -122,7 +122,7 @@ class Lab:
             samples_seen: Rollouts that the algorithm has drawn until then.
             facts: Further numbers for the log.
         """
-        accuracy = selection_accuracy(self.context, number, policy)
+        accuracy = selection_accuracy(self.context, self.evaluations, number, policy)
         settings = self.context.config.eval
         k = settings.k if number == 0 else settings.k_between
         facts = {"validation/maj@1": accuracy, **(facts or {})}

@@ -14,6 +14,7 @@ from rlreason.evaluation.gains import split_gain
 from rlreason.evaluation.metrics import ANSWERED
 from rlreason.evaluation.statistics import Clusters, Interval
 from rlreason.lab.context import Context
+from rlreason.lab.sampling import taken_rollouts
 from rlreason.lab.scoring import step_scores
 from rlreason.lab.shared import evaluation_rollouts
 from rlreason.own import imported
@@ -21,6 +22,7 @@ from rlreason.run.stage import (
     FINAL,
     INIT,
     SECOND_PROMPT,
+    Stage,
     checkpoint_of_round,
     evaluation,
     greedy,
@@ -46,12 +48,35 @@ class Evaluations:
         per_problem: Every metric of every problem, by checkpoint.
         at_start: Samples of the starting policy, to see what is new later.
         clusters: The cluster of each problem.
+        drawn: The stage that drew each set of rollouts, by everything that decides them but random numbers.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
     per_problem: dict[str, PerProblem] = field(default_factory=dict)
     at_start: Sequence[Rollout] = ()
     clusters: Clusters | None = None
+    drawn: dict[tuple[object, ...], Stage] = field(default_factory=dict)
+
+    def rollouts(
+        self,
+        context: Context,
+        stage: Stage,
+        policy: Path,
+        problems: Sequence[Problem],
+        samples: int,
+        temperature: float,
+        ask_for_bad: bool = False,
+    ) -> list[Rollout]:
+        """The rollouts of an evaluation; those that an earlier stage of the run has drawn already are taken from there.
+
+        Arguments as for `evaluation_rollouts`.
+        """
+        asked = tuple(problem.id for problem in problems)
+        key = (policy, asked, repr(context.asked_with), samples, temperature, ask_for_bad)
+        earlier = self.drawn.setdefault(key, stage)
+        if earlier == stage:
+            return evaluation_rollouts(context, stage, policy, problems, samples, temperature, ask_for_bad)
+        return taken_rollouts(context, stage, earlier, policy, problems, temperature)
 
     def change(self, before: str, after: str, resamples: int) -> dict[str, Any]:
         """The paired difference of every metric between two checkpoints, each as an interval."""
@@ -69,10 +94,10 @@ class Evaluations:
         return {name: {end: getattr(part, end) for end in ("value", "low", "high")} for name, part in parts.items()}
 
 
-def selection_accuracy(context: Context, number: int, policy: Path) -> float:
+def selection_accuracy(context: Context, evaluations: Evaluations, number: int, policy: Path) -> float:
     """Greedy accuracy (maj@1) of a checkpoint on the validation questions."""
     stage = selection(checkpoint_of_round(number), number)
-    found = evaluation_rollouts(context, stage, policy, context.splits.validation, 1, 0.0)
+    found = evaluations.rollouts(context, stage, policy, context.splits.validation, 1, 0.0)
     return sum(item.correct for item in found) / len(found)
 
 
@@ -101,7 +126,7 @@ def measured(
         ask_for_bad: Ask a return-conditioned policy for bad solutions instead.
     """
     settings, problems = context.config.eval, context.splits.measured
-    draw = partial(evaluation_rollouts, context, ask_for_bad=ask_for_bad)
+    draw = partial(evaluations.rollouts, context, ask_for_bad=ask_for_bad)
     answers = draw(greedy(settings.split, checkpoint, number), policy, problems, 1, 0.0)
     samples: list[Rollout] = []
     ranks: list[tuple[float, ...]] | None = None
@@ -215,12 +240,13 @@ def store_evaluation(
 
 
 def first_and_last(
-    context: Context, split: str, problems: Sequence[Problem], first: Path, last: Path
+    context: Context, evaluations: Evaluations, split: str, problems: Sequence[Problem], first: Path, last: Path
 ) -> dict[str, dict[str, Any]]:
     """Greedy accuracy of the first and the last policy besides the evaluations of a run.
 
     Args:
         context: The run's context.
+        evaluations: What has been measured.
         split: Names it in the place of a split.
         problems: What is asked.
         first: The policy that training starts from.
@@ -232,7 +258,7 @@ def first_and_last(
     found = {}
     clusters: Clusters | None = None
     for checkpoint, policy in ((INIT, first), (FINAL, last)):
-        answers = evaluation_rollouts(context, greedy(split, checkpoint), policy, problems, 1, 0.0)
+        answers = evaluations.rollouts(context, greedy(split, checkpoint), policy, problems, 1, 0.0)
         found[checkpoint] = measure(answers, (), 0)
         clusters = clusters_of(answers)
         store_evaluation(context, evaluation(split, checkpoint), problems, answers, (), found[checkpoint])
@@ -244,7 +270,7 @@ def first_and_last(
     }
 
 
-def under_second_prompt(context: Context, first: Path, last: Path) -> dict[str, Any]:
+def under_second_prompt(context: Context, evaluations: Evaluations, first: Path, last: Path) -> dict[str, Any]:
     """Greedy accuracy of the first and the last policy on the reported questions under `eval.second_prompt`.
 
     Returns:
@@ -252,7 +278,7 @@ def under_second_prompt(context: Context, first: Path, last: Path) -> dict[str, 
     """
     other = context.under_second_prompt()
     problems = other.splits.measured
-    return {"prompt": other.asked_with.name, **first_and_last(other, SECOND_PROMPT, problems, first, last)}
+    return {"prompt": other.asked_with.name, **first_and_last(other, evaluations, SECOND_PROMPT, problems, first, last)}
 
 
 def log(context: Context, what: str, metrics: Mapping[str, float], samples_seen: int) -> None:

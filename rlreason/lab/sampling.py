@@ -73,6 +73,37 @@ def rollouts(
     return found
 
 
+def taken_rollouts(
+    context: Context, stage: Stage, earlier: Stage, policy: Path, problems: Sequence[Problem], temperature: float
+) -> list[Rollout]:
+    """The rollouts of an earlier stage as those of another, for which the same would be asked of the same policy.
+
+    They are stored under both names and counted once.
+
+    Args:
+        context: The run's context.
+        stage: Names the stage in the journal and its file.
+        earlier: The finished stage that drew them.
+        policy: The checkpoint.
+        problems: What was asked.
+        temperature: They were drawn at.
+    """
+    folder = context.run.rollouts
+
+    def make() -> tuple[list[Rollout], dict[str, Any]]:
+        with context.run.timed("evaluate"):
+            found = sealed_rollouts(context, earlier.name, problems)
+            checkpoint = name_of(context, policy)
+            store.seal(
+                folder, stage.name, found, round_number=stage.number, checkpoint=checkpoint, temperature=temperature
+            )
+        return found, {"same_as": earlier.name}
+
+    taken = context.run.once(stage, make, lambda: sealed_rollouts(context, stage.name, problems))
+    store.remove_parts(folder, stage.name)
+    return taken
+
+
 def draw(
     context: Context,
     stage: Stage,

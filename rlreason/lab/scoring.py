@@ -40,8 +40,8 @@ def step_scores(
     def make() -> tuple[list[tuple[float, ...]], dict[str, Any]]:
         context.engine.release()
         description = f"{stage.name}: scoring {len(rollouts):,} solutions"
-        with context.display.bar(description), context.run.timed(spent_on):
-            scores = model.step_scores(rollouts)
+        with context.display.bar(description) as bar, context.run.timed(spent_on):
+            scores = model.step_scores(rollouts, lambda done, total: bar.update(done, total, ""))
             store.write_scores(path, rollouts, scores)
         return scores, {}
 

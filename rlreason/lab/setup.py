@@ -28,6 +28,10 @@ from rlreason.models.resolve import ResolvedModel, resolve
 from rlreason.models.tokens import check_embedded, check_spelling, model_kind
 from rlreason.orm.training import given_model, outcome_model, refuse_seen_questions
 from rlreason.planning.fit import check_fits
+from rlreason.planning.hardware import this_machine
+from rlreason.planning.phases import engine_tokens
+from rlreason.planning.shape import model_shape
+from rlreason.planning.workload import ANY_SIZES
 from rlreason.rewards.registry import REWARDS
 from rlreason.run import trackers
 from rlreason.run.files import write_atomically
@@ -95,7 +99,7 @@ def prepared(
     asked = what_is_asked(config, display)
     config = asked.config
     run = Run(folder, plain_config)
-    engine = SharedEngine(config, longest_context(config))
+    engine = SharedEngine(config, longest_context(config), cache_tokens=cache_tokens(config, asked))
     try:
         display.record = run.event
         for text in said:
@@ -135,14 +139,16 @@ def what_is_asked(config: ExperimentConfig, display: Display) -> Asked:
         UserError: Data or model do not allow it; the message says what to do.
     """
     trains = config.task.name == "train"
-    data = read_data(config.data)
+    with display.status(f"reading data={config.data.name}", spinner=False):
+        data = read_data(config.data)
     learned = data.training() if trains else None
     validation = learned.validation if learned is not None else ()
     # Solved examples come from training questions also where nothing is trained.
     training = learned.train if learned is not None else data.splits.get("train", ())
     measured = data.measured(config.eval.split)
     elsewhere = data.measured("ood") if trains and config.eval.ood else ()
-    model = resolve(config.model)
+    with display.status(f"looking for model.path={config.model.path}", spinner=False):
+        model = resolve(config.model)
     check_shape(config, model.folder)
     begun = time.monotonic()
     quiet_libraries()
@@ -182,6 +188,25 @@ def what_is_asked(config: ExperimentConfig, display: Display) -> Asked:
     asked = Splits(fitting(training) if trains else (), fitting(validation), fitting(measured), fitting(elsewhere))
     report_lacking_references(config, asked.training, display)
     return Asked(config, model, tokenizer, prompts, second_prompts, too_long, asked, time.monotonic() - begun)
+
+
+def cache_tokens(config: ExperimentConfig, asked: Asked) -> int | None:
+    """Tokens whose keys and values the engine is to hold for what is asked; None where the model is not understood."""
+    machine = this_machine()
+    shape = model_shape(replace(config.model, path=str(asked.model.folder)))
+    if shape is None or machine.gpus:
+        return None
+    if not config.check_memory:
+        machine = replace(machine, memory=None)
+    splits, prompts = asked.splits, (*asked.prompts.values(), *asked.second_prompts.values())
+    sizes = replace(
+        ANY_SIZES,
+        training=len(splits.training),
+        validation=len(splits.validation),
+        measured=max(len(splits.measured), len(splits.elsewhere)),
+        longest_prompt=max(len(prompt.token_ids) for prompt in prompts),
+    )
+    return engine_tokens(config, shape, machine, sizes)
 
 
 def report_lacking_references(config: ExperimentConfig, training: Sequence[Problem], display: Display) -> None:

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 
 from rlreason.engines.engine import Engine
 from rlreason.errors import UserError
-from rlreason.models.probe import Probe, mean_gap, probe, probe_of
+from rlreason.models.probe import Probe, in_float32, mean_gap, probe, probe_of
 from rlreason.run.folder import Run
 
 if TYPE_CHECKING:
     from rlreason.display import Display
 
-# A checkpoint without a probe, such as a pretrained one, is scored by transformers if its files are no larger.
-CHEAP_BYTES = 2**30
 # Nats a token by which the trainer's answers must differ before they say that its weights have changed: well above what
 # merging adapters in bfloat16 changes (docs/log.md).
 MOVED = 0.02
@@ -39,7 +37,7 @@ class WeightCheck:
         self.max_tokens = max_tokens
         self._passed: Path | None = None
         self._earlier: tuple[Probe, tuple[float, ...]] | None = None
-        self._expected: dict[Path, Probe | None] = {}
+        self._expected: dict[Path, Probe] = {}
 
     def __call__(self, engine: Engine, policy: Path, run: Run, display: Display) -> None:
         """Check a policy that the engine has loaded, once, and keep the difference as `probe_gap` in the run.
@@ -52,8 +50,6 @@ class WeightCheck:
         trained = probe_of(policy)
         expected = trained or self._pretrained(policy, display)
         self._passed = policy
-        if expected is None:
-            return
         ids = expected.token_ids[: self.max_tokens]
         expected = Probe(ids, expected.logprobs[: len(ids) - 1])
         found = engine.score(ids)
@@ -86,13 +82,10 @@ class WeightCheck:
                 f"{policy}, but the trainer's have moved by {moved:.3f} nats a token; {ADVICE}"
             )
 
-    def _pretrained(self, policy: Path, display: Display) -> Probe | None:
-        """The probe as transformers scores a checkpoint that brings none; None if that is not cheap, which is said."""
+    def _pretrained(self, policy: Path, display: Display) -> Probe:
+        """The probe as transformers scores a checkpoint that brings none, such as a pretrained one."""
         if policy not in self._expected:
-            if sum(file.stat().st_size for file in policy.glob("*.safetensors")) > CHEAP_BYTES:
-                display.line(f"{policy} brings no probe and is too large to be scored twice: its load is not checked")
-                self._expected[policy] = None
-            else:
+            with display.status("scoring the probe, to check the engine's weights"):
                 self._expected[policy] = _scored_by_transformers(policy)
         return self._expected[policy]
 
@@ -100,4 +93,6 @@ class WeightCheck:
 def _scored_by_transformers(checkpoint: Path) -> Probe:
     from rlreason.models.loading import load_model, load_tokenizer
 
-    return probe(load_model(checkpoint, "float32"), load_tokenizer(checkpoint))
+    model = load_model(checkpoint, "auto")  # its weights stay in the file
+    with in_float32(model):
+        return probe(model, load_tokenizer(checkpoint))

@@ -8,7 +8,8 @@ hold the trainer's weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,41 @@ def sequence_logprobs(model: Any, token_ids: Sequence[int]) -> tuple[float, ...]
     model.train(was_training)
     values: list[float] = logprobs.gather(-1, ids[0, 1:].unsqueeze(-1)).squeeze(-1).tolist()
     return tuple(values)
+
+
+@contextmanager
+def in_float32(model: Any) -> Iterator[None]:
+    """Let a model compute in float32 for the block, from weights of another precision, one layer's at a time.
+
+    Weights that are mapped from a file stay there, so that no second copy of a model is ever in memory.
+    """
+    import torch
+
+    narrow: dict[torch.nn.Parameter, torch.Tensor] = {}
+
+    def widen(module: Any, _: Any) -> None:
+        for weights in module.parameters(recurse=False):
+            narrow[weights] = weights.data
+            weights.data = weights.data.float()
+
+    def restore(module: Any, *_: Any) -> None:
+        for weights in module.parameters(recurse=False):
+            weights.data = narrow.pop(weights)
+
+    def widen_output(module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:
+        return output.float()  # an embedding is read, not computed with
+
+    hooks = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            hooks.append(module.register_forward_hook(widen_output))
+        elif next(module.parameters(recurse=False), None) is not None:
+            hooks += [module.register_forward_pre_hook(widen), module.register_forward_hook(restore)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def mean_gap(ours: Sequence[float], theirs: Sequence[float]) -> float:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from rlreason.config.sections import ModelConfig
+from rlreason.models.logprobs import token_logprobs
 from rlreason.models.sharding import full_weights, whole
 
 HEAD_FILE = "scalar_head.safetensors"
@@ -64,12 +65,12 @@ class ScalarHeadModel(nn.Module):  # type: ignore[misc]
                 looks at the padding.
             completion_starts: Index of each completion's first token; shape `(batch,)`.
         """
-        output = self.language_model(
-            input_ids=input_ids, output_hidden_states=True, logits_to_keep=0 if self.likelihood else 1, use_cache=False
-        )
-        features = output.hidden_states[-1].float()
-        logprobs = completion_logprobs(output.logits, input_ids, completion_starts) if self.likelihood else None
-        if logprobs is not None:
+        adapted = hasattr(self.language_model, "peft_config")
+        plain = self.language_model.get_base_model() if adapted else self.language_model
+        states = plain.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+        features, logprobs = states.float(), None
+        if self.likelihood:
+            logprobs = completion_logprobs(plain.get_output_embeddings(), states, input_ids, completion_starts)
             features = torch.cat([features, likelihood_features(logprobs, completion_starts)], dim=-1)
         with torch.autocast(features.device.type, enabled=False):
             # FSDP2 may hand out its weights in bfloat16.
@@ -90,16 +91,20 @@ class ScalarHeadModel(nn.Module):  # type: ignore[misc]
         save_file(head, folder / HEAD_FILE)
 
 
-def completion_logprobs(logits: torch.Tensor, input_ids: torch.Tensor, completion_starts: torch.Tensor) -> torch.Tensor:
+def completion_logprobs(
+    head: Any, states: torch.Tensor, input_ids: torch.Tensor, completion_starts: torch.Tensor
+) -> torch.Tensor:
     """Log-probability of every completion token in nats, 0 before the completion; shape `(batch, time)`.
 
     Args:
-        logits: Logits of the next token; shape `(batch, time, vocabulary)`.
+        head: The output layer.
+        states: Last hidden states; shape `(batch, time, hidden)`.
         input_ids: Shape `(batch, time)`.
-        completion_starts: Shape `(batch,)`.
+        completion_starts: Shape `(batch,)`, each at least 1.
     """
-    chosen = logits[:, :-1].float().log_softmax(-1).gather(-1, input_ids[:, 1:].unsqueeze(-1)).squeeze(-1)
-    return nn.functional.pad(chosen, (1, 0)) * _inside(chosen.shape[1] + 1, completion_starts)
+    inside = _inside(input_ids.shape[1], completion_starts)
+    chosen = token_logprobs(head, states[:, :-1][inside[:, 1:]], input_ids[inside])
+    return states.new_zeros(input_ids.shape, dtype=torch.float32).masked_scatter(inside, chosen)
 
 
 def likelihood_features(logprobs: torch.Tensor, completion_starts: torch.Tensor) -> torch.Tensor:

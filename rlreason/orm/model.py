@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,13 @@ from rlreason.types import Rollout
 
 TOKENS_PER_BATCH = 16_384
 WINDOW = 8192  # solutions that are grouped by length at a time, so that any number of them streams through
+
+
+Scored = Callable[[int, int], None]
+
+
+def unseen(done: int, total: int) -> None:
+    """Progress that nobody sees."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +74,28 @@ class OutcomeModel:
         self.folder = folder
         self.card = card
 
-    def step_scores(self, graded: Sequence[Rollout]) -> list[tuple[float, ...]]:
-        """p(right) at the end of every step through the final answer; nothing for an empty completion."""
-        return [tuple(self.card.calibration.probability(logits).tolist()) for logits in self.logits(graded)]
+    def step_scores(self, graded: Sequence[Rollout], progress: Scored = unseen) -> list[tuple[float, ...]]:
+        """p(right) at the end of every step through the final answer; nothing for an empty completion.
 
-    def logits(self, graded: Sequence[Rollout]) -> list[tuple[float, ...]]:
+        Args:
+            graded: What is scored.
+            progress: Called with how many are scored, of how many.
+        """
+        return [tuple(self.card.calibration.probability(logits).tolist()) for logits in self.logits(graded, progress)]
+
+    def logits(self, graded: Sequence[Rollout], progress: Scored = unseen) -> list[tuple[float, ...]]:
         """The same before calibration."""
         from rlreason.models.loading import free_memory
         from rlreason.models.scalar_head import load_scalar_head_model
 
         model = load_scalar_head_model(self.folder, self.card.likelihood)
         found: list[tuple[float, ...]] = [()] * len(graded)
+        done = 0
         for rows in batches([_length(item) for item in graded]):
             for row, values in zip(rows, _batch_logits(model, [graded[row] for row in rows]), strict=True):
                 found[row] = values
+            done += len(rows)
+            progress(done, len(graded))
         del model
         free_memory()
         return found

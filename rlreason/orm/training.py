@@ -195,8 +195,9 @@ def learn(
 def raw_scores(cache: Context, model: Path, graded: Sequence[Rollout]) -> list[tuple[float, ...]]:
     """Scores before calibration at the end of every step through the final answer."""
     card = Card("", cache.config.orm.likelihood, Calibration(1.0, 0.0, 0.5), ())
-    with cache.run.timed("reward"):
-        return OutcomeModel(model, card).logits(graded)
+    description = f"{ORM_CALIBRATION.name}: scoring {len(graded):,} solutions"
+    with cache.display.bar(description) as bar, cache.run.timed("reward"):
+        return OutcomeModel(model, card).logits(graded, lambda done, total: bar.update(done, total, ""))
 
 
 def outcome_weights(chosen: Sequence[Rollout]) -> dict[bool, float]:

@@ -55,6 +55,7 @@ class Work:
         samples: Completions drawn, or sequences learned from in all passes; None where that is not known.
         tokens: Completion tokens drawn; of prompts and completions where they are learned from; None: not known.
         prompts: Different prompts that are read, each counted as often as its policy changes.
+        together: Completions of the largest stage, which the engine is given at once; None where that is not known.
         steps: Optimizer steps.
         at_most: Whether it can turn out to be less (rounds that stop early, solutions that are dropped).
     """
@@ -64,13 +65,17 @@ class Work:
     samples: int | None = None
     tokens: float | None = None
     prompts: int = 0
+    together: int | None = None
     steps: int = 0
     at_most: bool = False
 
 
-def drawn(phase: str, samples: int, sizes: Sizes, prompts: int, at_most: bool = False) -> Work:
-    """The work of sampling so many completions."""
-    return Work(phase, "sample", samples, samples * sizes.completion, prompts, at_most=at_most)
+def drawn(
+    phase: str, samples: int, sizes: Sizes, prompts: int, together: int | None = None, at_most: bool = False
+) -> Work:
+    """The work of sampling so many completions, in one stage unless fewer are drawn `together`."""
+    tokens, together = samples * sizes.completion, samples if together is None else together
+    return Work(phase, "sample", samples, tokens, prompts, together, at_most=at_most)
 
 
 def learned(update: Update, sequences: int, tokens: float, at_most: bool = False) -> Work:

@@ -19,6 +19,9 @@ from rlreason.planning.updates import updates
 
 SUGGESTED_RANK = 16
 WEIGHTS = ("weights", "engine")  # of a model in training, and of the engine
+# Of the main memory that is there, what a plan must come to before a run without a GPU is refused: plans have been
+# within a fifth of what runs took (docs/log.md), and a machine that runs out of memory kills the run after hours.
+CERTAIN_SHARE = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,11 @@ class Shortage:
 
     @property
     def certain(self) -> bool:
-        """Whether those weights alone do not fit where they are used."""
-        used_here = self.where == "GPU memory" or not self.phase.device
-        return used_here and self.weights > self.there
+        """Whether those weights alone do not fit where they are used, or all of it far from fits into main memory."""
+        without_gpu = self.where == "memory" and not self.phase.device
+        if without_gpu and self.phase.whole and self.needed > CERTAIN_SHARE * self.there:
+            return True
+        return (self.where == "GPU memory" or without_gpu) and self.weights > self.there
 
     @property
     def _kinds(self) -> Kinds:
@@ -89,8 +94,8 @@ def check_fits(config: ExperimentConfig) -> str | None:
         One line of advice where memory is likely to be too small, else None.
 
     Raises:
-        UserError: Processes do not divide a batch, heads cannot be split as asked, or a model's weights alone do not
-            fit; the message says how much is needed, how much is there, and the nearest change that fits.
+        UserError: Processes do not divide a batch, heads cannot be split as asked, or a model certainly does not fit;
+            the message says how much is needed, how much is there, and the nearest change that fits.
     """
     if config.task.name != "evaluate":
         batch_arithmetic(config)
@@ -116,9 +121,10 @@ def advice(config: ExperimentConfig, shape: ModelShape, machine: Hardware, short
     change = nearest_change(config, shape, machine)
     whole = all(phase.whole for phase in phases(config, shape, machine))
     remedy = f"{change} would fit{'' if whole else ' as far as is known'}"
+    alone = shortage.certain and shortage.weights > shortage.there
     return (
         f"model={config.model.name} {'cannot fit' if shortage.certain else 'is likely not to fit'}: it needs "
-        f"{shortage.words()}{f', {_gib(shortage.weights)} for the weights alone' if shortage.certain else ''}, but "
+        f"{shortage.words()}{f', {_gib(shortage.weights)} for the weights alone' if alone else ''}, but "
         f"{place} {_gib(shortage.there)} ({machine.words()}); "
         f"{remedy if change else 'a smaller model or a larger machine is needed'}"
     )
@@ -182,7 +188,7 @@ def _changes(config: ExperimentConfig, machine: Hardware) -> Iterator[tuple[str,
     for split in (2, 4, 8):
         if engine.tensor_parallel_size < split <= machine.gpus:
             yield f"engine.tensor_parallel_size={split}", {"engine.tensor_parallel_size": split}
-    if not machine.gpus and engine.max_sequences > 16:
+    if not machine.gpus and engine.name == "transformers" and engine.max_sequences > 16:
         yield "engine.max_sequences=16", {"engine.max_sequences": 16}
     if per_node > 1 and config.sharding.name == "none":
         for count in sorted({config.nproc, per_node} - {1}):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from rlreason.distributed.shares import cores
 from rlreason.planning.gpus import gpu_kind
 
 GIB = 2**30
+NODES = Path("/sys/devices/system/node")
 # Kinds before Ampere multiply float16 in hardware, not bfloat16.
 WITHOUT_BFLOAT16 = ("V100", "T4", "P100", "P40", "P4", "K80", "RTX 20", "GTX", "TITAN", "Quadro RTX")
 
@@ -25,7 +29,8 @@ class Hardware:
         gpus: GPUs on all nodes; 0: a CPU trains and samples.
         gpu_memory: Bytes of each; 0 without GPUs, None where it is not known.
         gpu_name: Their kind, as nvidia-smi or the user names it; "" where unknown.
-        memory: Bytes of main memory that a process may use; None where the machine is not this one.
+        memory: Bytes of main memory that a process may use; None where the machine is not this one. Without a GPU they
+            are those of one NUMA node, to which vLLM binds its process.
         cores: Cores of the CPU.
         fast_bfloat16: Whether bfloat16 is multiplied in hardware.
     """
@@ -69,7 +74,7 @@ def this_machine() -> Hardware:
     found = _visible_gpus()
     count, memory = len(cores()) or os.cpu_count() or 1, main_memory()
     if not found:
-        return Hardware(0, 0.0, "", memory, count, _cpu_has_bfloat16())
+        return Hardware(0, 0.0, "", min(memory, node_memory(cores())), count, _cpu_has_bfloat16())
     names, memories = zip(*found, strict=True)
     smallest = None if None in memories else min(memories)
     return Hardware(len(names), smallest, names[0], memory, count, all(map(_fast, names)))
@@ -83,6 +88,20 @@ def main_memory() -> float:
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
     return float(min(total, int(text)) if text.isdigit() else total)
+
+
+def node_memory(cores: Sequence[int], nodes: Path = NODES) -> float:
+    """Bytes of RAM of the NUMA node of the first of `cores`; without bound where the kernel names no nodes."""
+    for node in sorted(nodes.glob("node[0-9]*")) if cores else ():
+        try:
+            listed = (node / "cpulist").read_text(encoding="ascii").strip()
+            found = re.search(r"MemTotal: +(\d+) kB", (node / "meminfo").read_text(encoding="ascii"))
+        except OSError:
+            continue
+        ranges = [part.split("-") for part in listed.split(",") if part]
+        if found and any(int(ends[0]) <= cores[0] <= int(ends[-1]) for ends in ranges):
+            return 1024.0 * int(found.group(1))
+    return math.inf
 
 
 def _visible_gpus() -> list[tuple[str, float | None]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rlreason.models.logprobs import LOGITS_AT_ONCE
 from rlreason.planning.shape import ModelShape
 
 KINDS = ("weights", "gradients", "optimizer", "bfloat16 copies", "activations", "logits")
@@ -21,7 +22,7 @@ VOCABULARY_CHUNK = 32768
 # Numbers of 4 bytes and flags of 1 that its torch version keeps for each logit of a chunk, forward and backward; on
 # CUDA a Triton kernel works in place.
 CHUNK_FORWARD, CHUNK_BACKWARD = 12, 29
-# log_softmax of whole logits with a gradient: its input, scaled input, output and their gradients, 4 bytes each.
+# log_softmax of logits with a gradient: its input, scaled input, output and their gradients, 4 bytes each.
 ON_POLICY_LOGITS = 16
 # In the outcome reward model: bfloat16 logits, their float32 copy and its log_softmax.
 OUTCOME_LOGITS = 10
@@ -166,10 +167,10 @@ def logits(shape: ModelShape, step: TrainingStep) -> tuple[float, float, float]:
     vocabulary = shape.vocabulary_size
     head = 0.0 if step.rank else 4.0 * shape.embedding
     if step.loss == "on-policy":
-        whole = float(ON_POLICY_LOGITS * step.sequences * step.completion * vocabulary)
+        whole = float(ON_POLICY_LOGITS * logits_at_once(step.sequences * step.completion, vocabulary))
         return whole, whole + head, head
     if step.loss == "outcome":
-        whole = float(OUTCOME_LOGITS * step.tokens * vocabulary)
+        whole = float(OUTCOME_LOGITS * logits_at_once(step.sequences * step.completion, vocabulary))
         copy = 2.0 * shape.embedding if step.mixed and not step.rank else 0.0
         return whole + copy, whole + copy + head, head + copy
     # Triton scores the learned positions alone, torch all of them.
@@ -180,6 +181,11 @@ def logits(shape: ModelShape, step: TrainingStep) -> tuple[float, float, float]:
     copy = 0.0 if step.half or not step.mixed else 2.0 * columns * shape.hidden_size
     folded = 0 if step.cuda else scored * columns
     return tile + copy + CHUNK_FORWARD * folded, tile + copy + CHUNK_BACKWARD * folded + head, head
+
+
+def logits_at_once(tokens: int, vocabulary: int) -> int:
+    """Logits of so many tokens that are in memory together; see models.logprobs."""
+    return min(tokens, max(1, LOGITS_AT_ONCE // vocabulary)) * vocabulary
 
 
 def generation_bytes(shape: ModelShape, size: int) -> float:

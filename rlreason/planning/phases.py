@@ -14,12 +14,23 @@ from rlreason.planning.batches import divided, processes
 from rlreason.planning.facts import Sizes, Update
 from rlreason.planning.hardware import GIB, Hardware
 from rlreason.planning.lengths import known_sizes
-from rlreason.planning.memory import Kinds, TrainingStep, generation_bytes, states, training_peak
-from rlreason.planning.shape import ModelShape
+from rlreason.planning.memory import (
+    Kinds,
+    TrainingStep,
+    generation_bytes,
+    logits_at_once,
+    states,
+    training_peak,
+)
+from rlreason.planning.shape import ModelShape, engine_number_bytes
 from rlreason.planning.updates import algorithm_facts, updates
+from rlreason.planning.workload import most_together
 
 # Resident memory of a process that has imported torch, transformers, trl and vLLM and holds no model (docs/log.md).
 LIBRARIES = 0.88 * GIB
+TOKENISER = 700  # bytes for each entry of a vocabulary: 0.1 GiB for 151,936; ours and vLLM's (docs/log.md)
+# Bytes for each logit of a step that samples: logits, log-probs, probabilities and random numbers in float32.
+SAMPLED_LOGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +76,27 @@ def phases(config: ExperimentConfig, shape: ModelShape | None, machine: Hardware
     training = [] if config.task.name == "evaluate" else updates(config)
     if shape is None:
         return [Phase(name, {}, {}, whole=False) for name in ("sampling", *(update.phase for update in training))]
+    found, resident = beside_sampling(config, shape, machine)
+    drawing = sampling(config, shape, machine, resident)
+    if on_a_cpu(config, machine):
+        cache = cpu_cache(config, shape, machine, [drawing, *found], known_sizes(config))
+        for phase in (drawing, *found):
+            phase.host["KV cache"] = cache * config.engine.replicas
+        drawing = replace(drawing, cached_tokens=cache / shape.cache_bytes(engine_bytes(config)))
+    known = config.task.name == "evaluate" or algorithm_facts(config) is not None
+    if not known:
+        found.insert(len(updates(config)), Phase(f"algo={config.algo.name}", {}, {}, whole=False))
+    return [drawing if known else replace(drawing, whole=False), *found]
+
+
+def beside_sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> tuple[list[Phase], Kinds]:
+    """The phases that do not sample, without the engine's keys and values, and what training keeps while it samples."""
     if config.task.name == "evaluate":
-        return [sampling(config, shape, machine, {})]
+        return [], {}
     sizes = known_sizes(config)
     resident: Kinds = {}
     found = []
+    training = updates(config)
     for update in training:
         kinds: Kinds = {}
         models = training_steps(config, machine, update, sizes)
@@ -81,14 +108,10 @@ def phases(config: ExperimentConfig, shape: ModelShape | None, machine: Hardware
             resident = {**trained_models(shape, models), **reference}
             kinds |= reference
         found.append(_placed(update.phase, kinds, config, shape, machine, list(models.values()), sizes is not None))
-    known = algorithm_facts(config) is not None
-    if not known:
-        found.append(Phase(f"algo={config.algo.name}", {}, {}, whole=False))
     if needs_outcome_model(config) or config.eval.orm is not None:
         kinds = scoring(config, shape, machine)
         found.append(_placed("ORM scoring", {**resident, **kinds}, config, shape, machine, []))
-    drawing = sampling(config, shape, machine, resident)
-    return [drawing if known else replace(drawing, whole=False), *found]
+    return found, resident
 
 
 def training_steps(
@@ -144,48 +167,109 @@ def reference_model(config: ExperimentConfig, shape: ModelShape, update: Update)
 
 def engine_bytes(config: ExperimentConfig) -> int:
     """Bytes of a number in the engine."""
-    return 4 if config.model.dtype == "float32" else 2
+    return engine_number_bytes(config.model.dtype)
+
+
+def libraries(shape: ModelShape) -> float:
+    """Bytes of a process that holds no model: libraries, and two tokenisers of its vocabulary."""
+    return LIBRARIES + 2 * TOKENISER * shape.vocabulary_size
+
+
+def held_by_engine(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> float:
+    """Bytes of weights in each engine; on a CPU vLLM packs the output layer for its kernels and keeps it besides."""
+    size = engine_bytes(config)
+    return generation_bytes(shape, size) + size * shape.embedding * on_a_cpu(config, machine)
+
+
+def on_a_cpu(config: ExperimentConfig, machine: Hardware) -> bool:
+    """Whether vLLM reserves keys and values in main memory, and never gives them back."""
+    return machine.gpus == 0 and config.engine.name != "transformers"
 
 
 def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, resident: Kinds) -> Phase:
     """The engine at work; `resident` is what training keeps beside it."""
-    size, engine, libraries = engine_bytes(config), config.engine, {"libraries": LIBRARIES}
-    weights = generation_bytes(shape, size) / engine.tensor_parallel_size
+    size, engine, empty = engine_bytes(config), config.engine, {"libraries": libraries(shape)}
+    weights = held_by_engine(config, shape, machine) / engine.tensor_parallel_size
     each = shape.cache_bytes(size) / engine.tensor_parallel_size
     context = longest_context(config)
     wanted = engine.max_sequences * context * each
     if machine.gpus == 0:
-        cache = wanted if engine.name == "transformers" else cpu_cache(config, shape, machine)
-        host = {**resident, "engine": weights * engine.replicas, "KV cache": cache * engine.replicas}
-        return Phase("sampling", {}, libraries | host, None, cache / shape.cache_bytes(4))
+        host = {**resident, "engine": weights * engine.replicas, "KV cache": wanted * engine.replicas}
+        if on_a_cpu(config, machine):
+            sequences = sequences_together(config, known_sizes(config))
+            host["logits"] = float(SAMPLED_LOGITS * sequences * shape.vocabulary_size * engine.replicas)
+        return Phase("sampling", {}, empty | host, None, wanted / each)
     device = {**(resident if engine.devices is None else {}), "engine": weights}
     if engine.name == "transformers":
-        return Phase("sampling", {**device, "KV cache": wanted}, libraries, None, wanted / each)
+        return Phase("sampling", {**device, "KV cache": wanted}, empty, None, wanted / each)
     if machine.gpu_memory is None:
-        return Phase("sampling", device, libraries, whole=False)
+        return Phase("sampling", device, empty, whole=False)
     limit = engine.memory_share * machine.gpu_memory
     cache = max(limit - weights, each * context)
-    return Phase("sampling", {**device, "KV cache": cache}, libraries, limit, cache / each)
+    return Phase("sampling", {**device, "KV cache": cache}, empty, limit, cache / each)
 
 
-def cpu_cache(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> float:
-    """Bytes that vLLM reserves for keys and values on a CPU, in whole GiB and never given back; see engines.vllm."""
+def cpu_cache(
+    config: ExperimentConfig,
+    shape: ModelShape,
+    machine: Hardware,
+    held: Sequence[Phase],
+    sizes: Sizes | None,
+) -> float:
+    """Bytes that each replica reserves for keys and values on a CPU.
+
+    As many as the work needs, if `engine.memory_share` of what libraries and weights leave is as much, and if the
+    heaviest phase leaves it beside the engine; at least one context.
+
+    Args:
+        config: The experiment.
+        shape: Its model's.
+        machine: Where it runs.
+        held: Phases; their keys and values do not count.
+        sizes: Of the questions; None: not known.
+    """
+    replicas, each = config.engine.replicas, shape.cache_bytes(engine_bytes(config))
+    room = math.inf
+    if machine.memory is not None:
+        alone = libraries(shape) + held_by_engine(config, shape, machine) * replicas
+        heaviest = max(phase.host_bytes - phase.host.get("KV cache", 0.0) for phase in held)
+        room = min(config.engine.memory_share * (machine.memory - alone), machine.memory - heaviest) / replicas
+    return max(min(tokens_together(config, sizes) * each, room), each * longest_context(config))
+
+
+def tokens_together(config: ExperimentConfig, sizes: Sizes | None) -> int:
+    """Tokens that a replica has to hold for the requests that are under way together, if nothing is shared."""
     context = longest_context(config)
-    wanted = config.engine.max_sequences * context * shape.cache_bytes(4)
-    allowed = config.engine.memory_share * (machine.memory or math.inf)
-    return GIB * max(1, math.ceil(min(wanted, allowed) / GIB))
+    if sizes is not None:
+        context = min(context, sizes.longest_prompt + context - config.data.max_prompt_tokens)
+    return sequences_together(config, sizes) * context
+
+
+def sequences_together(config: ExperimentConfig, sizes: Sizes | None) -> int:
+    """Requests that a replica has under way at one time: no more than a stage has."""
+    most, together = config.engine.max_sequences, None if sizes is None else most_together(config, sizes)
+    return most if together is None else min(most, math.ceil(together / config.engine.replicas))
+
+
+def engine_tokens(config: ExperimentConfig, shape: ModelShape, machine: Hardware, sizes: Sizes) -> int:
+    """Tokens whose keys and values a replica of vLLM is to reserve on a CPU for questions of `sizes`."""
+    held, resident = beside_sampling(config, shape, machine)
+    cache = cpu_cache(config, shape, machine, [sampling(config, shape, machine, resident), *held], sizes)
+    return int(cache / shape.cache_bytes(engine_bytes(config)))
 
 
 def scoring(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> Kinds:
-    """The outcome reward model while it scores: float32 weights, all hidden states, and logits where it reads them."""
+    """The outcome reward model while it scores: float32 weights, one layer, and logits where it reads them."""
     context = config.data.max_prompt_tokens + config.data.max_completion_tokens  # judged without tags
     tokens = max(TOKENS_PER_BATCH // context, 1) * context
-    hidden = shape.layers * shape.hidden_size * 4
-    vocabulary = ((2 if machine.fast_bfloat16 else 4) + 8) * shape.vocabulary_size * config.orm.likelihood
+    size = 2 if machine.fast_bfloat16 else 4
+    inside_a_layer = 8 * shape.hidden_size + size * (2 * shape.hidden_size + 4 * shape.intermediate_size)
+    found = logits_at_once(tokens, shape.vocabulary_size) * config.orm.likelihood
     return {
         "weights": 4.0 * shape.parameters,
-        "activations": float(tokens * hidden),
-        "logits": float(tokens * vocabulary),
+        "bfloat16 copies": 2.0 * shape.parameters * machine.fast_bfloat16,
+        "activations": float(tokens * inside_a_layer),
+        "logits": float((size + 8) * found),
     }
 
 
@@ -199,12 +283,12 @@ def _placed(
     whole: bool = True,
 ) -> Phase:
     """A phase's memory on a GPU and in main memory, with what waits there meanwhile."""
-    engine = generation_bytes(shape, engine_bytes(config)) * config.engine.replicas
-    host = {"libraries": LIBRARIES * config.nproc}
+    engine = held_by_engine(config, shape, machine) * config.engine.replicas
+    host = {"libraries": libraries(shape) * config.nproc}
     if machine.gpus == 0:
         host |= {kind: amount * config.nproc for kind, amount in kinds.items()}
-        if config.engine.name != "transformers":
-            host |= {"engine": engine, "KV cache": cpu_cache(config, shape, machine) * config.engine.replicas}
+        if on_a_cpu(config, machine):
+            host["engine"] = engine
         return Phase(name, {}, host, whole=whole)
     host["loading"] = sum(4.0 if step.rank == 0 else 2.0 for step in steps) * shape.parameters * config.nproc
     host["engine"] = 0.0 if config.engine.devices else engine

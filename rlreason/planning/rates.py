@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,14 @@ ASSUMED_PREFILL = 0.4
 ASSUMED_DECODING = 0.5
 ENOUGH_SECONDS = 10.0  # of a kind of work in a run; below, starting and the last sequences are most of it
 
-# (kind, parameters, tokens per second and core, what): with `make bench` on a Zen 5 server core (docs/log.md).
+# (kind, parameters, tokens per second and core, what), by size: on Zen 5 server cores (docs/log.md).
 MEASURED = (
     ("sample", 0.92e6, 9359 / 2, "the tiny model on two Zen 5 cores"),
     ("sample", 134.5e6, 1039 / 2, "SmolLM2-135M on two Zen 5 cores"),
+    ("sample", 630e6, 277 / 2, "Qwen2.5-0.5B on two Zen 5 cores"),
     ("train", 0.92e6, 10700.0, "the tiny model on one Zen 5 core"),
     ("train", 134.5e6, 229 / 2, "SmolLM2-135M on two Zen 5 cores"),
+    ("train", 630e6, 75 / 2, "Qwen2.5-0.5B on two Zen 5 cores"),
 )
 
 
@@ -118,15 +121,35 @@ def rate(
     if there:
         nearest = min(there, key=lambda run: abs(run.parameters - shape.parameters)).parameters
         same = [run for run in there if run.parameters == nearest]
-        value = median([run.rates[kind] for run in same]) * nearest / shape.parameters
-        return Rate(value, f"{_count(same)} of a model of {_millions(nearest)}, scaled by parameters", True)
+        value = median([run.rates[kind] for run in same])
+        by, scale = "parameters", nearest / shape.parameters
+        if not machine.gpus:
+            by = "speeds of models of other sizes"
+            scale = on_a_core(kind, shape.parameters)[0] / on_a_core(kind, nearest)[0]
+        return Rate(value * scale, f"{_count(same)} of a model of {_millions(nearest)}, scaled by {by}", True)
     if machine.gpus == 0:
-        lookup = "train" if kind == "train" else "sample"
-        rows = [row for row in MEASURED if row[0] == lookup]
-        _, parameters, value, what = min(rows, key=lambda row: abs(row[1] - shape.parameters))
-        scale = 1.0 if abs(parameters / shape.parameters - 1) < 0.05 else parameters / shape.parameters
-        return Rate(value * scale, f"measured with {what}{'' if scale == 1.0 else ', scaled by parameters'}", True)
+        value, what = on_a_core(kind, shape.parameters)
+        return Rate(value, f"measured with {what}", True)
     return assumed
+
+
+def on_a_core(kind: str, parameters: float) -> tuple[float, str]:
+    """Tokens per second of a core with a model of some size, and what they were measured with.
+
+    Between two sizes that were measured a power of the size; beyond them as much work for each parameter.
+    """
+    rows = [row for row in MEASURED if row[0] == ("train" if kind == "train" else "sample")]
+    for _, size, value, what in rows:
+        if abs(size / parameters - 1) < 0.05:
+            return value, what
+    smaller = [row for row in rows if row[1] < parameters]
+    larger = [row for row in rows if row[1] > parameters]
+    if not smaller or not larger:
+        _, size, value, what = (smaller or larger)[-1 if smaller else 0]
+        return value * size / parameters, f"{what}, scaled by parameters"
+    (_, size, value, what), (_, other_size, other_value, other) = smaller[-1], larger[0]
+    power = math.log(other_value / value) / math.log(other_size / size)
+    return value * (parameters / size) ** power, f"{what} and {other}, interpolated"
 
 
 def assumed_training(shape: ModelShape, kind: GPUKind, checkpointing: bool) -> Rate:

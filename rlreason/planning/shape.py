@@ -93,6 +93,11 @@ class ModelShape:
         return 2 * self.layers * self.key_width * size
 
 
+def engine_number_bytes(dtype: str) -> int:
+    """Bytes of a number in the engine, of weights and of keys and values, with `model.dtype`."""
+    return 4 if dtype == "float32" else 2
+
+
 def model_shape(config: ModelConfig) -> ModelShape | None:
     """The shape of a model, without reading weights or the network; None where nothing is known.
 

@@ -19,10 +19,17 @@ def workload(config: ExperimentConfig) -> list[Work]:
     return _workload(config, sizes)
 
 
+def most_together(config: ExperimentConfig, sizes: Sizes) -> int | None:
+    """Completions of the largest stage that samples, among questions of so many; None where that is not known."""
+    together = [item.together for item in _workload(config, sizes) if item.kind != "train"]
+    return None if None in together else max(together, default=None)  # type: ignore[type-var]
+
+
 def _workload(config: ExperimentConfig, sizes: Sizes) -> list[Work]:
     if config.task.name == "evaluate":
         samples = sizes.measured * (1 + config.eval.k)
-        return [Work("evaluation", "evaluate", samples, samples * sizes.completion, sizes.measured)]
+        together = sizes.measured * max(1, config.eval.k)
+        return [Work("evaluation", "evaluate", samples, samples * sizes.completion, sizes.measured, together)]
     found = []
     update = initial_update(config)
     if update is not None:
@@ -44,7 +51,7 @@ def outcome_work(config: ExperimentConfig, update: Update, sizes: Sizes) -> list
     found = [drawn("ORM sampling", solutions, sizes, sizes.training + sizes.validation)]
     if orm.label == "rollout":
         prefixes = round(sequences * sizes.steps)
-        found.append(drawn("ORM continuations", prefixes * orm.continuations, sizes, prefixes, True))
+        found.append(drawn("ORM continuations", prefixes * orm.continuations, sizes, prefixes, at_most=True))
     return [*found, learned(update, sequences, sizes.prompt + sizes.completion)]
 
 
@@ -57,7 +64,12 @@ def evaluations(config: ExperimentConfig, facts: AlgorithmFacts, sizes: Sizes) -
         whole = sizes.measured * (1 + settings.k)
         each = sizes.validation + sizes.measured * (1 + settings.k_between)
         elsewhere = 2 * sizes.measured * (settings.ood + (settings.second_prompt is not None))
-        samples = sizes.validation + facts.ends * whole + facts.checkpoints * each + elsewhere
+        # The selected policy and the last one were measured on the way, greedily and perhaps with as many samples.
+        known = 2 * sizes.measured * (1 + settings.k * (settings.k_between == settings.k))
+        samples = sizes.validation + facts.ends * whole - known + facts.checkpoints * each + elsewhere
         policies = facts.checkpoints + facts.ends
     tokens = samples * sizes.completion
-    return Work("evaluation", "evaluate", samples, tokens, policies * sizes.measured, at_most=facts.stops_early)
+    together = max(sizes.measured * max(1, settings.k), sizes.validation)
+    return Work(
+        "evaluation", "evaluate", samples, tokens, policies * sizes.measured, together, at_most=facts.stops_early
+    )

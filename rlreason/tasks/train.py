@@ -65,7 +65,9 @@ def train(config: ExperimentConfig, plain_config: dict[str, Any], folder: Path, 
             facts["good_minus_bad"] = evaluations.change(CONTROL, FINAL if last == policy else LAST, resamples)
         if context.splits.elsewhere:
             elsewhere = context.splits.elsewhere
-            facts["out_of_distribution"] = first_and_last(context, ELSEWHERE, elsewhere, context.start.init, policy)
+            facts["out_of_distribution"] = first_and_last(
+                context, evaluations, ELSEWHERE, elsewhere, context.start.init, policy
+            )
         if context.config.eval.second is not None:
-            facts["second_prompt"] = under_second_prompt(context, context.start.init, policy)
+            facts["second_prompt"] = under_second_prompt(context, evaluations, context.start.init, policy)
         return write_result(context, evaluations, ready.too_long, **facts)

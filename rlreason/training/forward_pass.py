@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from rlreason.models.logprobs import token_distributions
 from rlreason.models.sharding import as_forward_pass
 from rlreason.training.shared_prompts import can_share, neighbours, packed
 
@@ -59,20 +60,17 @@ def forward_pass(
     rows = packed(input_ids, attention_mask, time, share)
     written = attention_mask[:, -time:].bool()
 
-    def states_and_logits() -> tuple[torch.Tensor, torch.Tensor]:
+    def states_logprobs_and_entropies() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         with accelerator.autocast():
             hidden = language_model.base_model(
                 input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
             ).last_hidden_state
         states = hidden[rows.group, rows.states]
         head = language_model.get_output_embeddings()
-        return states, head(states[:, :-1][written].to(head.weight.dtype))
+        read = states[:, :-1][written].to(head.weight.dtype)
+        return states, *token_distributions(head, read, input_ids[:, -time:][written], temperature, entropy_gradient)
 
-    states, logits = as_forward_pass(module, states_and_logits)
-    logprobs = (logits.float() / temperature).log_softmax(-1)
-    chosen = logprobs.gather(-1, input_ids[:, -time:][written].unsqueeze(-1)).squeeze(-1)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and entropy_gradient):
-        entropies = -(logprobs.exp() * logprobs).sum(-1)
+    states, chosen, entropies = as_forward_pass(module, states_logprobs_and_entropies)
     empty = states.new_zeros(written.shape, dtype=torch.float32)
     return Outputs(
         empty.masked_scatter(written, chosen),

@@ -13,7 +13,7 @@ from rlreason.data.splits import read_data
 from rlreason.display import Display
 from rlreason.lab.context import Context, Splits, Start
 from rlreason.lab.engine import SharedEngine
-from rlreason.lab.measuring import compared_start, under_second_prompt
+from rlreason.lab.measuring import Evaluations, compared_start, under_second_prompt
 from rlreason.lab.sampling import rollouts, sealed_rollouts
 from rlreason.lab.shared import evaluation_rollouts
 from rlreason.models.resolve import resolve
@@ -152,7 +152,7 @@ def test_a_start_is_asked_with_a_second_prompt_once_and_never_for_the_first(labo
         if not last.exists():
             shutil.copytree(start, last)
         context = replace(context, start=Start(start, start))
-        found = under_second_prompt(context, start, last)
+        found = under_second_prompt(context, Evaluations(), start, last)
         context.run.close()
         return found, context.engine.loaded(start, context.run, context.display).answered
 
@@ -172,7 +172,7 @@ def test_a_start_that_differs_by_more_than_five_points_between_the_prompts_is_a_
     context = replace(
         context, second_prompts=context.prompts, start=Start(laboratory.model.folder, laboratory.model.folder)
     )
-    found = under_second_prompt(context, laboratory.model.folder, laboratory.model.folder)["before"]["value"]
+    found = under_second_prompt(context, Evaluations(), laboratory.model.folder, laboratory.model.folder)["before"]["value"]
     lines = [compared_start(context, laboratory.model.folder, found + less) for less in (0.05, 0.1, -0.1)]
     context.run.close()
     assert lines[0].startswith(f"init: maj@1 {found:.3f} under eval.second_prompt=few_shot, ")
@@ -199,3 +199,41 @@ def test_other_checkpoints_and_stages_are_the_run_s_own(laboratory):
         evaluation_rollouts(context, stage, checkpoint, context.splits.measured, 1, 0.0)
     context.run.close()
     assert not (laboratory.folder / "cache").exists()
+
+
+def test_what_was_drawn_of_a_checkpoint_is_not_drawn_again(laboratory):
+    context = laboratory.context("run")
+    policy = context.run.checkpoint("round-1")
+    shutil.copytree(laboratory.model.folder, policy)
+    problems = context.splits.measured
+
+    def drawn(evaluations, stage, samples=1, temperature=0.0, asked=problems, **kind):
+        engine = context.engine.loaded(policy, context.run, context.display)
+        before = engine.answered
+        found = evaluations.rollouts(context, stage, policy, asked, samples, temperature, **kind)
+        return found, engine.answered - before
+
+    def measured(evaluations):
+        stages = [greedy("test", name, number) for name, number in (("round-1", 1), ("last", 2), ("final", 3))]
+        return [drawn(evaluations, stage) for stage in stages]
+
+    evaluations = Evaluations()
+    (first, asked), *others = measured(evaluations)
+    assert asked == len(problems) and [(first, 0)] * 2 == others
+    for stage in ("test-round-1-greedy", "test-last-greedy", "test-final-greedy"):
+        assert sealed_rollouts(context, stage, problems) == first
+    journal = context.run.journal
+    assert journal["test-final-greedy"]["same_as"] == "test-round-1-greedy"
+    assert [("rollouts" in record, bool(record["tokens"])) for record in journal.values()] == [
+        (True, True), (False, False), (False, False)
+    ]  # fmt: skip
+    # Other samples, temperatures, questions and requests are drawn.
+    for stage, settings in (
+        ("more", {"samples": 2}), ("hot", {"temperature": 0.7}), ("few", {"asked": problems[:1]}),
+        ("bad", {"ask_for_bad": True}),
+    ):  # fmt: skip
+        assert drawn(evaluations, greedy("test", stage), **settings)[1] > 0
+    # The same command finds all of it again, also where a file was lost.
+    (context.run.rollouts / "test-final-greedy.parquet").unlink()
+    assert measured(Evaluations()) == [(first, 0)] * 3
+    context.run.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,13 +16,15 @@ from safetensors.numpy import save_file
 from tests_support import composed
 
 from rlreason.algorithms.registry import ALGORITHMS
+from rlreason.config.context import longest_context
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.data.registry import DATASETS
 from rlreason.display import Display
 from rlreason.errors import UserError
 from rlreason.planning import fit, hardware, lengths, updates
 from rlreason.planning.fit import check_fits, shortages
-from rlreason.planning.hardware import GIB, Hardware, this_machine
+from rlreason.planning.hardware import GIB, Hardware, node_memory, this_machine
+from rlreason.planning.phases import Phase, phases
 from rlreason.planning.shape import model_shape
 from rlreason.tasks.evaluate import evaluate
 from rlreason.tasks.train import train
@@ -109,11 +112,75 @@ def test_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_fits(composed("experiment=smoke-smollm2")) is None
 
 
-@pytest.mark.parametrize("task", [train, evaluate])
-def test_a_run_shows_the_advice_and_goes_on(
-    task: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def held(machine: Hardware, *overrides: str) -> dict[str, Phase]:
+    config = composed(*QWEN, "engine=vllm", *overrides)
+    return {phase.name: phase for phase in phases(config, model_shape(config.model), machine)}
+
+
+QWEN = ["model=qwen2.5-0.5b", "model.gradient_checkpointing=true", "data=gsm8k"]
+CPU = Hardware(0, 0.0, "", 24 * GIB, 2, fast_bfloat16=True)
+
+
+def test_keys_and_values_on_a_cpu_are_for_what_is_asked_together() -> None:
+    each = 2 * 24 * 2 * 64 * 2  # keys and values of 24 layers, 2 heads of 64, in bfloat16
+    few = held(CPU, "task=evaluate", "eval.k=0", "data.test_size=10")["sampling"]
+    longest = few.cached_tokens / 10
+    assert longest < 1536 + 400  # as long as the longest question, not as the longest that would be allowed
+    assert few.host["KV cache"] == 10 * longest * each
+    assert held(CPU, "task=evaluate", "eval.k=4", "data.test_size=10")["sampling"].cached_tokens == 40 * longest
+    assert held(CPU, "algo=ppo", "algo.questions=2", "algo.samples=4", "algo.minibatch_size=8", "eval.k=0",
+                "data.test_size=1", "data.validation_size=1")["sampling"].cached_tokens == 8 * longest  # fmt: skip
+    assert held(CPU)["sampling"].cached_tokens == 512 * longest
+    assert held(CPU, "engine.replicas=2", "eval.k=0", "task=evaluate", "data.test_size=10")[
+        "sampling"
+    ].cached_tokens == pytest.approx(5 * longest)
+    wide = held(CPU, "task=evaluate", "eval.k=0", "data.test_size=10", "model.dtype=float32")["sampling"]
+    assert wide.host["KV cache"] == 2 * few.host["KV cache"]
+
+
+def test_keys_and_values_leave_training_its_memory_as_long_as_there_is_room_for_one_context() -> None:
+    plenty = held(CPU)
+    needed = plenty["EI training"].host_bytes
+    for lacking in (0.5, 1.0, 2.0):
+        short = held(replace(CPU, memory=needed - lacking * GIB))
+        assert short["EI training"].host_bytes == pytest.approx(needed - lacking * GIB)
+        assert short["sampling"].host["KV cache"] == short["EI training"].host["KV cache"]
+    least = held(replace(CPU, memory=4 * GIB))
+    config = composed("data=gsm8k")
+    assert least["sampling"].cached_tokens == longest_context(config)
+
+
+def test_what_certainly_does_not_fit_without_a_gpu_is_refused_with_the_change_that_fits(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    on(monkeypatch, Hardware(0, 0.0, "", GIB / 2, 2, fast_bfloat16=True))
+    on(monkeypatch, replace(CPU, memory=10 * GIB))
+    message = refusal(composed(*QWEN))
+    assert message.startswith("model=qwen2.5-0.5b cannot fit: it needs about ")
+    assert "weights alone" not in message
+    assert message.endswith("model.lora_rank=16 would fit; check_memory=false tries it all the same")
+    assert check_fits(composed(*QWEN, "model.lora_rank=16")) is None
+    on(monkeypatch, CPU)
+    for algorithm in ("ei", "rcrl"):
+        assert check_fits(composed(*QWEN, f"algo={algorithm}")) is None
+    for algorithm in ("ei", "sft", "ppo", "grpo", "orm", "rcrl"):
+        assert check_fits(composed(*QWEN, f"algo={algorithm}", "model.lora_rank=16")) is None
+
+
+def test_memory_of_the_node_that_a_process_is_bound_to(tmp_path: Path) -> None:
+    for node, (cpus, kib) in enumerate((("0-3,8", 1000), ("4-7", 500))):
+        folder = tmp_path / f"node{node}"
+        folder.mkdir()
+        (folder / "cpulist").write_text(f"{cpus}\n")
+        (folder / "meminfo").write_text(f"Node {node} MemTotal:       {kib} kB\nNode {node} MemFree:  1 kB\n")
+    assert [node_memory([core], tmp_path) for core in (0, 8, 4, 7)] == [1024_000, 1024_000, 512_000, 512_000]
+    assert node_memory([9], tmp_path) == node_memory([0], tmp_path / "none") == math.inf
+
+
+@pytest.mark.parametrize(("task", "gib"), [(train, 2.2), (evaluate, 0.8)], ids=["train", "evaluate"])
+def test_a_run_shows_the_advice_and_goes_on(
+    task: Callable[..., object], gib: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(monkeypatch, Hardware(0, 0.0, "", gib * GIB, 2, fast_bfloat16=True))
     console = Console(width=300, file=StringIO())
     config = composed("data=gsm8k", f"data.path={tmp_path / 'nothing'}", f"task={task.__name__}")
     with pytest.raises(UserError, match="nothing"):  # the next step: reading the data

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from rlreason.planning.batches import batch_arithmetic
 from rlreason.planning.lengths import known_sizes
 from rlreason.planning.measured import planned_and_measured
 from rlreason.planning.plan import make_plan
+from rlreason.planning.rates import MEASURED, on_a_core
 from rlreason.planning.workload import workload
 from rlreason.tasks.plan import plan
 
@@ -82,9 +84,9 @@ def test_samples_and_tokens_by_hand() -> None:
     # Two epochs over the solutions of one round, then of two.
     assert (learned.samples, learned.steps) == (2 * 4000 * 3, 375)
     assert learned.tokens == pytest.approx(24_000 * (size.prompt + 124.4))
-    # Before, after, and the last where it is not selected: 1,319 questions greedily and 16 times; after each round 500
-    # and 1,319 greedily; 500 at first.
-    assert evaluated.samples == 500 + 3 * 1319 * 17 + 2 * (500 + 1319)
+    # Before, after, and the last where it is not selected: 1,319 questions 16 times; before and after each round 500
+    # and 1,319 greedily.
+    assert evaluated.samples == 3 * 1319 * 16 + 3 * (500 + 1319)
 
 
 def finished(
@@ -211,3 +213,27 @@ def test_what_cannot_be_planned() -> None:
         make_plan(composed("gpus=2", "gpu_memory=80", "nproc=4", "launcher=accelerate", "model.micro_batch_size=4"))
     with pytest.raises(UserError, match=r"128 processes do not divide algo.batch_size=64"):
         make_plan(composed("gpus=128", "gpu_memory=80", "nproc=128", "launcher=accelerate"))
+
+
+def test_speeds_between_measured_sizes_are_between_theirs_and_fall_with_size() -> None:
+    for kind in ("sample", "train"):
+        known = [(size, value) for name, size, value, _ in MEASURED if name == kind]
+        for size, value in known:
+            assert on_a_core(kind, 1.01 * size)[0] == value
+        for (small, fast), (large, slow) in pairwise(known):
+            middle, source = on_a_core(kind, (small * large) ** 0.5)
+            assert middle == pytest.approx((fast * slow) ** 0.5)
+            assert source.endswith("interpolated")
+        assert on_a_core(kind, 10 * known[-1][0])[0] == pytest.approx(known[-1][1] / 10)
+        speeds = [on_a_core(kind, 10 ** (power / 4))[0] for power in range(20, 44)]
+        assert speeds == sorted(speeds, reverse=True)
+
+
+def test_runs_of_a_small_model_say_of_a_large_one_what_was_measured_of_both(tmp_path: Path) -> None:
+    tiny = on_a_core("sample", 913_408)[0]
+    finished(tmp_path / "one", [], 2 * tiny)  # twice as fast as here
+    made = make_plan(composed("gpus=0", f"runs_dir={tmp_path}", "model=smollm2-135m", "engine=auto"))
+    sampling = next(time for time in made.times if time.work.kind == "sample")
+    assert sampling.source.endswith("of a model of 0.9 million parameters, scaled by speeds of models of other sizes")
+    seconds = sampling.work.tokens / (2 * on_a_core("sample", made.shape.parameters)[0]) / made.machine.cores
+    assert sampling.hours == pytest.approx(seconds / 3600)
