@@ -283,7 +283,10 @@ class EngineConfig(Settings):
     name: str = setting("auto: vLLM where it is installed", choices=("auto", "vllm", "transformers"))
     max_sequences: int = setting("completions generated at the same time, by each replica", at_least=1)
     memory_share: float = setting(
-        "share of the free GPU memory (free RAM on a CPU) that vLLM may take, in all replicas", above=0, at_most=1
+        "share of the free GPU memory that vLLM may take (on a CPU its keys and values, of the free RAM beside its "
+        "weights), in all replicas",
+        above=0,
+        at_most=1,
     )
     tensor_parallel_size: int = setting("GPUs that share one copy of the model", at_least=1)
     enforce_eager: bool = setting("skip graph capture and compilation: starts sooner, generates slower on a GPU")

@@ -126,6 +126,7 @@ def draw(
         context.display.bar(f"{stage.name}: sampling {len(missing):,} from {name_of(context, policy)}") as bar,
         context.run.timed(_spent_on(stage)),
     ):
+        bar.update(0, len(missing), "")
         for finished in stream:
             writer.append(finished)
             found += finished

@@ -41,6 +41,7 @@ def step_scores(
         context.engine.release()
         description = f"{stage.name}: scoring {len(rollouts):,} solutions"
         with context.display.bar(description) as bar, context.run.timed(spent_on):
+            bar.update(0, len(rollouts), "")
             scores = model.step_scores(rollouts, lambda done, total: bar.update(done, total, ""))
             store.write_scores(path, rollouts, scores)
         return scores, {}

@@ -112,6 +112,20 @@ def test_without_aggregation_only_the_latest_round_counts():
     assert [len(examples) for _, _, examples in script.updates] == [8, 4]
 
 
+@pytest.mark.parametrize("aggregate", [True, False])
+def test_questions_solved_are_a_share_of_those_that_were_asked(aggregate):
+    config = dataclasses.replace(CONFIG, aggregate=aggregate, rounds=3, questions=2)
+    _, script = run(config, [[RIGHT, WRONG], [WRONG, WRONG], [RIGHT, OTHER]], [0.1, 0.2, 0.3, 0.4])
+    rounds = [set(asked) for _, _, asked, *_ in script.sampled]
+    expected, asked, solved = [], set(), set()
+    for right, questions in zip((True, False, True), rounds, strict=True):
+        asked = questions | (asked if aggregate else set())
+        solved = (questions if right else set()) | (solved if aggregate else set())
+        expected.append(len(solved) / len(asked))
+    assert [report["questions_solved"] for report in script.reports] == expected
+    assert expected[0] == 1.0
+
+
 def test_it_stops_on_validation_where_it_is_asked_to_and_returns_the_selected_policy():
     config = dataclasses.replace(CONFIG, patience=1)
     trained, script = run(config, [[RIGHT, WRONG]] * 3, [0.1, 0.3, 0.2])

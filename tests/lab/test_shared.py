@@ -172,7 +172,8 @@ def test_a_start_that_differs_by_more_than_five_points_between_the_prompts_is_a_
     context = replace(
         context, second_prompts=context.prompts, start=Start(laboratory.model.folder, laboratory.model.folder)
     )
-    found = under_second_prompt(context, Evaluations(), laboratory.model.folder, laboratory.model.folder)["before"]["value"]
+    folder = laboratory.model.folder
+    found = under_second_prompt(context, Evaluations(), folder, folder)["before"]["value"]
     lines = [compared_start(context, laboratory.model.folder, found + less) for less in (0.05, 0.1, -0.1)]
     context.run.close()
     assert lines[0].startswith(f"init: maj@1 {found:.3f} under eval.second_prompt=few_shot, ")
