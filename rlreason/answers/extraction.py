@@ -244,10 +244,11 @@ def _marked(text: str) -> tuple[str, int, int] | None:
     """The answer behind the first marker, or one that corrects it, and where marker and answer begin and end."""
     found: tuple[str, int, int] | None = None
     end_of_solution = len(text)
+    corrected = 0  # where the first correction of what was found ends
     for match in _MARKED.finditer(text):
         if match.start() >= end_of_solution:
             break
-        if found is not None and _CORRECTION.search(text, found[2], match.start()) is None:
+        if match.start() < corrected:
             continue
         answer = _behind_marker(match[1].strip())
         if answer is None:
@@ -255,6 +256,8 @@ def _marked(text: str) -> tuple[str, int, int] | None:
         if found is None and match.end() < len(text):
             end_of_solution = len(_before(_NEXT_QUESTION, text, match.end()))
         found = answer, match.start(), match.end()
+        correction = _CORRECTION.search(text, match.end())
+        corrected = len(text) if correction is None else correction.end()
     return found
 
 

@@ -26,9 +26,10 @@ def of_seed(folder, seed):
 
 
 def spoil(run):
-    """Make the job of a run folder crash: its journal promises rollouts that cannot be read."""
+    """Make the job of a run folder crash: its rollouts cannot be read, and there is no place to draw them again."""
     (run / "result.json").unlink()
-    (run / "rollouts/test-final-greedy.parquet").write_bytes(b"broken")
+    shutil.rmtree(run / "rollouts")
+    (run / "rollouts").write_text("no folder")
 
 
 def test_a_job_that_crashes_stops_no_other_and_the_same_command_finishes_what_is_missing(rlreason, tmp_path):
@@ -49,7 +50,7 @@ def test_a_job_that_crashes_stops_no_other_and_the_same_command_finishes_what_is
     assert failure.partition("\n")[0] in (of_seed(study, 1) / "events.log").read_text()
     watched = rlreason(tmp_path, "task=watch", "study=s").check()
     assert "2 of 3 jobs finished, 1 failed" in watched.output
-    (of_seed(study, 1) / "journal.jsonl").unlink()
+    (of_seed(study, 1) / "rollouts").unlink()
     rlreason(tmp_path, *command).check()
     assert not (of_seed(study, 1) / "failure.txt").exists()
     plan = json.loads((study / "study.json").read_text())

@@ -87,5 +87,12 @@ def test_the_table_of_a_run_names_the_clusters(stages: list[str]) -> None:
     metrics = {name: item.to_dict() for name, item in intervals(values, 100, ["a", "a", "b", None]).items()}
     evaluations = [{"stage": stage, "metrics": metrics} for stage in stages]
     shown = StringIO()
-    Display(Console(file=shown, width=120)).table({"name": "run", "evaluations": evaluations, "differences": metrics})
+    Display(Console(file=shown, width=120)).table(
+        {
+            "name": "run",
+            "prompt": {"name": "plain", "extraction": "standard"},
+            "evaluations": evaluations,
+            "differences": metrics,
+        }
+    )
     assert "4 in 3 clusters" in shown.getvalue().replace("questions ", "")
