@@ -33,19 +33,22 @@ class StudySweeper(BasicSweeper):  # type: ignore[misc]
 
     def sweep(self, arguments: list[str]) -> None:
         """Run every combination of `arguments` and of the parameters of the configuration."""
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
         from rlreason.sweep import raise_failures, run_sweep, with_settings
 
-        loader = self.hydra_context.config_loader
-        overrides = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
-        combinations: Sequence[Sequence[str]] = self.split_arguments(overrides, None)[0]
+        combinations: Sequence[Sequence[str]] = self.split_arguments(self.parsed(arguments), None)[0]
         outcomes = run_sweep(
             [with_settings(combination, self.settings) for combination in combinations],
             self.composed,
             partial(self.launcher.launch, initial_job_idx=0),
         )
         raise_failures(outcomes)
+
+    def parsed(self, arguments: list[str]) -> list[Any]:
+        """The overrides of the command line and the parameters of the configuration, as Hydra reads them."""
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        return list(parser.parse_overrides([*self._parse_config(), *arguments]))
 
     def composed(self, combination: Sequence[str]) -> Any:
         """The configuration of one job, with Hydra's own section."""
@@ -68,15 +71,12 @@ class TuningSweeper(StudySweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials, then the winners; write what was found."""
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
         from rlreason.tuning.search import Search
         from rlreason.tuning.sweep import run_search
 
-        loader = self.hydra_context.config_loader
         run_search(
             Search(self.trials, self.seeds, self.fresh_seeds),
-            OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments]),
+            self.parsed(arguments),
             self.settings,
             self.composed,
             partial(self.launcher.launch, initial_job_idx=0),

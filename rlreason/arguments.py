@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from rlreason.config.base import kind_of
 from rlreason.config.compose import GROUPS, TASKS, settings_by_key
+from rlreason.config.sections import EMBEDDED
 from rlreason.config.texts import with_line_breaks
 from rlreason.errors import UserError
 
@@ -170,7 +171,7 @@ def _model_of_ones_own(value: str, several: bool, folders: Sequence[Path]) -> li
     def own(name: str) -> bool:
         if not name or any((folder / "model" / f"{name}.yaml").is_file() for folder in folders):
             return False
-        return "/" in name or name.startswith(("~", "embedded:")) or Path(name).is_dir()
+        return "/" in name or name.startswith(("~", EMBEDDED)) or Path(name).is_dir()
 
     if FUNCTION.match(value):
         return None

@@ -95,11 +95,9 @@ def run_job(composed: Any) -> Outcome:
             return outcome
         with ranks.leading():
             if result is None:
-                if config.task.name == "train":
-                    from rlreason.tasks.train import train as task
-                else:
-                    from rlreason.tasks.evaluate import evaluate as task
-                result = task(config, plain, folder, display)
+                from rlreason.tasks.making import do
+
+                result = do(config, plain, folder, display)
         if in_sweep and (finished_earlier or beside_others):
             Display(console).brief(result, finished_earlier)
         else:
@@ -261,8 +259,8 @@ def run_folder(config: Any, hydra: Any) -> Path:
 
 def finished_result(folder: Path, plain: dict[str, Any]) -> dict[str, Any] | None:
     """The result that is already there for exactly this configuration."""
+    from rlreason.run.files import RESULT_FILE
     from rlreason.run.folder import Run
-    from rlreason.run.identity import RESULT_FILE
 
     if not (folder / RESULT_FILE).exists():
         return None

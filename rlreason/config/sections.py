@@ -15,6 +15,7 @@ from rlreason.errors import UserError
 from rlreason.run.checkpoints import model_path, outcome_model_path
 
 KINDS = ("base", "instruct", "embedded")
+EMBEDDED = "embedded:"  # begins the path of a model inside the package
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +248,7 @@ class AutoPromptConfig(Settings):
 
 def declared_kind(kind: str | None, path: str) -> str | None:
     """The kind of a model where a preset, the user or its path says it; None where only its tokeniser can."""
-    return "embedded" if kind is None and path.startswith("embedded:") else kind
+    return "embedded" if kind is None and path.startswith(EMBEDDED) else kind
 
 
 def prompt_settings(section: Mapping[str, Any]) -> type[PromptConfig] | type[AutoPromptConfig]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -96,8 +95,8 @@ def _known(cache: Path) -> dict[str, str]:
 def _remember(cache: Path, known: dict[str, str]) -> None:
     """Write what is known; where that is not possible, the files are read again next time."""
     with suppress(OSError):
-        os.makedirs(cache, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(cache / f".{KNOWN}.lock"):
-            merged = {**_known(cache), **known}
-            if merged != _known(cache):
-                write_atomically(cache / KNOWN, json.dumps(merged, indent=1) + "\n")
+            there = _known(cache)
+            if not known.items() <= there.items():
+                write_atomically(cache / KNOWN, json.dumps({**there, **known}, indent=1) + "\n")

@@ -13,7 +13,8 @@ from rlreason.lab.sampling import graded_rollouts
 from rlreason.rewards.registry import REWARDS
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import store
-from rlreason.run.folder import read_result, training_files
+from rlreason.run.files import read_result
+from rlreason.run.folder import training_files
 from rlreason.types import Rollout
 
 ALIKE = ("model", "data", "init", "prompt", "seed")  # what a run shares with the one whose policy writes for it

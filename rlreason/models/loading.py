@@ -139,11 +139,14 @@ def _write(model: Any, tokenizer: Any, scored: Probe, folder: Path) -> None:
 def save_for_engine(model: Any, tokenizer: Any, folder: Path, below: Path | None) -> None:
     """Like `save_snapshot`, but where the engine has the weights below the adapters of a model, these alone.
 
-    What is written is read by the engine at once, and of no use afterwards. `below` is the checkpoint that the adapters
-    were put on; None: save all weights. Of several processes, which all have to call it, rank 0 writes.
+    What is written is read by the engine at once, and of no use afterwards, so that nobody waits for the disk. `below`
+    is the checkpoint that the adapters were put on; None: save all weights. Of several processes, which all have to
+    call it, rank 0 writes.
     """
     if below is None or not hasattr(model, "peft_config"):
-        save_snapshot(model, tokenizer, folder)
+        partial = _partial_snapshot(model, tokenizer, folder)
+        if partial is not None:
+            partial.rename(folder)
         return
     from rlreason.models.sharding import full_weights
 
@@ -165,6 +168,13 @@ def base_of(checkpoint: Path) -> Path:
 
 def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:
     """Like `save_checkpoint` for a model that goes on training, whole or not at all."""
+    partial = _partial_snapshot(model, tokenizer, folder)
+    if partial is not None:
+        put_in_place(partial, folder)
+
+
+def _partial_snapshot(model: Any, tokenizer: Any, folder: Path) -> Path | None:
+    """Write a snapshot beside `folder`, whose place is free then; None in the processes that do not write."""
     import copy
 
     from rlreason.models.sharding import whole
@@ -172,13 +182,13 @@ def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:
     scored = probe(model, tokenizer)
     plain = whole(model)
     if plain is None:
-        return
+        return None
     merges = plain is model and hasattr(model, "merge_and_unload")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     _write(copy.deepcopy(plain) if merges else plain, tokenizer, scored, partial)
     shutil.rmtree(folder, ignore_errors=True)
-    put_in_place(partial, folder)
+    return partial
 
 
 def add_tokens(checkpoint: Path, tokens: Sequence[str], folder: Path) -> Path:

@@ -5,16 +5,15 @@ Only folders that can be loaded safely come out: safetensors weights, a tokenise
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlreason.config.sections import ModelConfig
+from rlreason.config.sections import EMBEDDED, ModelConfig
 from rlreason.errors import UserError
 from rlreason.models.architecture import check_language_model
+from rlreason.models.tokens import read_object
 
-EMBEDDED = "embedded:"  # begins the path of a model inside the package
 EMBEDDED_FOLDER = Path(__file__).parent / "weights"  # of the base models that travel inside the package
 # A compute node behind a firewall that drops packets would otherwise wait for minutes: huggingface_hub sets no limit.
 HUB_TIMEOUT_SECONDS = 5.0
@@ -214,11 +213,5 @@ def _check_weights(folder: Path, name: str) -> None:
     )
 
 
-def _read_object(file: Path, name: str) -> dict[str, object]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"model.path={name}: {file.name} is not JSON; copy or download the model again") from error
-    if not isinstance(values, dict):
-        raise UserError(f"model.path={name}: {file.name} is not a JSON object; copy or download the model again")
-    return values
+def _read_object(file: Path, name: str) -> dict[str, Any]:
+    return read_object(file, f"model.path={name}: {file.name}")

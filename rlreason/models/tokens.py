@@ -154,23 +154,30 @@ def check_embedded(folder: Path, ids: Iterable[int], tokenizer: Any, name: str) 
 
 def described(folder: Path) -> Mapping[str, Any]:
     """What the `config.json` of a checkpoint says; nothing where there is none."""
-    return _read(folder / "config.json")
+    return _said(folder / "config.json")
 
 
 def proposals(folder: Path) -> Mapping[str, Any]:
     """What the `generation_config.json` of a checkpoint says, with the tokens of `config.json` where it names none."""
     tokens = {name: described(folder).get(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    said = {name: value for name, value in _read(folder / "generation_config.json").items() if value is not None}
+    said = {name: value for name, value in _said(folder / "generation_config.json").items() if value is not None}
     return {**{name: value for name, value in tokens.items() if value is not None}, **said}
 
 
-def _read(file: Path) -> Mapping[str, Any]:
-    if not file.is_file():
-        return {}
+def _said(file: Path) -> Mapping[str, Any]:
+    return read_object(file, str(file)) if file.is_file() else {}
+
+
+def read_object(file: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file of a checkpoint.
+
+    Raises:
+        UserError: It holds none; `name` is what the user calls the file.
+    """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{file} is not JSON; copy or download the model again") from error
+        raise UserError(f"{name} is not JSON; copy or download the model again") from error
     if not isinstance(values, dict):
-        raise UserError(f"{file} is not a JSON object; copy or download the model again")
+        raise UserError(f"{name} is not a JSON object; copy or download the model again")
     return values

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.config.sections import ModelConfig
-from rlreason.models.resolve import EMBEDDED_FOLDER
+from rlreason.models import resolve
 
 # Where nothing is known but a parameter count: Llama 2's width per layer and its blocks of 12 width^2 parameters.
 WIDTH_PER_LAYER = 128
@@ -118,9 +118,7 @@ def model_shape(config: ModelConfig) -> ModelShape | None:
 
 def local_folder(config: ModelConfig) -> Path:
     """The folder that a path stands for; one that does not exist for a Hub name."""
-    if config.path.startswith("embedded:"):
-        return EMBEDDED_FOLDER / config.path.removeprefix("embedded:")
-    return Path(config.path)
+    return resolve.local_folder(config.path) or Path(config.path)
 
 
 def read_shape(values: Mapping[str, Any], counted: int | None) -> ModelShape | None:

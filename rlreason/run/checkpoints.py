@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlreason.config.texts import home_expanded
 from rlreason.errors import UserError
+from rlreason.run.files import CONFIG_FILE, RESULT_FILE, read_result
 
 MODEL_FILE = "config.json"
 CARD_FILE = "outcome_model.json"  # only an outcome reward model has one
@@ -43,7 +44,7 @@ def refuse_broken(folder: Path) -> None:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run, finished or not."""
-    begun = (folder / "config.yaml").is_file() and any((folder / name).is_file() for name in ("journal.jsonl", ".lock"))
+    begun = (folder / CONFIG_FILE).is_file() and any((folder / name).is_file() for name in ("journal.jsonl", ".lock"))
     return begun and not (folder / MODEL_FILE).is_file()
 
 
@@ -59,12 +60,11 @@ def selected(run: Path) -> Path | None:
     Raises:
         UserError: The run has not finished.
     """
-    try:
-        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{run} has not finished") from None
-    except ValueError:
-        raise UserError(f"{run / 'result.json'} is broken; give the command of the run again") from None
+    if not (run / RESULT_FILE).exists():
+        raise UserError(f"{run} has not finished")
+    result = read_result(run)
+    if result is None:
+        raise UserError(f"{run / RESULT_FILE} is broken; give the command of the run again")
     return run / result["policy"] if "policy" in result else None
 
 
@@ -87,7 +87,7 @@ def model_path(path: str) -> str:
         _refuse_runs(folder)
         return path
     choose = _choice_of(folder)
-    if not (folder / "result.json").is_file():
+    if not (folder / RESULT_FILE).is_file():
         raise UserError(f"{path} is a run that has not finished; {choose}")
     chosen = selected(folder)
     if chosen is None or not (chosen / MODEL_FILE).is_file() or (chosen / CARD_FILE).is_file():
@@ -111,7 +111,7 @@ def outcome_model_path(path: str) -> str:
     if not is_run(folder):
         _refuse_runs(folder)
         return path
-    if not (folder / "result.json").is_file():
+    if not (folder / RESULT_FILE).is_file():
         raise UserError(f"{path} is a run that has not finished; give its command again, and use its model afterwards")
     chosen = selected(folder)
     if chosen is None or not (chosen / CARD_FILE).is_file():

@@ -22,8 +22,8 @@ import yaml
 
 from rlreason.errors import FolderRefused, UserError, in_one_line
 from rlreason.run import peaks
-from rlreason.run.files import write_atomically
-from rlreason.run.identity import CONFIG_FILE, RESULT_FILE, SOURCE, refuse_other_configuration
+from rlreason.run.files import CONFIG_FILE, RESULT_FILE, read_result, write_atomically
+from rlreason.run.identity import SOURCE, refuse_other_configuration
 from rlreason.run.stage import Kind, Stage
 
 Value = TypeVar("Value")
@@ -207,15 +207,6 @@ class Run:
     def close(self) -> None:
         """Let other processes have the folder."""
         self._lock.release()
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """The `result.json` of a run; None where it has not finished, or the file is empty or cut."""
-    try:
-        result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return result if isinstance(result, dict) else None
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from rlreason.errors import FolderRefused
+from rlreason.run.files import CONFIG_FILE, read_result
 
 # Groups whose choice is part of a run's name, and of the command that makes it again, in this order.
 NAMED_GROUPS = ("algo", "model", "data", "init", "reward")
@@ -28,7 +28,6 @@ RUNTIME_KEYS = (
     "gpu_name",
     "gpu_hour_price",
 )
-CONFIG_FILE, RESULT_FILE = "config.yaml", "result.json"
 LAST_KEYS = ("seed", "gpu_hour_price")  # of every version's config.yaml; one that was cut in its middle lacks them
 CONTENT = "contents."  # begins the key of a digest of what lies at a path that the run reads
 SOURCE = "sources."  # begins the key of a digest of the user's own code
@@ -81,12 +80,10 @@ def prompt_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
 def prompt_of_checkpoint(path: str) -> Mapping[str, Any] | None:
     """The section `prompt` that the policy at `path` was trained with; None where it is no policy of one."""
     checkpoint = Path(path)
-    result = checkpoint.parent.parent / RESULT_FILE
-    if checkpoint.parent.name != "checkpoints" or not result.is_file():
-        return None
+    result = read_result(checkpoint.parent.parent) if checkpoint.parent.name == "checkpoints" else None
     try:
-        return prompt_of(json.loads(result.read_text(encoding="utf-8")))
-    except (ValueError, KeyError):
+        return None if result is None else prompt_of(result)
+    except KeyError:
         return None
 
 
@@ -112,13 +109,13 @@ def stored_configuration(folder: Path, whole: Collection[str]) -> tuple[dict[str
     Raises:
         FolderRefused: Neither can be read.
     """
-    for name, read in ((CONFIG_FILE, yaml.safe_load), (RESULT_FILE, lambda text: json.loads(text)["config"])):
-        try:
-            found = read((folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-            continue
+    try:
+        written = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        written = None
+    for found in (written, (read_result(folder) or {}).get("config")):
         if isinstance(found, dict) and found.keys() >= set(whole):
-            return found, name != CONFIG_FILE
+            return found, found is not written
     raise FolderRefused(
         f"{folder / CONFIG_FILE} is empty or cut, so that nobody can say what the run was made for; if it is this "
         "command's own, remove that file and give the command again; else set name=OTHER"

@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 
 from rlreason.errors import UserError
-from rlreason.run.folder import JOURNAL, held, read_journal, read_lines, read_result, training_rollouts
-from rlreason.run.identity import NAMED_GROUPS, RESULT_FILE
+from rlreason.run.files import RESULT_FILE, read_result
+from rlreason.run.folder import JOURNAL, held, read_journal, read_lines, training_rollouts
+from rlreason.run.identity import NAMED_GROUPS
 from rlreason.run.stage import CONTROL, Kind, measurement
 from rlreason.run.store import unsealed
 from rlreason.study.plan import Command, Job, read_plan

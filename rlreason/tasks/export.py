@@ -13,8 +13,7 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import ExportConfig
 from rlreason.errors import UserError
 from rlreason.run.checkpoints import checkpoints, is_run, selected
-from rlreason.run.files import put_in_place
-from rlreason.run.folder import read_result
+from rlreason.run.files import put_in_place, read_result
 from rlreason.run.identity import prompt_of
 from rlreason.run.stage import FINAL, greedy
 

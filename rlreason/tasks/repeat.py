@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,10 @@ from rlreason.display import Display
 from rlreason.errors import UserError
 from rlreason.lab.contents import contents, digest_of_file
 from rlreason.run.checkpoints import is_run
-from rlreason.run.files import write_atomically
-from rlreason.run.folder import environment, read_journal, read_result
+from rlreason.run.files import read_result, write_atomically
+from rlreason.run.folder import read_journal
 from rlreason.run.identity import identity, stored_configuration
+from rlreason.tasks.making import do
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,10 +63,10 @@ def repeat(config: ExperimentConfig, console: Console) -> list[Compared]:
     run = Path(str(wanted.run))
     there = finished(run)
     beside = run.with_name(f"{run.name}-repeated")
-    plain = configuration_of(run, beside)
+    again, plain = configuration_of(run, beside)
     folder = beside / run.name
     if read_result(folder) is None:
-        do_again(plain, folder, Display(console))
+        do(again, plain, folder, Display(console))
     found = compared(run, folder, there)
     write_atomically(beside / REPORT, json.dumps([asdict(item) for item in found], indent=1) + "\n")
     show(found, console)
@@ -88,8 +89,8 @@ def finished(run: Path) -> dict[str, Any]:
     return result
 
 
-def configuration_of(run: Path, runs_dir: Path) -> dict[str, Any]:
-    """What a run was made with, as plain values for one below `runs_dir`, so that nothing is taken from its cache.
+def configuration_of(run: Path, runs_dir: Path) -> tuple[ExperimentConfig, dict[str, Any]]:
+    """What a run was made with, and the same as plain values, for one below `runs_dir` that takes nothing from a cache.
 
     Raises:
         UserError: This version does not know its settings, or what lies at its paths has changed.
@@ -110,18 +111,7 @@ def configuration_of(run: Path, runs_dir: Path) -> dict[str, Any]:
                 raise UserError(f"what lies at {place} has changed since {run} was made; it cannot be repeated")
         if digests or kind in stored:
             plain[kind] = digests
-    return plain
-
-
-def do_again(plain: Mapping[str, Any], folder: Path, display: Display) -> None:
-    """Run what a configuration describes."""
-    values = dict(plain)
-    config = from_plain({key: value for key, value in values.items() if key not in ("sources", "contents")})
-    if config.task.name == "evaluate":
-        from rlreason.tasks.evaluate import evaluate as task
-    else:
-        from rlreason.tasks.train import train as task
-    task(replace(config, name=None), values, folder, display)
+    return config, plain
 
 
 def compared(one: Path, other: Path, result: Mapping[str, Any]) -> list[Compared]:
@@ -133,11 +123,10 @@ def compared(one: Path, other: Path, result: Mapping[str, Any]) -> list[Compared
         result: Of the first.
     """
     again = finished(other)
-    here = {**environment(), "config": again["config"]}
     return [
         _mappings("settings", identity(result["config"]), identity(again["config"])),
-        _mappings("versions", result.get("versions", {}), here["versions"]),
-        _mappings("hardware", result.get("hardware", {}), here["hardware"]),
+        _mappings("versions", result.get("versions", {}), again["versions"]),
+        _mappings("hardware", result.get("hardware", {}), again["hardware"]),
         *_rollouts(one, other),
         _losses(one, other),
         *_weights(one, other),

@@ -188,11 +188,8 @@ def last_complete(scratch: Path) -> str | None:
 
 def _mark_complete(folder: Path) -> None:
     """Put a resumable checkpoint on the disk, and beside it the size of each of its files."""
-    sizes = {}
-    for path in folder.rglob("*"):
-        sync(path)
-        if path.is_file():
-            sizes[str(path.relative_to(folder))] = path.stat().st_size
+    sync(folder)
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     write_atomically(folder / COMPLETE, json.dumps(sizes))
 
 

@@ -17,7 +17,7 @@ from rlreason.algorithms.registry import ALGORITHMS
 from rlreason.algorithms.space import Among, Around, Axis, Space
 from rlreason.config.base import require
 from rlreason.errors import UserError
-from rlreason.run.folder import read_result
+from rlreason.run.files import read_result
 
 FAILED = 0.0  # the score of a trial that broke down: its settings are of no use
 TUNED, UNTUNED = "tuned", "untuned"
@@ -94,14 +94,12 @@ class Score:
     """What a run came to.
 
     Args:
-        accuracy: maj@1 of the selected checkpoint on validation questions; `FAILED` where there is none.
+        accuracy: maj@1 of the selected checkpoint on validation questions.
         rollouts: Training rollouts.
-        seconds: What it took.
     """
 
     accuracy: float
     rollouts: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -193,7 +191,7 @@ def tune(
     search: Search,
     spaces: Mapping[str, Space],
     configured: Mapping[str, Mapping[str, Any]],
-    run: Callable[[Sequence[TrialRun]], Mapping[str, Score]],
+    run: Callable[[Sequence[TrialRun]], Mapping[str, Score | None]],
 ) -> dict[str, Tuned]:
     """Search the settings of every algorithm.
 
@@ -201,7 +199,7 @@ def tune(
         search: How long.
         spaces: By algorithm.
         configured: The untuned settings, by algorithm.
-        run: Does runs and gives their scores, by name.
+        run: Does runs and gives their scores, by name; None for one that broke down.
 
     Raises:
         UserError: All trials of an algorithm broke down.
@@ -213,8 +211,8 @@ def tune(
     winners, scores, failed = {}, {}, {}
     for name, own in trials.items():
         runs = {trial.number: [first[item.name] for item in runs_of([trial], search.seeds)] for trial in own}
-        scores[name] = [sum(item.accuracy for item in found) / len(found) for found in runs.values()]
-        failed[name] = [number for number, found in runs.items() if any(item.rollouts < 0 for item in found)]
+        scores[name] = [sum(map(_accuracy, found)) / len(found) for found in runs.values()]
+        failed[name] = [number for number, found in runs.items() if None in found]
         if len(failed[name]) == len(own):
             raise UserError(f"all {len(own)} trials of algo={name} broke down; see failure.txt in their folders")
         winners[name] = own[max(range(len(own)), key=lambda index: (scores[name][index], -index))]
@@ -230,21 +228,23 @@ def tune(
             scores[name],
             failed[name],
             winners[name],
-            {label: [again[item.name].accuracy for item in compared[name, label]] for label in (TUNED, UNTUNED)},
-            max(first[item.name].rollouts for item in runs_of(trials[name], search.seeds)),
+            {label: [_accuracy(again[item.name]) for item in compared[name, label]] for label in (TUNED, UNTUNED)},
+            max(
+                score.rollouts for run in runs_of(trials[name], search.seeds) if (score := first[run.name]) is not None
+            ),
         )
         for name in trials
     }
 
 
-def score_in(folder: Path) -> Score:
-    """The score of a run that has ended; one that broke down has `FAILED` and -1 rollouts."""
+def score_in(folder: Path) -> Score | None:
+    """The score of a run that has ended; None of one that broke down."""
     result = read_result(folder)
     if result is None:
-        return Score(FAILED, -1, 0.0)
+        return None
     accuracy = float(result["evaluations"][-1]["metrics"]["maj@1"]["value"])
     rollouts = int(result["training_rollouts"]) + int(result["outcome_model_rollouts"])
-    return Score(accuracy, rollouts, float(result["seconds"]["total"]))
+    return Score(accuracy, rollouts)
 
 
 def expected_best(scores: Sequence[float]) -> list[float]:
@@ -263,6 +263,10 @@ def expected_best(scores: Sequence[float]) -> list[float]:
     count = len(values)
     below = np.arange(count + 1) / count
     return [float(values @ np.diff(below**tried)) for tried in range(1, count + 1)]
+
+
+def _accuracy(score: Score | None) -> float:
+    return FAILED if score is None else score.accuracy
 
 
 def _short(value: Any) -> Any:

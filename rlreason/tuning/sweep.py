@@ -11,6 +11,7 @@ from typing import Any
 from rlreason.algorithms.space import Among, Axis, Between
 from rlreason.config.base import require
 from rlreason.errors import UserError, in_one_line
+from rlreason.jobs import run_folder
 from rlreason.sweep import Launch, checked, run_sweep, with_settings
 from rlreason.tuning.report import summary_table, write
 from rlreason.tuning.search import Score, Search, TrialRun, score_in, space_of, tune
@@ -57,11 +58,11 @@ def run_search(
             "leave eval.split=validation",
         )
         configured[algorithm] = {key: composed.algo[key] for key in composed.algo}
-        folder = Path(composed.runs_dir).expanduser() / composed.study
+        folder = run_folder(composed, composed.hydra).parent
     unknown = [key for key in axes if not any(key in space for space in spaces.values())]
     require(not unknown, f"algo.{', algo.'.join(unknown)}: no algorithm of this search has that setting")
 
-    def run(runs: Sequence[TrialRun]) -> dict[str, Score]:
+    def run(runs: Sequence[TrialRun]) -> dict[str, Score | None]:
         jobs = [overrides_of(item.overrides) for item in runs]
         for outcome in run_sweep(jobs, compose, launch, all_must_run=True):
             if outcome.error is not None:

@@ -12,7 +12,8 @@ from rlreason.lab.contents import contents, digest_of_model
 from rlreason.models.resolve import local_folder
 from rlreason.run import files
 from rlreason.run.checkpoints import refuse_broken
-from rlreason.run.folder import Run, read_lines, read_result
+from rlreason.run.files import read_result
+from rlreason.run.folder import Run, read_lines
 from rlreason.run.stage import log_of
 
 CONFIG = {

@@ -19,7 +19,6 @@ from rlreason.arguments import as_typed
 from rlreason.errors import UserError
 from rlreason.tuning.report import report, settings_file, trials_table
 from rlreason.tuning.search import (
-    FAILED,
     TUNED,
     UNTUNED,
     Score,
@@ -80,9 +79,9 @@ def scored(accuracy, broken=()):
     def run(runs):
         run.done += runs
         return {
-            item.name: Score(FAILED, -1, 0.0)
+            item.name: None
             if (item.trial.algorithm, item.trial.number) in broken
-            else Score(accuracy(item.trial.algorithm, item.trial.number, item.seed), 100, 1.0)
+            else Score(accuracy(item.trial.algorithm, item.trial.number, item.seed), 100)
             for item in runs
         }
 
