@@ -79,7 +79,9 @@ def run_job(composed: Any) -> Outcome:
         if done_without_a_run(config, folder, console):
             return outcome
         from rlreason.display import Display
+        from rlreason.engines.start import choose_engine
         from rlreason.lab.contents import contents
+        from rlreason.planning.installation import check_installation
 
         plain["contents"] = contents(config)
         beside_others = take_slot() if ranks.size() == 1 else False
@@ -89,6 +91,8 @@ def run_job(composed: Any) -> Outcome:
         finished_earlier = result is not None
         if in_sweep and not beside_others and not finished_earlier:
             console.rule(folder.name)
+        if result is None:
+            check_installation(choose_engine(config.engine.name))
         if result is None and launch.wanted(config):
             arguments = [*own_config_folder(hydra_config), *hydra_config.overrides.task]
             launch.start(config.launcher, config.nproc, arguments)

@@ -12,8 +12,8 @@ from typing import Any
 from rlreason.config.base import require
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import LauncherConfig
-from rlreason.distributed import ranks
-from rlreason.distributed.shares import confine_to_cores
+from rlreason.distributed import devices, ranks
+from rlreason.distributed.shares import train_beside_others
 from rlreason.errors import INTERRUPTED, LEFT_ALONE, USER_ERROR, Failed, UserError
 from rlreason.planning.batches import batch_arithmetic, processes
 
@@ -38,7 +38,7 @@ def check(config: ExperimentConfig) -> None:
     """Refuse what the processes of a run cannot do together.
 
     Raises:
-        UserError: They cannot share its batches, or nobody starts them.
+        UserError: They cannot share its batches, nobody starts them, or there are more of them than GPUs.
     """
     if config.task.name != "train":  # one process does it
         return
@@ -55,6 +55,15 @@ def check(config: ExperimentConfig) -> None:
         f"nproc={config.nproc} needs launcher=accelerate, which starts the processes, or torchrun",
     )
     batch_arithmetic(config, count)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if "RANK" in os.environ else config.nproc
+    found = devices.visible()
+    there = devices.trainable(found)
+    kinds = devices.in_words([device.kind for device in found])
+    require(
+        not there or here <= there,
+        f"{here} training processes on this machine need a GPU each, and it has {there} for them ({kinds}); use "
+        f"nproc={there} or less, or CUDA_VISIBLE_DEVICES= to train on the CPU",
+    )
 
 
 def start(config: LauncherConfig, on_each: int, arguments: Sequence[str]) -> None:
@@ -113,7 +122,7 @@ def prepare() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
-    confine_to_cores(int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    train_beside_others(int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if ranks.rank() > 0:  # rank 0 shows the run
         sys.stdout.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Sequence
 from typing import TypeVar
 
+from rlreason.distributed import devices
 from rlreason.errors import UserError
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 Thing = TypeVar("Thing")
+
+_before: list[int] = []  # the cores that this process had before it kept to a trainer's share of them
 
 
 def share(things: Sequence[Thing], slot: int, count: int) -> list[Thing]:
@@ -61,20 +63,16 @@ def check_heads(heads: int, key_value_heads: int, size: int, model: str) -> None
 
 
 def cores() -> list[int]:
-    """The cores that this process may use; none where the system does not say."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    """The cores for what this process starts: its own, or those of all that train together here if it is one of them.
+
+    An engine beside distributed training works while the trainers wait, so that it may have the cores of all of them.
+    """
+    return _before or _own_cores()
 
 
 def gpus() -> list[str]:
-    """The NVIDIA GPUs that this process may use, by number or name."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=30).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [str(number) for number, _ in enumerate(listed.splitlines())]
+    """The NVIDIA GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    return [device.name for device in devices.visible()]
 
 
 def confine(slot: int, count: int) -> None:
@@ -87,8 +85,19 @@ def confine(slot: int, count: int) -> None:
 
 def confine_to_cores(slot: int, count: int) -> None:
     """Keep this process to the cores of slot number `slot` of `count`."""
-    own_cores = share(cores(), slot, count)
+    own_cores = share(_own_cores(), slot, count)
     if own_cores:
         os.sched_setaffinity(0, own_cores)
         for variable in THREADS:
             os.environ[variable] = str(len(own_cores))
+
+
+def train_beside_others(number: int, count: int) -> None:
+    """Keep this process to its share of the cores as trainer `number` of `count`; what it starts may use all."""
+    _before[:] = _own_cores()
+    confine_to_cores(number, count)
+
+
+def _own_cores() -> list[int]:
+    """The cores that this process may use; none where the system does not say."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -23,7 +23,7 @@ LAUNCH = re.compile(
 class Place:
     """Where one replica runs."""
 
-    cores: tuple[int, ...]  # that it keeps to; empty: all
+    cores: tuple[int, ...]  # that it keeps to; empty: those of the process that starts it
     gpus: tuple[str, ...] | None  # that it sees, by number or name; None: those that this process sees
     memory_share: float  # of the free memory there that it may take
 
@@ -33,20 +33,21 @@ def places(config: EngineConfig, cores: Sequence[int], gpus: Sequence[str]) -> l
 
     Args:
         config: Section `engine`.
-        cores: The cores of this process, divided where there is no GPU.
+        cores: The cores of all replicas together.
         gpus: The GPUs that this process sees; `engine.devices` counts in them.
 
     Raises:
         UserError: There are too few GPUs.
     """
     count, size = config.replicas, config.tensor_parallel_size
+    own_cores = [tuple(share(cores, number, count)) for number in range(count)]
     if not gpus:
         if config.devices is not None:
             raise UserError(f"engine.devices={config.devices}: no GPU is visible here; leave engine.devices out")
         share_of_each = config.memory_share / count
-        return [Place(tuple(share(cores, number, count)), None, share_of_each) for number in range(count)]
+        return [Place(own, None, share_of_each) for own in own_cores]
     if config.executor == "ray":  # Ray hands out the GPUs of all its nodes, each to one copy only
-        return [Place((), None, config.memory_share)] * count
+        return [Place(own, None, config.memory_share) for own in own_cores]
     if config.devices is not None and max(config.devices) >= len(gpus):
         raise UserError(
             f"engine.devices={config.devices}: {len(gpus)} GPUs are visible, numbered from 0 to {len(gpus) - 1}"
@@ -60,7 +61,8 @@ def places(config: EngineConfig, cores: Sequence[int], gpus: Sequence[str]) -> l
     sharing = Counter(numbers)
     parts = [numbers[first : first + size] for first in range(0, count * size, size)]
     return [
-        Place((), tuple(gpus[n] for n in part), config.memory_share / max(sharing[n] for n in part)) for part in parts
+        Place(own, tuple(gpus[n] for n in part), config.memory_share / max(sharing[n] for n in part))
+        for own, part in zip(own_cores, parts, strict=True)
     ]
 
 

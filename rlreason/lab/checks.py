@@ -17,7 +17,6 @@ from rlreason.display import Display, plain_list
 from rlreason.distributed.shares import check_heads
 from rlreason.errors import UserError
 from rlreason.models.architecture import check_weights
-from rlreason.models.loading import check_precision
 from rlreason.types import Problem, Prompt
 
 
@@ -86,14 +85,13 @@ def fit_prompts(
 
 
 def check_shape(config: ExperimentConfig, folder: Path) -> None:
-    """Refuse what does not go with the model in `folder`, or with its precision on this machine.
+    """Refuse what does not go with the model in `folder`.
 
     Raises:
-        UserError: The GPU lacks the engine's precision, the weights are not those of the model that `config.json`
-            describes, the longest context has more tokens than the model has positions, or its heads cannot be divided
-            between `engine.tensor_parallel_size` GPUs.
+        UserError: The weights are not those of the model that `config.json` describes, the longest context has more
+            tokens than the model has positions, or its heads cannot be divided between `engine.tensor_parallel_size`
+            GPUs.
     """
-    check_precision(config.model.dtype)
     check_weights(folder)
     shape = json.loads((folder / "config.json").read_text())
     shape = shape.get("text_config", shape)

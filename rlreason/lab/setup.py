@@ -24,6 +24,7 @@ from rlreason.lab.context import Context, Splits, Start
 from rlreason.lab.engine import SharedEngine
 from rlreason.lab.shared import sft_checkpoint
 from rlreason.lab.updating import reference
+from rlreason.models.loading import check_precision
 from rlreason.models.resolve import ResolvedModel, resolve
 from rlreason.models.tokens import check_embedded, check_spelling, model_kind
 from rlreason.orm.training import given_model, outcome_model, refuse_seen_questions
@@ -91,6 +92,7 @@ def prepared(
     Raises:
         UserError: Data, model, memory or run folder do not allow it; the message says what to do.
     """
+    check_precision(config.model.dtype)
     advice = check_fits(config)
     if advice is not None:
         display.line(advice)

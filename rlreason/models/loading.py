@@ -35,9 +35,11 @@ def check_precision(dtype: str) -> None:
     Raises:
         UserError: It has not.
     """
+    if dtype != "bfloat16":
+        return
     import torch
 
-    if dtype == "bfloat16" and torch.cuda.is_available() and not bfloat16_is_fast():
+    if torch.cuda.is_available() and not bfloat16_is_fast():
         major, minor = torch.cuda.get_device_capability()
         raise UserError(
             f"model.dtype=bfloat16 needs a GPU of compute capability 8.0, and {torch.cuda.get_device_name()} has "

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 from rlreason.config.experiment import ExperimentConfig
-from rlreason.distributed.shares import check_heads
+from rlreason.distributed.shares import check_heads, gpus
+from rlreason.engines.places import places
 from rlreason.errors import UserError
 from rlreason.planning.batches import batch_arithmetic, processes
-from rlreason.planning.hardware import GIB, Hardware, this_machine
+from rlreason.planning.hardware import GIB, SLURM, Hardware, memory_bounds, this_machine, used_now
 from rlreason.planning.memory import Kinds
 from rlreason.planning.phases import Phase, phases
 from rlreason.planning.shape import ModelShape, model_shape
@@ -19,9 +21,10 @@ from rlreason.planning.updates import updates
 
 SUGGESTED_RANK = 16
 WEIGHTS = ("weights", "engine")  # of a model in training, and of the engine
-# Of the main memory that is there, what a plan must come to before a run without a GPU is refused: plans have been
-# within a fifth of what runs took (docs/log.md), and a machine that runs out of memory kills the run after hours.
+# Of the main memory that is there, what a plan must come to before a run is refused: plans have been within a fifth of
+# what runs took (docs/log.md), and a machine that runs out of memory kills the run after hours.
 CERTAIN_SHARE = 1.25
+CORES_OF_A_GPU = 8  # for its trainer, its engine, and what that compiles; as many as most clouds give
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,10 @@ class Shortage:
     @property
     def certain(self) -> bool:
         """Whether those weights alone do not fit where they are used, or all of it far from fits into main memory."""
-        without_gpu = self.where == "memory" and not self.phase.device
-        if without_gpu and self.phase.whole and self.needed > CERTAIN_SHARE * self.there:
+        if self.where == "memory" and self.phase.whole and self.needed > CERTAIN_SHARE * self.there:
             return True
-        return (self.where == "GPU memory" or without_gpu) and self.weights > self.there
+        used_here = self.where == "GPU memory" or not self.phase.device
+        return used_here and self.weights > self.there
 
     @property
     def _kinds(self) -> Kinds:
@@ -72,8 +75,8 @@ def shortages(config: ExperimentConfig, shape: ModelShape | None, machine: Hardw
     """The phases that do not fit, as far as they are known, the one that lacks most first."""
     found = []
     for phase in phases(config, shape, machine):
-        if machine.gpu_memory is not None and phase.device_bytes > machine.gpu_memory:
-            found.append(Shortage(phase, "GPU memory", phase.device_bytes, machine.gpu_memory))
+        if machine.gpu_room is not None and phase.device_bytes > machine.gpu_room:
+            found.append(Shortage(phase, "GPU memory", phase.device_bytes, machine.gpu_room))
         elif phase.engine_limit is not None:
             needed = phase.device["engine"] + phase.device["KV cache"]
             if needed > phase.engine_limit * 1.001:
@@ -91,42 +94,67 @@ def check_fits(config: ExperimentConfig) -> str | None:
             is not looked at.
 
     Returns:
-        One line of advice where memory is likely to be too small, else None.
+        One line of advice where memory is likely to be too small, or cores are too few, else None.
 
     Raises:
-        UserError: Processes do not divide a batch, heads cannot be split as asked, or a model certainly does not fit;
-            the message says how much is needed, how much is there, and the nearest change that fits.
+        UserError: Processes do not divide a batch, the engine asks for GPUs that are not there, heads cannot be split
+            as asked, or a model certainly does not fit; the message says how much is needed, how much is there, and
+            the nearest change that fits.
     """
     if config.task.name != "evaluate":
         batch_arithmetic(config)
-    shape = model_shape(config.model) if config.check_memory else None
-    if shape is None:
-        return None
-    check_splits(config, shape)
-    machine = this_machine()
+    machine, shape = this_machine(), model_shape(config.model)
+    numbers = range(max(machine.gpus, len(gpus())))
+    where = places(config.engine, (), [str(number) for number in numbers])
+    if shape is not None:
+        check_splits(config, shape)
+    if shape is None or not config.check_memory:
+        return few_cores(config, machine)
+    if machine.gpus:
+        used = {int(name) for place in where for name in place.gpus or ()} | set(range(config.nproc))
+        machine = replace(machine, gpu_used=used_now(used))
     found = shortages(config, shape, machine)
     certain = [shortage for shortage in found if shortage.certain]
     if certain:
         line = advice(config, shape, machine, certain[0])
         raise UserError(f"{line}; check_memory=false tries it all the same")
-    return advice(config, shape, machine, found[0]) if found else None
+    return advice(config, shape, machine, found[0]) if found else few_cores(config, machine)
+
+
+def few_cores(config: ExperimentConfig, machine: Hardware) -> str | None:
+    """One line where processes with a GPU each have less than a core each; else None."""
+    together = max(config.nproc, config.engine.replicas)
+    if machine.gpus == 0 or machine.cores >= together:
+        return None
+    return (
+        f"{together} processes with a GPU each have {machine.cores} cores between them and will wait for the CPU; take "
+        f"{CORES_OF_A_GPU * together} (Slurm: --cpus-per-task, in a sweep hydra.launcher.cpus_per_task)"
+    )
 
 
 def advice(config: ExperimentConfig, shape: ModelShape, machine: Hardware, shortage: Shortage) -> str:
     """One line: what is needed, what is there, what to change."""
     if shortage.there == shortage.phase.engine_limit:
         place = f"engine.memory_share={config.engine.memory_share} of a GPU is"
+    elif shortage.where == "GPU memory":
+        place = "each GPU has"
     else:
-        place = "each GPU has" if shortage.where == "GPU memory" else "there are"
-    change = nearest_change(config, shape, machine)
+        bounds = memory_bounds()
+        place = next((words for words, amount in bounds.items() if amount == shortage.there), "there are")
+    enough = math.ceil(shortage.needed / GIB)
+    allocation = f"--mem={enough}G (in a sweep hydra.launcher.mem_gb={enough})" if place == SLURM else None
+    remedy = " or ".join(filter(None, (nearest_change(config, shape, machine), allocation)))
     whole = all(phase.whole for phase in phases(config, shape, machine))
-    remedy = f"{change} would fit{'' if whole else ' as far as is known'}"
     alone = shortage.certain and shortage.weights > shortage.there
     return (
         f"model={config.model.name} {'cannot fit' if shortage.certain else 'is likely not to fit'}: it needs "
         f"{shortage.words()}{f', {_gib(shortage.weights)} for the weights alone' if alone else ''}, but "
         f"{place} {_gib(shortage.there)} ({machine.words()}); "
-        f"{remedy if change else 'a smaller model or a larger machine is needed'}"
+        + (
+            f"{remedy} would fit{'' if whole else ' as far as is known'}"
+            if remedy
+            else "a smaller model or a larger machine is needed"
+        )
     )
 
 

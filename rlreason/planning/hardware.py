@@ -6,17 +6,20 @@ import math
 import os
 import platform
 import re
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlreason.config.experiment import ExperimentConfig
+from rlreason.distributed import devices
 from rlreason.distributed.shares import cores
 from rlreason.planning.gpus import gpu_kind
 
 GIB = 2**30
 NODES = Path("/sys/devices/system/node")
+GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+SLURM = "Slurm granted"
 # Kinds before Ampere multiply float16 in hardware, not bfloat16.
 WITHOUT_BFLOAT16 = ("V100", "T4", "P100", "P40", "P4", "K80", "RTX 20", "GTX", "TITAN", "Quadro RTX")
 
@@ -33,6 +36,7 @@ class Hardware:
             are those of one NUMA node, to which vLLM binds its process.
         cores: Cores of the CPU.
         fast_bfloat16: Whether bfloat16 is multiplied in hardware.
+        gpu_used: Bytes that other programs hold of the fullest GPU; 0 in plans.
     """
 
     gpus: int
@@ -41,13 +45,20 @@ class Hardware:
     memory: float | None
     cores: int
     fast_bfloat16: bool
+    gpu_used: float = 0.0
+
+    @property
+    def gpu_room(self) -> float | None:
+        """Bytes of each GPU that are left; None where they are not known."""
+        return None if self.gpu_memory is None else self.gpu_memory - self.gpu_used
 
     def words(self) -> str:
         """The hardware, to be read after "for"."""
         if self.gpus:
             kind = f" ({self.gpu_name})" if self.gpu_name else ""
             size = f"{self.gpu_memory / GIB:.0f} GiB" if self.gpu_memory else "unknown memory"
-            return f"{self.gpus} GPU{'s' if self.gpus > 1 else ''} of {size}{kind}"
+            used = f", of which other programs hold {self.gpu_used / GIB:.0f}" if self.gpu_used >= GIB else ""
+            return f"{self.gpus} GPU{'s' if self.gpus > 1 else ''} of {size}{kind}{used}"
         memory = f" and {self.memory / GIB:.0f} GiB of RAM" if self.memory else ""
         return f"no GPU{memory}, {self.cores} core{'s' if self.cores > 1 else ''}"
 
@@ -71,23 +82,79 @@ def hardware(config: ExperimentConfig) -> Hardware:
 
 def this_machine() -> Hardware:
     """The GPUs that this process may use, or its CPU."""
-    found = _visible_gpus()
+    found = devices.visible()
     count, memory = len(cores()) or os.cpu_count() or 1, main_memory()
     if not found:
         return Hardware(0, 0.0, "", min(memory, node_memory(cores())), count, _cpu_has_bfloat16())
-    names, memories = zip(*found, strict=True)
-    smallest = None if None in memories else min(memories)
-    return Hardware(len(names), smallest, names[0], memory, count, all(map(_fast, names)))
+    known = [device.memory for device in found if device.memory is not None]
+    smallest = min(known) if len(known) == len(found) else None
+    fast = all(_fast(device.kind) for device in found)
+    return Hardware(devices.trainable(found), smallest, found[0].kind, memory, count, fast)
+
+
+def used_now(numbers: Collection[int]) -> float:
+    """Bytes that are in use on the fullest of the GPUs with these numbers, as far as that is known.
+
+    Before a run has put anything there, they are those of other programs.
+    """
+    found = enumerate(devices.visible())
+    return max((device.used or 0.0 for number, device in found if number in numbers), default=0.0)
 
 
 def main_memory() -> float:
-    """RAM that this process may use, in bytes: a container's limit where it has one."""
+    """RAM that this process may use, in bytes: what Slurm or a container grants where that is less than the machine."""
+    return min(memory_bounds().values())
+
+
+def memory_bounds() -> dict[str, float]:
+    """Bytes of RAM that this process may use, by what says so, in the words of a message."""
     import psutil
 
-    total = int(psutil.virtual_memory().total)
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
-    return float(min(total, int(text)) if text.isdigit() else total)
+    return {
+        SLURM: slurm_memory(os.environ),
+        "the control group (cgroup) of this process allows": group_memory(),
+        "this machine has": float(psutil.virtual_memory().total),
+    }
+
+
+def group_memory(own: Path = OWN_GROUPS, mounted: Path = GROUPS) -> float:
+    """Bytes that the control groups of this process allow: the tightest of its own and those around it.
+
+    Args:
+        own: The kernel's list of them.
+        mounted: Where they are mounted. In a container the list may name folders that are not there; those that are
+            count.
+
+    Returns:
+        Infinity where nothing is limited.
+    """
+    limits = []
+    for limit in dict.fromkeys(_limits(own, mounted)):
+        try:
+            text = limit.read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        limits += [float(text)] if text.isdigit() else []
+    return min(limits, default=math.inf)
+
+
+def slurm_memory(environment: Mapping[str, str]) -> float:
+    """Bytes that Slurm granted to a job on this machine; infinity outside of one, or where it granted all.
+
+    Args:
+        environment: Of a process of the job: memory in MiB for a node, a core or a GPU, whichever was asked for.
+    """
+
+    def number(name: str) -> float:
+        text = environment.get(name, "")
+        return float(text) if text.isdigit() else 0.0
+
+    granted = (
+        number("SLURM_MEM_PER_NODE"),
+        number("SLURM_MEM_PER_CPU") * number("SLURM_CPUS_ON_NODE"),
+        number("SLURM_MEM_PER_GPU") * number("SLURM_GPUS_ON_NODE"),
+    )
+    return min((one * devices.MIB for one in granted if one), default=math.inf)
 
 
 def node_memory(cores: Sequence[int], nodes: Path = NODES) -> float:
@@ -104,23 +171,21 @@ def node_memory(cores: Sequence[int], nodes: Path = NODES) -> float:
     return math.inf
 
 
-def _visible_gpus() -> list[tuple[str, float | None]]:
-    """Name of each GPU, and its memory in bytes where that is stated."""
-    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
+def _limits(own: Path, mounted: Path) -> Iterator[Path]:
+    """The files that may limit the memory of this process, of both versions of control groups."""
+    yield mounted / "memory.max"  # of the whole container
+    yield mounted / "memory" / "memory.limit_in_bytes"
     try:
-        listed = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    wanted = None if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
-    found: list[tuple[str, float | None]] = []
-    for line in listed.splitlines():
-        index, identity, name, memory = (part.strip() for part in line.split(",", 3))
-        if wanted is None or index in wanted or any(identity.startswith(name) for name in wanted):
-            # "[N/A]" where the memory is the CPU's.
-            found.append((name, float(memory) * 2**20 if memory.isdigit() else None))
-    # A part of a GPU is not listed.
-    return found + [("MIG", None) for name in wanted or () if name.startswith("MIG-")]
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root, name = (mounted / "memory", "memory.limit_in_bytes") if controllers else (mounted, "memory.max")
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        yield from (root.joinpath(*parts[:depth], name) for depth in range(len(parts), 0, -1))
 
 
 def _fast(name: str) -> bool:

