@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from rlreason.answers.arithmetic import operations
 from rlreason.run.files import put_in_place
-from rlreason.types import Problem, Rollout, StepReward
+from rlreason.types import Problem, Rollout, StepReward, token_tuple
 
 # What the sampler knows: the attribute of a rollout and the type of its column, by the column's name.
 PARTS = {
@@ -227,8 +227,8 @@ def _rollouts(columns: dict[str, Any], problems: Mapping[str, Problem], prompts:
             problems[asked],
             sample,
             seed,
-            prompts.setdefault(tuple(prompt), tuple(prompt)),
-            tuple(tokens),
+            prompts.setdefault(tuple(prompt), token_tuple(prompt)),
+            token_tuple(tokens),
             tuple(logprobs),
             *how_it_ended,
         )
