@@ -32,7 +32,7 @@ PARTS = {
     "text": ("text", pa.string()),
     "finish_reason": ("finish_reason", pa.string()),
 }
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE = 256
 Prompts = dict[tuple[int, ...], tuple[int, ...]]
 PART_SCHEMA = pa.schema([(column, kind) for column, (_, kind) in PARTS.items()])
 STEP_TYPE = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("value", pa.float32())])
