@@ -30,10 +30,10 @@ def test_they_are_those_of_the_distribution_that_was_drawn_from(temperature):
     assert len(rollouts) == 5
     for rollout in rollouts:
         start, ids = len(rollout.prompt_ids), torch.tensor([[*rollout.prompt_ids, *rollout.completion_ids]])
-        with torch.inference_mode():
-            logits = model(ids).logits[0, start - 1 : -1].float()
+        with torch.no_grad():
+            logits = model(ids).logits[0, start - 1 : -1].clone()
         logits[:, banned] = -torch.inf
-        logits /= temperature or 1.0
+        logits = logits / (temperature or 1.0)
         expected = logits.log_softmax(-1).gather(-1, ids[0, start:, None]).squeeze(-1)
         assert rollout.sampler_logprobs == pytest.approx(expected.tolist(), abs=1e-4)
         assert banned not in rollout.completion_ids
