@@ -5,9 +5,16 @@ They are frozen, hold plain Python values, and import nothing, so that every lay
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+_TOKENS: dict[int, int] = {}
+
+
+def token_tuple(ids: Iterable[int]) -> tuple[int, ...]:
+    """Token ids as a tuple in which equal numbers are one object: they are most of what rollouts hold in memory."""
+    return tuple([_TOKENS.setdefault(token, token) for token in ids])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from rlreason.types import Problem, Rollout
+from rlreason.types import Problem, Rollout, token_tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class SampleRequest:
             self.sample,
             self.seed,
             self.prompt_ids,
-            tuple(completion_ids),
+            token_tuple(completion_ids),
             tuple(logprobs),
             text,
             finish_reason,

@@ -53,7 +53,7 @@ class Call:
 class Sample:
     """Draw the requests of all messages More until End comes; answered by any number of Finished, or Failed.
 
-    A Finished without rollouts says that the engine has taken a step.
+    A Finished without completions says that the engine has taken a step.
     """
 
     number: int
@@ -62,7 +62,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class More:
-    """Requests to draw beside those that are under way."""
+    """Requests to draw beside those that are under way; the sample of each is its number in the whole sampling."""
 
     requests: Sequence[SampleRequest]
 
@@ -86,11 +86,22 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """What an engine adds to a request: the other side has the problem and the prompt, which are most of a rollout."""
+
+    request: int  # its number in the sampling
+    completion_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """Rollouts of a sampling."""
+    """Completions of a sampling."""
 
     number: int
-    rollouts: Sequence[Rollout]
+    drawn: Sequence[Drawn]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +219,11 @@ class Worker:
                 self._finished(rollouts)
 
     def _finished(self, rollouts: Sequence[Rollout]) -> None:
-        self.connection.send(Finished(self._sampling, rollouts))
+        drawn = [
+            Drawn(item.sample, item.completion_ids, item.sampler_logprobs, item.text, item.finish_reason)
+            for item in rollouts
+        ]
+        self.connection.send(Finished(self._sampling, drawn))
         self._spoke = time.monotonic()
 
     def _feed(self, pending: int) -> Sequence[SampleRequest] | None:

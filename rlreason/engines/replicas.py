@@ -1,9 +1,9 @@
 """Several copies of an engine, each in a process of its own, that share the sampling.
 
 Requests are handed out while replicas have room, and rollouts come back as they finish. The work of a replica that
-dies or hangs goes to the others, and it is started again at the next `load`. Every sample arrives once. A single
-replica is of use as well, where an engine must not live in this process: beside distributed training, or on GPUs of
-its own.
+dies or hangs goes to the others, and it is started again at the next `load`; where none is left, all are started again
+at once. Every sample arrives once. A single replica is of use as well, where an engine must not live in this process:
+see :func:`rlreason.engines.start.start_engine`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Replicas:
         places: Where each replica runs.
         max_sequences: Completions that one replica generates at the same time; None: all that it is given.
         report: Called with one line about each replica that is lost; None: a logged warning.
+        fixed: What of a checkpoint an engine cannot change once it has started; where it changes, the processes end
+            and others are started.
     """
 
     def __init__(
@@ -54,16 +56,21 @@ class Replicas:
         places: Sequence[Place],
         max_sequences: int | None = None,
         report: Callable[[str], None] | None = None,
+        fixed: Callable[[Path], Any] = lambda checkpoint: None,
     ) -> None:
         self._builds = builds
         self._places = places
         # A quarter more than are generated, so that the next ones are there when some finish.
         self._room = math.inf if max_sequences is None else max_sequences + max(1, max_sequences // 4)
         self._report = report or log.warning
+        self._fixed = fixed
+        self._started_for: Any = None  # what `fixed` said of the checkpoint that the processes were started with
+        self._checkpoint: Path | None = None
         self._living: dict[int, ReplicaProcess] = {}
         self._heard: dict[int, float] = {}  # when each replica said something, or was given something to do
         self._number = 0
         self._spread: Spread | None = None
+        self._left_at_start: int | None = None  # samples that were to be drawn when all replicas were started again
         self._homes: dict[str, int] = {}
         self._last_failure: Exception = UserError("no engine replica has been started: call load first")
         self._finalizer = weakref.finalize(self, _stop_all, self._living)
@@ -81,6 +88,14 @@ class Replicas:
             RuntimeError: All have failed.
         """
         self._end_sampling()
+        self._checkpoint = checkpoint
+        if self._living and self._fixed(checkpoint) != self._started_for:
+            self.close()
+        self._load(checkpoint)
+
+    def _load(self, checkpoint: Path) -> None:
+        if not self._living:
+            self._started_for = self._fixed(checkpoint)
         for number, replica in list(self._living.items()):
             if not replica.alive():
                 self._lose(number)
@@ -137,10 +152,13 @@ class Replicas:
         spread = self._spread = Spread(
             [request.problem.id for request in requests], len(self._places), self._room, self._homes
         )
+        self._left_at_start = None
         for replica in self._living.values():
             replica.send(Sample(number, settings))
         try:
             while spread.left:
+                if not self._living:
+                    self._start_again(spread, Sample(number, settings))
                 self._hand_out(spread, requests)
                 for replica_number, reply in self._replies({number for number, held in spread.held.items() if held}):
                     if reply.number != number:
@@ -148,10 +166,14 @@ class Replicas:
                     if isinstance(reply, Failed):
                         raise UserError(reply.message)
                     if isinstance(reply, Finished):
-                        new = set(spread.arrived(replica_number, [rollout.sample for rollout in reply.rollouts]))
-                        rollouts = [rollout for rollout in reply.rollouts if rollout.sample in new]
-                        # On the way, the sample is the number of the request in this call.
-                        yield [replace(rollout, sample=requests[rollout.sample].sample) for rollout in rollouts]
+                        new = set(spread.arrived(replica_number, [drawn.request for drawn in reply.drawn]))
+                        yield [
+                            requests[drawn.request].drawn(
+                                drawn.completion_ids, drawn.logprobs, drawn.text, drawn.finish_reason
+                            )
+                            for drawn in reply.drawn
+                            if drawn.request in new
+                        ]
                         if self._spread is not spread:
                             raise RuntimeError("the engine was used for something else while it was sampling")
         finally:
@@ -162,9 +184,20 @@ class Replicas:
         """End all processes."""
         self._finalizer()
 
-    def _hand_out(self, spread: Spread, requests: Sequence[SampleRequest]) -> None:
-        if not self._living:
+    def _start_again(self, spread: Spread, sampling: Sample) -> None:
+        """Start all replicas for what is left to be drawn, unless nothing came since they were last started."""
+        if not self._can_start_again(spread):
             raise self._last_failure
+        assert self._checkpoint is not None  # nothing samples before the first `load`
+        self._left_at_start = spread.left
+        self._load(self._checkpoint)
+        for replica in self._living.values():
+            replica.send(sampling)
+
+    def _can_start_again(self, spread: Spread) -> bool:
+        return self._checkpoint is not None and spread.left != self._left_at_start
+
+    def _hand_out(self, spread: Spread, requests: Sequence[SampleRequest]) -> None:
         for number, chosen in spread.hand_out(self._living).items():
             self._heard[number] = time.monotonic()
             self._living[number].send(More([replace(requests[i], sample=i) for i in chosen]))
@@ -224,16 +257,24 @@ class Replicas:
         elif hangs:
             how = f"has said nothing for {PATIENCE / 60:.0f} minutes and was ended"
         unfinished = self._spread.lost(number) if self._spread is not None else 0
-        line = f"engine replica {number + 1} of {len(self._places)} {how}"
-        others = (
-            f"its {unfinished:,} unfinished samples go to the others" if unfinished else "the others go on without it"
-        )
-        self._report(f"{line}; {others}" if self._living else line)
+        count = len(self._places)
+        line = f"engine replica {number + 1} of {count} {how}" if count > 1 else f"the engine {how}"
+        if self._living:
+            others = (
+                f"its {unfinished:,} unfinished samples go to the others"
+                if unfinished
+                else "the others go on without it"
+            )
+            self._report(f"{line}; {others}")
+        elif self._spread is not None and self._can_start_again(self._spread):
+            self._report(f"{line}; it is started again for the {self._spread.left:,} samples that are left")
+        else:
+            self._report(line)
         if failure is not None:
-            self._last_failure = RuntimeError(f"no engine replica is left: {line}\n{failure.details}")
+            self._last_failure = RuntimeError(f"no engine is left: {line}\n{failure.details}")
         else:
             self._last_failure = UserError(
-                f"no engine replica is left: {line}; if memory is short, lower engine.replicas or "
+                f"no engine is left: {line}; if memory is short, lower engine.replicas or "
                 "engine.max_sequences; the same command continues"
             )
 

@@ -21,12 +21,14 @@ PREFIX = "rlreason-"
 
 
 @contextmanager
-def folder_in_memory(size: float | None, otherwise: Path) -> Iterator[Path]:
+def folder_in_memory(size: float | None, otherwise: Path, name: str | None = None) -> Iterator[Path]:
     """A folder that lives as long as the block, readable by its owner alone.
 
     Args:
         size: Bytes that will be written; None where that is not known.
         otherwise: Made instead on a disk, where memory has no room for `size` bytes, or `size` is None.
+        name: Of the folder in memory, for readers that remember where things were; another one is taken where it is in
+            use. None: any.
     """
     remove_abandoned()
     if size is None or not has_room(size):
@@ -40,7 +42,12 @@ def folder_in_memory(size: float | None, otherwise: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=MEMORY))
     with (folder / ".lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = folder.rename(MEMORY / folder.name.removeprefix("."))  # only now may others ask whether it is held
+        # Only with such a name may others ask whether it is held.
+        visible = MEMORY / folder.name.removeprefix(".")
+        try:
+            folder = folder.rename(visible if name is None else MEMORY / f"{PREFIX}{name}")
+        except OSError:
+            folder = folder.rename(visible)
         try:
             yield folder
         finally:

@@ -33,9 +33,7 @@ def takes_adapters(config: EngineConfig) -> bool:
         return config.adapters == "alone"
     if choose_engine(config.name) != "vllm":
         return False
-    import torch
-
-    return bool(torch.cuda.is_available())
+    return _has_gpus()
 
 
 def start_engine(
@@ -49,8 +47,10 @@ def start_engine(
 ) -> Engine:
     """An engine for models of `model_config`, idle until its first `load`.
 
-    It lives in this process, unless there are to be replicas, it has GPUs of its own, or this process trains together
-    with others, whose world the engine would join.
+    It lives in this process where a CPU samples, since another one starts later and samples more slowly. It lives in
+    processes of its own where there are to be replicas; where this process trains together with others, whose world
+    the engine would join; and on GPUs, where the end of a process is the one thing that gives all of the memory back,
+    and a fault in a kernel ends the process that it came up in.
 
     Args:
         config: Which engine, its limits, its replicas and where they run.
@@ -68,7 +68,7 @@ def start_engine(
     name = choose_engine(config.name)
     if config.executor == "ray" and importlib.util.find_spec("ray") is None:
         raise UserError("engine.executor=ray: Ray is not installed; run `pip install 'rlreason[ray]'`")
-    if config.replicas == 1 and config.devices is None and ranks.size() == 1:
+    if config.replicas == 1 and config.devices is None and ranks.size() == 1 and not _has_gpus():
         return in_this_process(name, config, model_config, max_model_tokens, seed, adapter_rank, cache_tokens)
     if name == "transformers" and config.replicas > 1:
         raise UserError(
@@ -78,19 +78,23 @@ def start_engine(
     from rlreason.distributed.shares import cores, gpus
     from rlreason.engines.places import places
     from rlreason.engines.replicas import Replicas
+    from rlreason.engines.vllm import vocabulary_size
 
-    visible = gpus()
-    if visible:
-        import torch
-
-        visible = visible if torch.cuda.is_available() else []
-    where = places(config, cores(), visible)
+    where = places(config, cores(), gpus() if _has_gpus() else [])
     alone = [replace(config, replicas=1, devices=None, memory_share=place.memory_share) for place in where]
     builds = [
         partial(in_this_process, name, one, model_config, max_model_tokens, seed, adapter_rank, cache_tokens)
         for one in alone
     ]
-    return Replicas(builds, where, config.max_sequences if name == "vllm" else None, report)
+    if name == "vllm":
+        return Replicas(builds, where, config.max_sequences, report, fixed=vocabulary_size)
+    return Replicas(builds, where, None, report)
+
+
+def _has_gpus() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def in_this_process(

@@ -15,7 +15,8 @@ from rlreason.engines.engine import SampleRequest, SamplingSettings, without_sto
 from rlreason.models.tokens import end_ids
 from rlreason.types import Rollout
 
-LOGIT_MEMORY = 2**30  # bytes of per-token distributions that a batch may keep
+LOGIT_MEMORY = 2**30  # bytes that a batch may take for the distributions of its next tokens
+COPIES = 4  # of those distributions at one time: logits, those with a temperature, their logarithms, probabilities
 
 
 class TransformersEngine:
@@ -72,21 +73,22 @@ class TransformersEngine:
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[list[Rollout]]:
         """Draw all requests, yielding one batch of rollouts at a time."""
         vocabulary = self.model.config.vocab_size
-        size = max(1, min(self.config.max_sequences, LOGIT_MEMORY // (4 * vocabulary * settings.max_tokens)))
+        size = max(1, min(self.config.max_sequences, LOGIT_MEMORY // (COPIES * 4 * vocabulary)))
         ordered = sorted(requests, key=lambda request: len(request.prompt_ids))
         for first in range(0, len(ordered), size):
             yield self._batch(ordered[first : first + size], settings)
 
     def _batch(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> list[Rollout]:
         import torch
-        from transformers import GenerationConfig
+        from transformers import GenerationConfig, LogitsProcessorList
 
         greedy = settings.temperature == 0
+        drawn = _DrawnFrom(1.0 if greedy else settings.temperature)
         prompts = {"input_ids": [list(request.prompt_ids) for request in requests]}
         encoded = self.tokenizer.pad(prompts, return_tensors="pt").to(self.model.device)
         generation = GenerationConfig(
             do_sample=not greedy,
-            temperature=None if greedy else settings.temperature,
+            temperature=None if greedy else 1.0,  # `drawn` applies it
             top_k=0,
             top_p=1.0,
             max_new_tokens=max(request.max_tokens or settings.max_tokens for request in requests),
@@ -94,15 +96,17 @@ class TransformersEngine:
             suppress_tokens=list(settings.banned_token_ids) or None,
             eos_token_id=[*self.ends, *settings.stop_token_ids],
             pad_token_id=self.tokenizer.pad_token_id,
-            output_scores=True,
-            return_dict_in_generate=True,
         )
         torch.manual_seed(requests[0].seed % 2**63)
         with torch.inference_mode():
-            output = self.model.generate(**encoded, generation_config=generation, tokenizer=self.tokenizer)
-        completions = output.sequences[:, encoded["input_ids"].shape[1] :]  # (batch, time)
-        distributions = torch.stack(output.scores, dim=1).float().log_softmax(-1)  # (batch, time, vocabulary)
-        logprobs = distributions.gather(-1, completions.unsqueeze(-1)).squeeze(-1)
+            sequences = self.model.generate(
+                **encoded,
+                generation_config=generation,
+                tokenizer=self.tokenizer,
+                logits_processor=LogitsProcessorList([drawn]),
+            )
+        completions = sequences[:, encoded["input_ids"].shape[1] :]  # (batch, time)
+        logprobs = drawn.logprobs(sequences)
         rows = zip(requests, completions.tolist(), logprobs.tolist(), strict=True)
         return [self._rollout(request, ids, values, settings) for request, ids, values in rows]
 
@@ -121,3 +125,33 @@ class TransformersEngine:
             written = without_stop_text(written, text, self.tokenizer)
         finish_reason = "length" if end is None and cut is None else "stop"
         return request.drawn(written, logprobs[: len(written)], text, finish_reason)
+
+
+class _DrawnFrom:
+    """The last step before a token is drawn: applies the temperature, and keeps what each token's log-probability was.
+
+    Whole distributions of all tokens would fill the memory with a large vocabulary; here one is alive at a time.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        self._temperature = temperature
+        self._distribution: Any = None  # log-probabilities of the next token; (batch, vocabulary)
+        self._columns: list[Any] = []  # of each token drawn so far; (batch,)
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Logits of the next token, (batch, vocabulary), after the tokens `input_ids`, (batch, time)."""
+        if self._distribution is not None:
+            self._take(input_ids)
+        scores = scores / self._temperature
+        self._distribution = scores.float().log_softmax(-1)
+        return scores
+
+    def logprobs(self, sequences: Any) -> Any:
+        """Log-probability of every token that was drawn, in nats; (batch, time)."""
+        import torch
+
+        self._take(sequences)
+        return torch.stack(self._columns, dim=1)
+
+    def _take(self, sequences: Any) -> None:
+        self._columns.append(self._distribution.gather(-1, sequences[:, -1:]).squeeze(-1))

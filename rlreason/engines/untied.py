@@ -9,6 +9,7 @@ replace both.
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ def matrix_bytes(checkpoint: Path) -> int:
 
     shape = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).get_text_config()
     return int(4 * shape.vocab_size * shape.hidden_size)
+
+
+def shape_name(checkpoint: Path) -> str:
+    """A name that checkpoints with the same configuration share."""
+    return sha256((checkpoint / "config.json").read_bytes()).hexdigest()[:16]
 
 
 def untied_view(checkpoint: Path, folder: Path) -> Path:

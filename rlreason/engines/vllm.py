@@ -1,4 +1,4 @@
-"""Generation by vLLM inside this process: the same code on CPU and CUDA.
+"""Generation by vLLM inside this process: the same code on CPU and CUDA, where start.py gives it one of its own.
 
 vLLM's own loop returns when the last completion is done; here its engine is stepped by hand, so that each finished
 completion can be stored at once. Every completion is a request of its own with its own seed; prefix caching lets
@@ -11,13 +11,14 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 from rlreason.config.sections import EngineConfig, ModelConfig
 from rlreason.engines.engine import Feed, SampleRequest, SamplingSettings, without_stop_text
 from rlreason.engines.shared_memory import folder_in_memory
-from rlreason.engines.untied import matrix_bytes, untied_view
+from rlreason.engines.untied import matrix_bytes, shape_name, untied_view
 from rlreason.errors import UserError
 from rlreason.models.tokens import end_ids
 from rlreason.planning.shape import engine_number_bytes
@@ -62,7 +63,7 @@ class VLLMEngine:
         Of a folder with LoRA adapters these alone are read where the weights below them are here already.
         """
         if self.asleep:
-            self.llm.wake_up()
+            self.llm.wake_up()  # before anything is written into its memory
             self.asleep = False
         if checkpoint == self.loaded:
             return
@@ -73,16 +74,18 @@ class VLLMEngine:
         if base != self._base:
             self._load_weights(base)
         self._load_adapters(None if base == checkpoint else checkpoint)
-        self.llm.reset_prefix_cache()
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError("vLLM keeps keys and values of the weights before; none of them may be sampled from")
         self.loaded = checkpoint
 
     def _load_weights(self, checkpoint: Path) -> None:
         self._base = None
-        size = _shape(checkpoint).vocab_size
+        size = vocabulary_size(checkpoint)
         if size != self.vocabulary_size:
             self.close()  # tokens were added: the weights no longer fit into the place of the old ones
         elsewhere = Path(tempfile.gettempdir()) / f"rlreason-{os.getpid()}"
-        with folder_in_memory(matrix_bytes(checkpoint), elsewhere) as folder:
+        # vLLM finds what it has compiled for a model by the path of the checkpoint, too.
+        with folder_in_memory(matrix_bytes(checkpoint), elsewhere, shape_name(checkpoint)) as folder:
             view = untied_view(checkpoint, folder / "view")
             if self.llm is None:
                 self.llm = self._start(view)
@@ -114,9 +117,17 @@ class VLLMEngine:
             self.asleep = True
 
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[list[Rollout]]:
-        """Draw all requests, yielding the rollouts that each engine step finishes."""
-        waiting = [requests]
-        return self.sample_fed(lambda pending: waiting.pop() if waiting else () if pending else None, settings)
+        """Draw all requests, yielding the rollouts that each engine step finishes.
+
+        vLLM holds twice as many as it generates at the same time: however many end in one step, as many wait.
+        """
+        waiting = iter(requests)
+
+        def feed(pending: int) -> Sequence[SampleRequest] | None:
+            new = list(islice(waiting, 2 * self.config.max_sequences - pending))
+            return new if new or pending else None
+
+        return self.sample_fed(feed, settings)
 
     def sample_fed(self, feed: Feed, settings: SamplingSettings) -> Iterator[list[Rollout]]:
         """Draw what `feed` gives until it gives None, yielding the rollouts that each engine step finishes."""
@@ -200,8 +211,8 @@ class VLLMEngine:
                 **self._adapter_arguments(),
                 **device_arguments,
             )
-        except ValueError as error:
-            reason = str(error).strip().splitlines()[0]
+        except (ValueError, AssertionError, RuntimeError) as error:
+            reason = " ".join(str(error).split())  # the second line and those after it say what is wrong with a setting
             raise UserError(f"vLLM cannot start on {checkpoint}: {reason}{advice(reason)}") from error
 
     def _adapter_arguments(self) -> dict[str, Any]:
@@ -220,9 +231,12 @@ class VLLMEngine:
     def _cuda_arguments(self) -> dict[str, Any]:
         import torch
 
-        free, total = torch.cuda.mem_get_info()
+        share = self.config.memory_share
+        if self.config.executor != "ray":  # Ray chooses the GPU; this process may see another one, or none
+            free, total = torch.cuda.mem_get_info()
+            share *= free / total
         return {
-            "gpu_memory_utilization": self.config.memory_share * free / total,
+            "gpu_memory_utilization": share,
             "enforce_eager": self.config.enforce_eager,
             "enable_sleep_mode": True,
         }
@@ -291,6 +305,11 @@ def _parameters(request: SampleRequest, settings: SamplingSettings, ends: Sequen
         logprobs=0,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def vocabulary_size(checkpoint: Path) -> int:
+    """Rows of a checkpoint's embedding: a running engine takes no weights with another number of them."""
+    return int(_shape(checkpoint).vocab_size)
 
 
 def _shape(checkpoint: Path) -> Any:

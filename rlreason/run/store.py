@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from rlreason.answers.arithmetic import operations
 from rlreason.run.files import put_in_place
-from rlreason.types import Problem, Rollout, StepReward
+from rlreason.types import Problem, Rollout, StepReward, token_tuple
 
 # What the sampler knows: the attribute of a rollout and the type of its column, by the column's name.
 PARTS = {
@@ -32,6 +32,8 @@ PARTS = {
     "text": ("text", pa.string()),
     "finish_reason": ("finish_reason", pa.string()),
 }
+ROWS_AT_ONCE = 256
+Prompts = dict[tuple[int, ...], tuple[int, ...]]
 PART_SCHEMA = pa.schema([(column, kind) for column, (_, kind) in PARTS.items()])
 STEP_TYPE = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("value", pa.float32())])
 SEALED_SCHEMA = pa.schema(
@@ -80,9 +82,10 @@ def read_parts(folder: Path, stage: str, problems: Mapping[str, Problem]) -> lis
     A record batch that was cut off is dropped, and each sample is returned once. `problems`: what was asked, by id.
     """
     found: dict[tuple[str, int], Rollout] = {}
+    prompts: Prompts = {}
     for part in _parts(folder, stage):
         for batch in _whole_batches(part):
-            for rollout in _rollouts(batch.to_pydict(), problems):
+            for rollout in _rollouts(batch.to_pydict(), problems, prompts):
                 found.setdefault((rollout.problem.id, rollout.sample), rollout)
     return list(found.values())
 
@@ -128,22 +131,27 @@ def read_sealed(folder: Path, stage: str, problems: Mapping[str, Problem]) -> li
     Raises:
         KeyError: A rollout answers another problem, or the file lacks a column.
     """
-    columns = pq.read_table(folder / f"{stage}.parquet").to_pydict()
-    columns.setdefault("unread", [False] * len(columns["sample"]))  # earlier versions did not tell it from wrong
-    return [
-        replace(
-            rollout,
-            answer=answer,
-            correct=correct,
-            is_unread=unread,
-            rewards=tuple(StepReward(**step) for step in steps),
-        )
-        for rollout, answer, correct, unread, steps in zip(
-            _rollouts(columns, problems),
-            *(columns[name] for name in ("answer", "correct", "unread", "step_rewards")),
-            strict=True,
-        )
-    ]
+    rollouts: list[Rollout] = []
+    prompts: Prompts = {}
+    # Python's objects of a row take many times its bytes in the file, most of them those of its prompt.
+    for batch in pq.read_table(folder / f"{stage}.parquet").to_batches(max_chunksize=ROWS_AT_ONCE):
+        columns = batch.to_pydict()
+        columns.setdefault("unread", [False] * batch.num_rows)  # earlier versions did not tell it from wrong
+        rollouts += [
+            replace(
+                rollout,
+                answer=answer,
+                correct=correct,
+                is_unread=unread,
+                rewards=tuple(StepReward(**step) for step in steps),
+            )
+            for rollout, answer, correct, unread, steps in zip(
+                _rollouts(columns, problems, prompts),
+                *(columns[name] for name in ("answer", "correct", "unread", "step_rewards")),
+                strict=True,
+            )
+        ]
+    return rollouts
 
 
 def is_sealed(folder: Path, stage: str) -> bool:
@@ -211,9 +219,18 @@ def _part_columns(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     return {column: list(map(attrgetter(attribute), rollouts)) for column, (attribute, _) in PARTS.items()}
 
 
-def _rollouts(columns: dict[str, Any], problems: Mapping[str, Problem]) -> list[Rollout]:
+def _rollouts(columns: dict[str, Any], problems: Mapping[str, Problem], prompts: Prompts) -> list[Rollout]:
+    """The rollouts of some rows; `prompts` holds those met so far, each of which is kept once for all its samples."""
     rows = zip(*(columns[column] for column in PARTS), strict=True)
     return [
-        Rollout(problems[asked], sample, seed, tuple(prompt), tuple(tokens), tuple(logprobs), *how_it_ended)
+        Rollout(
+            problems[asked],
+            sample,
+            seed,
+            prompts.setdefault(tuple(prompt), token_tuple(prompt)),
+            token_tuple(tokens),
+            tuple(logprobs),
+            *how_it_ended,
+        )
         for asked, sample, seed, prompt, tokens, logprobs, *how_it_ended in rows
     ]

@@ -1,6 +1,7 @@
 """Replicas: each sample arrives once whatever dies, mistakes reach the user, and no process is left behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from tests_support import composed
 from rlreason.engines.engine import SampleRequest, SamplingSettings
 from rlreason.engines.places import Place
 from rlreason.engines.replica_process import ReplicaProcess, stop
-from rlreason.engines.replica_worker import Call, Done, Finished, More, Sample
+from rlreason.engines.replica_worker import Call, Done, Drawn, Finished, More, Sample
 from rlreason.engines.replicas import Replicas
 from rlreason.engines.start import start_engine
 from rlreason.errors import UserError
@@ -126,8 +127,11 @@ def test_a_replica_that_samples_for_long_says_that_it_is_at_work(tmp_path):
         said = [process.receive() for _ in range(6)]
     finally:
         stop([process])
-    assert said[0] == Finished(2, ())
-    assert said[1:] == [Finished(2, [drawn(request, "first")]) for request in REQUESTS[:5]], "not after every step"
+    assert said[0] == Finished(2, [])
+    rollouts = [drawn(request, "first") for request in REQUESTS[:5]]
+    assert said[1:] == [
+        Finished(2, [Drawn(one.sample, one.completion_ids, one.sampler_logprobs, one.text, "stop")]) for one in rollouts
+    ], "not after every step"
 
 
 @pytest.mark.parametrize("doomed", [0, 1])
@@ -171,15 +175,72 @@ def test_a_replica_that_fails_is_lost_with_its_reason(started):
         assert "failed (ZeroDivisionError: in a kernel)" in "".join(engine.lines)
 
 
-def test_when_all_are_gone_the_reason_is_said(started):
-    engine = started()
+@pytest.mark.parametrize("count", [1, 2])
+def test_when_all_are_killed_they_are_started_again_for_what_is_left(started, count):
+    engine = started(count, seconds=0.005)
     engine.load(FIRST)
     stream = engine.sample(REQUESTS, SETTINGS)
-    next(stream)
-    for pid in engine.processes.values():
+    rollouts = next(stream)
+    first = list(engine.processes.values())
+    for pid in first:
         os.kill(pid, signal.SIGKILL)
-    with pytest.raises(UserError, match=r"no engine replica is left: engine replica \d of 2 was killed by SIGKILL"):
-        list(stream)
+    for finished in stream:
+        rollouts += finished
+    assert in_order(rollouts) == expected()
+    assert len(engine.processes) == count and not set(first) & set(engine.processes.values())
+    who = "the engine" if count == 1 else r"engine replica \d of 2"
+    left = r" was killed by SIGKILL; it is started again for the \d+ samples that are left"
+    assert len(engine.lines) == count and re.fullmatch(who + left, engine.lines[-1])
+    assert in_order(sampled(engine)) == expected()
+
+
+def test_a_prompt_that_kills_every_engine_ends_the_sampling_once_nothing_else_is_left(started):
+    engine = started(1)
+    engine.load(FIRST)
+    requests = [*REQUESTS, SampleRequest(question("deadly-for-0"), 0, 3, (1,))]
+    rollouts = []
+
+    def sample():
+        for finished in engine.sample(requests, SETTINGS):
+            rollouts.extend(finished)
+
+    with pytest.raises(UserError, match=r"^no engine is left: the engine was killed by SIGKILL; if memory is short"):
+        sample()
+    assert Counter(rollouts) <= Counter(expected())
+    assert len(engine.lines) >= 2 and engine.lines[-1] == "the engine was killed by SIGKILL"
+
+
+def test_a_vocabulary_that_grows_gets_processes_of_its_own(tmp_path):
+    engine = Replicas(
+        [partial(FakeEngine, "0", tmp_path)], [Place((), None, 0.5)], 8, fixed=lambda folder: len(folder.name)
+    )
+    try:
+        engine.load(FIRST)
+        before = engine.processes
+        engine.load(Path("other"))
+        assert engine.processes == before
+        engine.load(Path("larger"))
+        assert engine.processes != before
+        engine.release()
+        engine.load(Path("LARGER"))
+        assert in_order(sampled(engine)) == expected("LARGER")
+    finally:
+        engine.close()
+    assert [line.split()[0] for line in log(tmp_path, "0")[:6]] == ["pid", "load", "load", "pid", "load", "release"]
+
+
+def test_a_rollout_that_comes_from_another_process_shares_its_prompt_and_its_problem(started):
+    engine = started()
+    engine.load(FIRST)
+    asked = {(request.problem.id, request.sample): request for request in REQUESTS}
+    for rollout in sampled(engine):
+        request = asked[rollout.problem.id, rollout.sample]
+        assert rollout.prompt_ids is request.prompt_ids and rollout.problem is request.problem
+
+
+def test_the_reason_is_said_where_an_engine_cannot_load(started):
+    engine = started()
+    engine.load(FIRST)
     with pytest.raises(RuntimeError, match=r"(?s)KeyError: 'lm_head'.*Traceback"):
         engine.load(Path("broken-for-all"))
     engine.load(FIRST)
@@ -256,6 +317,10 @@ def test_a_replica_keeps_to_its_place_and_to_itself(tmp_path, monkeypatch):
 def test_an_engine_apart_where_it_must_not_live_in_the_training_process(monkeypatch):
     config = composed("engine=transformers")
     assert type(start_engine(config.engine, config.model, 100, 0)).__name__ == "TransformersEngine"
+    with monkeypatch.context() as gpu:
+        gpu.setattr("torch.cuda.is_available", lambda: True)
+        gpu.setenv("CUDA_VISIBLE_DEVICES", "0")
+        assert isinstance(start_engine(config.engine, config.model, 100, 0), Replicas)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert isinstance(start_engine(config.engine, config.model, 100, 0), Replicas)
     two = composed("engine=transformers", "engine.replicas=2")

@@ -22,6 +22,15 @@ with folder_in_memory(100, Path("unused")) as folder:
 """
 
 
+def test_a_name_is_taken_unless_it_is_in_use(tmp_path):
+    with folder_in_memory(100, tmp_path / "disk", "known") as folder:
+        assert folder.name == "rlreason-known"
+        with folder_in_memory(100, tmp_path / "disk", "known") as other:
+            assert other != folder and is_in_memory(other) and folder.exists()
+    with folder_in_memory(100, tmp_path / "disk", "known") as again:
+        assert again == folder
+
+
 def test_a_folder_lives_as_long_as_its_block(tmp_path):
     seen = []
 

@@ -1,6 +1,7 @@
 """The rollout store: nothing finished is lost, everything is counted once."""
 
 import os
+import tracemalloc
 from dataclasses import replace
 
 import pyarrow.parquet as pq
@@ -82,3 +83,29 @@ def test_sealing_leaves_no_half_written_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         store.seal(tmp_path, "round-1", [], round_number=1, checkpoint="init", temperature=1.0)
     assert not list(tmp_path.glob("*.parquet"))
+
+
+@pytest.mark.parametrize("source", ["parts", "sealed"])
+def test_a_rollout_from_disk_takes_no_more_than_its_own_tokens(tmp_path, source):
+    """A few-shot prompt of 1,100 tokens and a solution of 124, as on GSM8K; the prompt alone would be 40 KiB."""
+    ids = tuple(range(1000, 1124))
+    prompt = tuple(range(2000, 3100))
+    asked = Problem("p", "q", "1")
+    rollouts = [
+        Rollout(asked, number, number, prompt, ids, tuple(-n / 1024 for n in range(124)), "x" * 400, "stop")
+        for number in range(1500)
+    ]
+    if source == "parts":
+        write(tmp_path, "round-1", rollouts, batch=100).close()
+    else:
+        store.seal(tmp_path, "round-1", rollouts, round_number=1, checkpoint="c", temperature=1.0)
+    read = {"parts": store.read_parts, "sealed": store.read_sealed}[source]
+    tracemalloc.start()
+    try:
+        found = read(tmp_path, "round-1", {"p": asked})
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == rollouts
+    assert held / len(found) <= 9 * 2**10
+    assert most - held <= 2 * 256 * 60 * 2**10, "on the way, no more than two batches of rows with their prompts"
