@@ -14,6 +14,9 @@ from test_own_examples import write_examples
 from rlreason.arguments import as_typed
 from rlreason.config.compose import from_composed
 from rlreason.data.columns import ANSWERS, QUESTIONS, SOLUTIONS
+from rlreason.planning.fit import check_devices, check_splits
+from rlreason.planning.hardware import GIB, Hardware
+from rlreason.planning.shape import model_shape
 from rlreason.sweep import with_settings
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +28,7 @@ LIVING = [path for path in DOCUMENTS if path != LOG]
 COMMAND = re.compile(r"^ {4}(?:\w+=\S+ )*(?:rlreason|torchrun .*-m rlreason) (.*)$|`rlreason ([^`]+)`", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:rlreason|conf|tests|bench|docs|hydra_plugins)/[\w./-]*\.(?:py|md|yaml|csv))`")
+GPUS = {"gpu80x1": 1, "gpu80x8": 8, "gpu80x8-2nodes": 16}  # of the presets of hardware
 FLAGS = {"-m": 0, "--help": 1, "--cfg": 1, "-sc": 1}  # and the words that belong to each
 
 
@@ -68,7 +72,11 @@ def test_every_command_composes(document, command, own, own_functions, monkeypat
         else:
             assert "=" in word, word
             overrides.append(word)
-    launcher = {"hydra/launcher=slurm": "hydra_submitit_launcher", "hydra/launcher=ray_cluster": "hydra_ray_launcher"}
+    launcher = {
+        "hydra/launcher=slurm": "hydra_submitit_launcher",
+        "hydra/launcher=slurm_gpu80x8": "hydra_submitit_launcher",
+        "hydra/launcher=ray_cluster": "hydra_ray_launcher",
+    }
     for word in overrides:
         if word in launcher:
             pytest.importorskip(f"hydra_plugins.{launcher[word]}")
@@ -80,7 +88,19 @@ def test_every_command_composes(document, command, own, own_functions, monkeypat
         assert most == 1 or "-m" in shlex.split(command), "several values need -m"
         for number in range(most):
             chosen = with_settings([item[number % len(item)] for item in values], settings_of_study(overrides))
-            from_composed(compose("config", overrides=[*own_choices, *chosen]))
+            config = from_composed(compose("config", overrides=[*own_choices, *chosen]))
+            check_on_its_hardware(config, overrides)
+
+
+def check_on_its_hardware(config, overrides: list[str]) -> None:
+    """The hardware that a command names has the GPUs that it asks for, and its model can be split over them."""
+    named = dict(word.split("=", 1) for word in overrides)
+    gpus = GPUS.get(named.get("hardware"), config.gpus)
+    if gpus is not None:
+        check_devices(config, Hardware(gpus, 80 * GIB, "", None, 8 * gpus, fast_bfloat16=True))
+    shape = model_shape(config.model)
+    if shape is not None:
+        check_splits(config, shape)
 
 
 def settings_of_study(overrides: list[str]) -> dict[str, list[str]]:

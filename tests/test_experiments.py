@@ -125,7 +125,12 @@ def test_rounds_on_the_command_line_are_kept_within_the_budget():
 
 @pytest.mark.parametrize(
     ("launcher", "target"),
-    [("joblib", "JoblibLauncher"), ("slurm", "SlurmLauncher"), ("ray_cluster", "RayLauncher")],
+    [
+        ("joblib", "JoblibLauncher"),
+        ("slurm", "SlurmLauncher"),
+        ("slurm_gpu80x8", "SlurmLauncher"),
+        ("ray_cluster", "RayLauncher"),
+    ],
 )
 def test_every_launcher_composes_where_it_is_installed(launcher, target):
     with initialize_config_dir(str(CONF), version_base="1.3"):
