@@ -68,11 +68,14 @@ class OutcomeModel:
     Args:
         folder: A trained model.
         card: Its card.
+        make_room: Called before the weights are brought to where they compute: what generates there gives its memory
+            back.
     """
 
-    def __init__(self, folder: Path, card: Card) -> None:
+    def __init__(self, folder: Path, card: Card, make_room: Callable[[], None]) -> None:
         self.folder = folder
         self.card = card
+        self.make_room = make_room
 
     def step_scores(self, graded: Sequence[Rollout], progress: Scored = unseen) -> list[tuple[float, ...]]:
         """p(right) at the end of every step through the final answer; nothing for an empty completion.
@@ -88,6 +91,7 @@ class OutcomeModel:
         from rlreason.models.loading import free_memory
         from rlreason.models.scalar_head import load_scalar_head_model
 
+        self.make_room()
         model = load_scalar_head_model(self.folder, self.card.likelihood)
         found: list[tuple[float, ...]] = [()] * len(graded)
         done = 0
