@@ -241,6 +241,15 @@ def fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(repr(vocabulary).encode()).hexdigest()[:16]
 
 
+def free_memory_everywhere() -> None:
+    """`free_memory` in every process, which all have to call it, before an engine wakes on the GPUs of any of them.
+
+    The engines of several processes lie in processes of their own, which cannot empty the allocators of these.
+    """
+    free_memory()
+    ranks.wait()
+
+
 def free_memory() -> None:
     """Give the memory of models that nothing refers to any more back to the GPU."""
     import gc
