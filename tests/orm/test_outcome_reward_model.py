@@ -181,7 +181,7 @@ def events(monkeypatch):
     """What happens when solutions are scored: the engine gives its memory back, a model is brought to its device."""
     noted = []
 
-    def load(folder, likelihood):
+    def load(folder, likelihood, dtype):
         noted.append("judge")
         raise InterruptedError
 
