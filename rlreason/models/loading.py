@@ -260,7 +260,7 @@ def free_memory_everywhere() -> None:
 
 @contextmanager
 def on_gpu(model: Any) -> Iterator[Any]:
-    """A model of main memory on the GPU for the block; its weights in main memory stay there, so none is copied back."""
+    """A model of main memory on the GPU for the block; its weights stay in main memory too, so none is copied back."""
     kept = [(weights, weights.data) for weights in model.parameters()]
     try:
         yield model.to("cuda")

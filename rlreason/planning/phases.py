@@ -282,7 +282,7 @@ def scoring(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> K
 
 
 def judge_weights(shape: ModelShape, machine: Hardware) -> float:
-    """Bytes of the outcome reward model's weights while it scores: float32, or bfloat16 on a GPU that computes in it."""
+    """Bytes of the outcome reward model's weights: float32, or bfloat16 for a GPU that computes in it."""
     return (2.0 if machine.gpus and machine.fast_bfloat16 else 4.0) * shape.parameters
 
 
