@@ -182,7 +182,7 @@ def planned(settings: ExpertIterationConfig) -> AlgorithmFacts:
                 asked * settings.samples,
                 at_most=True,
             ),
-            learned(update, sum(kept), sizes.prompt + sizes.completion, at_most=True),
+            learned(update, sum(kept), sizes, at_most=True),
         ]
 
     return AlgorithmFacts(update, work, settings.rounds, stops_early=True, samples=settings.samples)

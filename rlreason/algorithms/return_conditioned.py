@@ -197,8 +197,7 @@ def planned(settings: ReturnConditionedConfig) -> AlgorithmFacts:
 
     def work(sizes: Sizes) -> list[Work]:
         asked = sizes.asked(settings.questions)
-        tokens = sizes.prompt + sizes.completion + sizes.steps
-        training = learned(update, asked * settings.samples, tokens, at_most=True)
+        training = learned(update, asked * settings.samples, sizes, more=sizes.steps, at_most=True)
         return [*([drawn("sampling", asked * settings.samples, sizes, asked)] * (settings.rollouts is None)), training]
 
     return AlgorithmFacts(update, work, checkpoints=1, ends=4, stops_early=True, samples=settings.samples, copies=1)

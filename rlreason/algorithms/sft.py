@@ -50,7 +50,7 @@ def planned(settings: SFTConfig) -> AlgorithmFacts:
     update = Update("SFT training", "algo", settings, lambda sizes: sizes.reference)
     return AlgorithmFacts(
         update,
-        lambda sizes: [learned(update, sizes.training, sizes.prompt + sizes.completion)],
+        lambda sizes: [learned(update, sizes.training, sizes)],
         settings.evaluations,
         stops_early=True,
     )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from rlreason.training.shared_beginnings import worth_while
+
 
 def total(amounts: Iterable[float | None]) -> float | None:
     """The sum; None where there is nothing to add or an amount is not known."""
@@ -23,6 +25,7 @@ class Sizes:
         validation: Validation questions.
         measured: Questions that a policy is measured on.
         prompt: Mean tokens of a prompt.
+        examples: Of these, those of the few-shot examples that all prompts begin with.
         longest_prompt: Tokens of the longest that is asked.
         completion: Mean tokens of a completion.
         longest_completion: Where a sampled one is cut.
@@ -34,6 +37,7 @@ class Sizes:
     validation: int
     measured: int
     prompt: float
+    examples: float
     longest_prompt: int
     completion: float
     longest_completion: int
@@ -58,6 +62,7 @@ class Work:
         together: Completions of the largest stage, which the engine is given at once; None where that is not known.
         steps: Optimizer steps.
         at_most: Whether it can turn out to be less (rounds that stop early, solutions that are dropped).
+        shared: Share of `tokens` that are not computed, as sequences of one forward pass begin with them.
     """
 
     phase: str
@@ -68,6 +73,7 @@ class Work:
     together: int | None = None
     steps: int = 0
     at_most: bool = False
+    shared: float = 0.0
 
 
 def drawn(
@@ -78,18 +84,23 @@ def drawn(
     return Work(phase, "sample", samples, tokens, prompts, together, at_most=at_most)
 
 
-def learned(update: Update, sequences: int, tokens: float, at_most: bool = False) -> Work:
+def learned(update: Update, sequences: int, sizes: Sizes, more: float = 0.0, at_most: bool = False) -> Work:
     """The work of a supervised update.
 
     Args:
         update: Which.
         sequences: In one pass.
-        tokens: Mean of a sequence, prompt and completion.
+        sizes: Of the questions.
+        more: Mean tokens of a sequence beside its prompt and its completion.
         at_most: Whether it can turn out to be less.
     """
     passes = update.settings.epochs * sequences
     steps = -(-round(passes) // update.batch)
-    return Work(update.phase, "train", round(passes), passes * tokens, steps=steps, at_most=at_most)
+    tokens = sizes.prompt + sizes.completion + more
+    together = update.settings.micro_batch_size
+    share = update.loss == "chunked" and worth_while(sizes.examples, [tokens] * together)
+    again = sizes.examples * (together - 1) / (together * tokens) if share else 0.0
+    return Work(update.phase, "train", round(passes), passes * tokens, steps=steps, at_most=at_most, shared=again)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ def known_sizes(config: ExperimentConfig) -> Sizes | None:
         validation=validation,
         measured=validation if config.eval.split == "validation" else test,
         prompt=min(examples + facts.question + around, data.max_prompt_tokens),
+        examples=min(examples, data.max_prompt_tokens),
         longest_prompt=int(min(examples + facts.longest_question + around, data.max_prompt_tokens)),
         completion=min(facts.solution, data.max_completion_tokens),
         longest_completion=data.max_completion_tokens,

@@ -154,7 +154,8 @@ def _time(work: Work, rate: Rate | None, config: ExperimentConfig, shape: ModelS
     if machine.gpus:
         engine = config.engine.replicas * config.engine.tensor_parallel_size
         devices = processes(config) if work.kind == "train" else engine
-    seconds = work.tokens / rate.tokens / devices
+    # A measured rate counts the tokens of sequences as well, whether or not they were computed once each.
+    seconds = work.tokens * (1 if rate.measured else 1 - work.shared) / rate.tokens / devices
     gpu = gpu_kind(machine.gpu_name)
     if not rate.measured and gpu is not None:
         prompts = work.prompts * sizes.prompt * 2 * shape.parameters

@@ -8,7 +8,7 @@ from rlreason.planning.facts import AlgorithmFacts, Sizes, Update, Work, drawn, 
 from rlreason.planning.lengths import known_sizes
 from rlreason.planning.updates import algorithm_facts, initial_update, outcome_update
 
-ANY_SIZES = Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1)
+ANY_SIZES = Sizes(1, 1, 1, 1, 0, 1, 1, 1, 1, 1)
 
 
 def workload(config: ExperimentConfig) -> list[Work]:
@@ -33,7 +33,7 @@ def _workload(config: ExperimentConfig, sizes: Sizes) -> list[Work]:
     found = []
     update = initial_update(config)
     if update is not None:
-        found.append(learned(update, sizes.training, sizes.prompt + sizes.completion))
+        found.append(learned(update, sizes.training, sizes))
     update = outcome_update(config)
     if update is not None:
         found += outcome_work(config, update, sizes)
@@ -52,7 +52,7 @@ def outcome_work(config: ExperimentConfig, update: Update, sizes: Sizes) -> list
     if orm.label == "rollout":
         prefixes = round(sequences * sizes.steps)
         found.append(drawn("ORM continuations", prefixes * orm.continuations, sizes, prefixes, at_most=True))
-    return [*found, learned(update, sequences, sizes.prompt + sizes.completion)]
+    return [*found, learned(update, sequences, sizes)]
 
 
 def evaluations(config: ExperimentConfig, facts: AlgorithmFacts, sizes: Sizes) -> Work:

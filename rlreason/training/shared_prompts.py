@@ -79,15 +79,18 @@ def packed(input_ids: torch.Tensor, attention_mask: torch.Tensor, time: int, sha
 def can_share(language_model: Any, attention_mask: torch.Tensor, time: int) -> bool:
     """Whether sharing prompts is right for a model and worth while: prompts are longer than completions.
 
-    It is right where attention is full, takes a mask, and positions are given as rotations. Beyond the length of the
-    prompt, what the longer rows cost in attention eats up what is saved.
+    Beyond the length of the prompt, what the longer rows cost in attention eats up what is saved.
     """
+    worth_while = bool(attention_mask[:, :-time].sum() > attention_mask[:, -time:].sum())
+    return can_join(language_model) and worth_while
+
+
+def can_join(language_model: Any) -> bool:
+    """Whether sequences may stand in one row: attention is full and takes a mask, and positions are rotations."""
     config = language_model.config.get_text_config()
     full = set(getattr(config, "layer_types", None) or ("full_attention",)) == {"full_attention"}
     masked = getattr(config, "_attn_implementation", "") == "sdpa"
-    rotary = hasattr(language_model.base_model, "rotary_emb")
-    worth_while = bool(attention_mask[:, :-time].sum() > attention_mask[:, -time:].sum())
-    return full and masked and rotary and worth_while
+    return full and masked and hasattr(language_model.base_model, "rotary_emb")
 
 
 def neighbours(prompt_ids: torch.Tensor, lengths: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """The supervised update that SFT, expert iteration and return-conditioned RL share: cross-entropy on completions.
 
 The loss is `-sum(log p(completion token | prompt, earlier tokens)) / number of learned tokens` of the optimizer
-step's sequences, by trl.SFTTrainer; prompt tokens and inserted return tags carry no loss.
+step's sequences, by trl.SFTTrainer; prompt tokens and inserted return tags carry no loss. What the prompts of a forward
+pass have in common, such as few-shot examples, is computed once (`shared_beginnings.py`).
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ def supervised_update(
 
     from rlreason.models.loading import free_memory, load_for_training, load_tokenizer, save_checkpoint, save_snapshot
     from rlreason.models.sharding import apply_sharding
+    from rlreason.training.shared_beginnings import SharedBeginnings
+    from rlreason.training.shared_prompts import can_join
 
     set_seed(seed)
     tokenizer = load_tokenizer(start)
@@ -107,14 +110,17 @@ def supervised_update(
         packing=False,
     )
     fillers = filler_count(len(examples), config)
+    model = load_for_training(start, model_config)
     trainer = for_processes(SFTTrainer, config.batch_size, len(examples), sharding)(
-        model=load_for_training(start, model_config),
+        model=model,
         args=apply_sharding(arguments, sharding),
         train_dataset=_as_dataset(examples, fillers, tokenizer.pad_token_id),
         processing_class=tokenizer,
         callbacks=[recorder.callback()],
         peft_config=lora(model_config, "CAUSAL_LM"),
     )
+    if can_join(model):
+        trainer.data_collator = SharedBeginnings(trainer.data_collator)
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_complete(scratch))
     save_checkpoint(trainer.model, tokenizer, output)
