@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from rlreason.errors import in_one_line
+
 MIB = 2**20
 DEVICES = Path("/dev")  # where a driver shows its GPUs, in a container too
+SHOWN, SHOWN_BY_WINDOWS = "nvidia[0-9]*", "dxg"  # the latter is any maker's GPU
 SECONDS = 30  # for nvidia-smi, which wakes sleeping GPUs
 # What a process says of the GPUs that CUDA gives it, where there is no nvidia-smi. Another process than this one, since
 # CUDA reads CUDA_VISIBLE_DEVICES only once in the life of a process.
@@ -92,7 +95,8 @@ def visible() -> list[Device]:
     wanted = None if text is None else [name.strip() for name in text.split(",")]
     gpus = listed()
     if not gpus:
-        return _asked_of_torch(text) if any(_device_files()) else []
+        shown = any(DEVICES.glob(SHOWN)) or any(DEVICES.glob(SHOWN_BY_WINDOWS))
+        return _asked_of_torch(text) if shown else []
     if wanted is not None:
         return list(_chosen(gpus, wanted))
     slices = _slices() if any(gpu.split for gpu in gpus) else {}
@@ -144,6 +148,20 @@ def _slices() -> dict[str, list[Device]]:
     return found
 
 
+def unusable() -> str | None:
+    """Why there are no GPUs although a driver shows some, in words; None where it shows none or they are hidden."""
+    shown = sorted(DEVICES.glob(SHOWN))
+    if not shown or "CUDA_VISIBLE_DEVICES" in os.environ or visible():
+        return None
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=SECONDS)
+    except (OSError, subprocess.SubprocessError) as error:
+        says = f"cannot be run ({in_one_line(error, 100)})"
+    else:
+        says = f"says: {in_one_line(done.stdout + done.stderr, 200)}"
+    return f"{shown[0]} is there, but torch finds no GPU, and nvidia-smi {says}"
+
+
 def _nvidia_smi(*arguments: str) -> list[str]:
     """The lines that it prints; none where it is missing or fails."""
     try:
@@ -151,11 +169,6 @@ def _nvidia_smi(*arguments: str) -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return done.stdout.splitlines()
-
-
-def _device_files() -> Iterator[Path]:
-    yield from DEVICES.glob("nvidia[0-9]*")
-    yield from DEVICES.glob("dxg")  # Windows' subsystem for Linux
 
 
 @cache
