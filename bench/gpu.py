@@ -21,20 +21,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.__main__ import finished
-from bench.flops import training_flops_per_token, utilisation
 from bench.load import Load, compose
-from bench.on_policy import peak_memory
+from rlreason.checking.speed import training_speed
 from rlreason.distributed import ranks
+from rlreason.engines.shared_memory import folder_in_memory
+from rlreason.engines.start import takes_adapters
 from rlreason.lab.checks import quiet_libraries
-from rlreason.models.resolve import resolve
 from rlreason.run.folder import environment, write_atomically
+from rlreason.training.common import lora
 
-WARM_UP = 2  # optimizer steps that are not counted
 KINDS = ("start", "sample", "grade", "reward", "train", "sync", "evaluate")
 
 Measured = tuple[str, float, str, dict[str, Any], dict[str, Any]]  # what, value, unit, further values, settings
@@ -77,60 +76,24 @@ def memory(options: argparse.Namespace) -> Measured:
 def train(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Figures and settings of a few optimizer steps through `supervised_update`."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from rlreason.training.supervised import Example, supervised_update
 
     config = compose("algo=sft", "algo.schedule=constant", *options.overrides)
-    folder = resolve(config.model).folder
-    shape = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    with torch.device("meta"):
-        parameters = sum(weights.numel() for weights in AutoModelForCausalLM.from_config(shape).parameters())
-    draws = torch.Generator().manual_seed(0)
-    algo = replace(config.algo, epochs=1)
-    count = algo.batch_size * (options.steps + WARM_UP)
-    ids = torch.randint(0, shape.vocab_size, (count, options.length), generator=draws).tolist()
-    ends: list[float] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        supervised_update(
-            folder,
-            [Example((), tuple(row)) for row in ids],
-            algo,
-            config.model,
-            Path(scratch) / "output",
-            Path(scratch) / "scratch",
-            0,
-            1e9,
-            (),
-            config.sharding,
-            progress=lambda *_: ends.append(time.perf_counter()),
-        )
-    trained_as = trained_together(config.sharding.name)
-    pairs = zip(ends[WARM_UP - 1 :], ends[WARM_UP:], strict=False)
-    seconds = statistics.median(after - before for before, after in pairs)
-    processes = ranks.size()
-    speed = algo.batch_size * options.length / seconds
-    width = shape.num_attention_heads * (
-        getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    )
-    lora = config.model.lora_rank > 0
-    flops = training_flops_per_token(parameters, shape.num_hidden_layers, width, options.length, lora)
+    found = training_speed(config, options.steps, options.length)
     cuda = torch.cuda.is_available()
-    devices = [torch.cuda.get_device_name()] * processes if cuda else []
     figures = {
-        "tokens_per_second": speed,
-        "step_seconds": seconds,
-        **utilisation(speed, flops, devices),
-        "peak_memory_gib": torch.cuda.max_memory_reserved() / 2**30 if cuda else peak_memory() / 2**10,
+        "tokens_per_second": found.tokens_per_second,
+        "step_seconds": found.step_seconds,
+        **found.mfu,
+        "peak_memory_gib": found.peak_bytes / 2**30,
         "memory_of": "GPU of process 0, reserved" if cuda else "process 0, libraries included",
     }
     settings = {
         "model": config.model.name,
-        "parameters": parameters,
-        "processes": processes,
-        "trained_as": trained_as,
-        "batch_size": algo.batch_size,
-        "micro_batch_size": algo.micro_batch_size,
+        "parameters": found.parameters,
+        "processes": ranks.size(),
+        "trained_as": trained_together(config.sharding.name),
+        "batch_size": config.algo.batch_size,
+        "micro_batch_size": config.algo.micro_batch_size,
         "length": options.length,
         "lora_rank": config.model.lora_rank,
         "gradient_checkpointing": config.model.gradient_checkpointing,
@@ -151,17 +114,31 @@ def trained_together(sharding: str) -> str:
 
 
 def sync(options: argparse.Namespace) -> Measured:
-    """Saved by the trainer and loaded by the engine that holds the weights before; two folders, taken in turns."""
-    from rlreason.models.loading import load_for_training, save_checkpoint
+    """From a trainer's model, on its device, to an engine that holds the weights before; two folders, taken in turns.
+
+    The way is that of on-policy training: by main memory where it has room, adapters alone where the engine takes them.
+    """
+    import torch
+
+    from rlreason.models.loading import load_for_training, save_for_engine
 
     load = Load(1, 1, *options.overrides)
-    model = load_for_training(load.model.folder, load.config.model)
+    config, base = load.config, load.model.folder
+    alone = config.model.lora_rank > 0 and takes_adapters(config.engine)
+    model = load_for_training(base, config.model)
+    parameters = sum(weights.numel() for weights in model.parameters())
+    if config.model.lora_rank > 0:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, lora(config.model, "CAUSAL_LM"))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
     saving, loading = [], []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch, folder_in_memory(4.0 * parameters, Path(scratch) / "sync") as folder:
         for repeat in range(options.repeats + 1):
-            target = Path(folder) / str(repeat % 2)
+            target = folder / str(repeat % 2)
             began = time.perf_counter()
-            save_checkpoint(model, load.tokenizer, target)
+            save_for_engine(model, load.tokenizer, target, base if alone else None)
             saved = time.perf_counter()
             load.engine.load(target)
             loading.append(time.perf_counter() - saved)
@@ -169,11 +146,14 @@ def sync(options: argparse.Namespace) -> Measured:
         load.engine.release()
     further = {"save_seconds": statistics.median(saving[1:]), "load_seconds": statistics.median(loading[1:])}
     settings = {
-        "model": load.config.model.name,
-        "parameters": sum(weights.numel() for weights in model.parameters()),
+        "model": config.model.name,
+        "parameters": parameters,
+        "device": device,
+        "lora_rank": config.model.lora_rank,
+        "adapters_alone": alone,
         "engine": type(load.engine).__name__,
-        "replicas": load.config.engine.replicas,
-        "tensor_parallel_size": load.config.engine.tensor_parallel_size,
+        "replicas": config.engine.replicas,
+        "tensor_parallel_size": config.engine.tensor_parallel_size,
     }
     return "weight sync", sum(further.values()), "s", further, settings
 

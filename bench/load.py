@@ -13,7 +13,7 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.data.splits import read_data
 from rlreason.display import Display
 from rlreason.engines.engine import SampleRequest, SamplingSettings
-from rlreason.engines.start import start_engine
+from rlreason.engines.start import start_engine, takes_adapters
 from rlreason.jobs import config_folder
 from rlreason.lab.checks import fit_prompts
 from rlreason.lab.context import Context, Splits, Start
@@ -52,7 +52,8 @@ class Load:
             self.config, self.config.protocol, self.tokenizer, training, {"training": self.problems}, self.display
         )
         limits = self.config.data.max_prompt_tokens + self.config.data.max_completion_tokens
-        self.engine: Any = start_engine(self.config.engine, self.config.model, limits, 0)
+        rank = self.config.model.lora_rank if takes_adapters(self.config.engine) else 0
+        self.engine: Any = start_engine(self.config.engine, self.config.model, limits, 0, rank)
         self.engine.load(self.model.folder)
 
     def stage(self, folder: Path) -> float:

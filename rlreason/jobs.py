@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlreason.distributed import ranks
-from rlreason.errors import USER_ERROR, FolderRefused, UserError, in_one_line
+from rlreason.errors import USER_ERROR, Failed, FolderRefused, UserError, in_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,6 +76,11 @@ def run_job(composed: Any) -> Outcome:
         if parts := own_parts(config):
             plain["sources"] = {part.path: part.digest for part in parts}
         console = Console() if sys.stdout.isatty() else Console(width=120)
+        if config.task.name == "check":
+            from rlreason.tasks.check import check
+
+            check(config, hydra_config.overrides.task, own_config_folder(hydra_config), config_folder(), console)
+            return outcome
         if done_without_a_run(config, folder, console):
             return outcome
         from rlreason.display import Display
@@ -128,6 +133,8 @@ def contained(folder: Path, in_sweep: bool, in_study: bool) -> Iterator[Outcome]
     except Exception as error:
         message = user_message(error)
         if not in_sweep:
+            if isinstance(error, Failed):
+                fail(str(error), error.code)
             if message is None:
                 raise
             fail(message)

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from bench.flops import training_flops_per_token, utilisation
 from bench.gpu import MEASUREMENTS, main
+from rlreason.planning.flops import training_flops_per_token, utilisation
 
 H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"
 

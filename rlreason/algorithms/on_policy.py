@@ -121,6 +121,7 @@ def on_policy_update(
 
     if course is not None:
         course.measure()
+    ranks.wait()  # inside training nobody waits as long as an evaluation may take
     set_seed(seed)
     tokenizer = loading.load_tokenizer(start)
     below = start if settings.adapters_alone else None
@@ -164,6 +165,8 @@ def _watcher(steps: int, course: Course | None, save: Callable[[Any, Path], None
     """
     from transformers import TrainerCallback
 
+    from rlreason.models import loading
+
     class Watcher(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if state.global_step % steps:
@@ -171,6 +174,7 @@ def _watcher(steps: int, course: Course | None, save: Callable[[Any, Path], None
             folder = ranks.shared(course.due(state.global_step // steps) if course is not None else None)
             if folder is not None:
                 save(model, folder)
+                loading.free_memory_everywhere()
             if course is not None:
                 course.measure()
             ranks.wait()

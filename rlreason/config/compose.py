@@ -20,6 +20,7 @@ from rlreason.config.inits import INITS
 from rlreason.config.sections import (
     KINDS,
     AutoPromptConfig,
+    CheckConfig,
     EngineConfig,
     EvalConfig,
     ExportConfig,
@@ -61,6 +62,7 @@ SECTIONS: dict[str, type[Settings]] = {
 }
 TASKS: dict[str, type[TaskConfig]] = {
     **dict.fromkeys(("train", "evaluate", "plan", "report", "watch"), TaskConfig),
+    "check": CheckConfig,
     "export": ExportConfig,
     "repeat": RepeatConfig,
     "try_reward": TryRewardConfig,

@@ -46,7 +46,9 @@ class GeneralConfig(Settings):
     tuned_on: list[int] = setting("seeds whose runs chose those settings; a run with one of them is refused")
     nproc: int = setting("training processes on each node; with GPUs one per GPU", at_least=1)
     checkpoint_seconds: float = setting(
-        "time between resumable checkpoints within a training stage, in seconds", at_least=0
+        "time between resumable checkpoints within a training stage, in seconds; more where writing one takes more "
+        "than a twentieth of it; 0: after every step that allows one",
+        at_least=0,
     )
     check_memory: bool = setting("refuse what cannot fit into this machine before anything is downloaded")
     gpus: int | None = setting(

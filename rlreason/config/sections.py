@@ -23,7 +23,7 @@ class TaskConfig(Settings):
     """What to do."""
 
     name: str = setting(
-        "train, evaluate, plan, report or watch (a study), export, repeat, try_reward, "
+        "train, evaluate, plan, check (this machine), report or watch (a study), export, repeat, try_reward, "
         "tiny_base (make the embedded models again)"
     )
 
@@ -54,6 +54,14 @@ class ExportConfig(TaskConfig):
             self.checkpoint is None or ("/" not in self.checkpoint and self.checkpoint.strip(".") != ""),
             f"task.checkpoint={self.checkpoint!r} must be the name of a checkpoint of the run, such as round-1",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig(TaskConfig):
+    """What is checked of a machine."""
+
+    steps: list[str] | None = setting("names of the steps to do, besides installation; null: all")
+    step_seconds: float = setting("seconds after which a step is given up and counts as failed", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)

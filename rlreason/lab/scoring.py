@@ -38,7 +38,6 @@ def step_scores(
     path = context.run.rollouts / f"{stage.name}.parquet"
 
     def make() -> tuple[list[tuple[float, ...]], dict[str, Any]]:
-        context.engine.release()
         description = f"{stage.name}: scoring {len(rollouts):,} solutions"
         with context.display.bar(description) as bar, context.run.timed(spent_on):
             bar.update(0, len(rollouts), "")

@@ -246,7 +246,8 @@ def with_outcome_models(context: Context) -> Context:
         trained = outcome_model(context)
         context = replace(context, outcome_model=trained, reranker=trained)
     if wanted is not None and wanted != "train":
-        context = replace(context, reranker=given_model(Path(wanted), context.tokenizer, "eval.orm"))
+        reranker = given_model(Path(wanted), context.tokenizer, "eval.orm", context.engine.release)
+        context = replace(context, reranker=reranker)
     if context.reranker is not None:
         refuse_seen_questions(context.reranker, context.splits.measured)
     return context

@@ -86,11 +86,12 @@ class WeightCheck:
         """The probe as transformers scores a checkpoint that brings none, such as a pretrained one."""
         if policy not in self._expected:
             with display.status("scoring the probe, to check the engine's weights"):
-                self._expected[policy] = _scored_by_transformers(policy)
+                self._expected[policy] = scored_by_transformers(policy)
         return self._expected[policy]
 
 
-def _scored_by_transformers(checkpoint: Path) -> Probe:
+def scored_by_transformers(checkpoint: Path) -> Probe:
+    """The probe as transformers scores it in float32, on the CPU."""
     from rlreason.models.loading import load_model, load_tokenizer
 
     model = load_model(checkpoint, "auto")  # its weights stay in the file

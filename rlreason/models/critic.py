@@ -84,7 +84,7 @@ def new_critic(
     if kind == "shared":
         return SharedCritic(policy.config.get_text_config().hidden_size)
     if judge is not None:
-        return SeparateCritic(load_scalar_head_model(*judge).train(), probability=True)
+        return SeparateCritic(load_scalar_head_model(*judge, "float32").train(), probability=True)
     model = new_scalar_head_model(start, config, likelihood=False, adapters=adapters)
     nn.init.zeros_(model.head.weight)
     return SeparateCritic(model.train(), probability=False)  # transformers checkpoints gradients in this mode only

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ def bfloat16_is_fast() -> bool:
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def trains_on_gpu() -> bool:
+    """Whether the models of this process compute on a GPU."""
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def check_precision(dtype: str) -> None:
@@ -241,6 +249,26 @@ def fingerprint(tokenizer: Any) -> str:
 
     vocabulary = sorted(tokenizer.get_vocab().items())
     return hashlib.sha256(repr(vocabulary).encode()).hexdigest()[:16]
+
+
+def free_memory_everywhere() -> None:
+    """`free_memory` in every process, which all have to call it, before an engine wakes on the GPUs of any of them.
+
+    The engines of several processes lie in processes of their own, which cannot empty the allocators of these.
+    """
+    free_memory()
+    ranks.wait()
+
+
+@contextmanager
+def on_gpu(model: Any) -> Iterator[Any]:
+    """A model of main memory on the GPU for the block; its weights stay in main memory too, so none is copied back."""
+    kept = [(weights, weights.data) for weights in model.parameters()]
+    try:
+        yield model.to("cuda")
+    finally:
+        for weights, data in kept:
+            weights.data = data
 
 
 def free_memory() -> None:

@@ -126,16 +126,15 @@ def _inside(time: int, completion_starts: torch.Tensor) -> torch.Tensor:
     return torch.arange(time, device=completion_starts.device) >= completion_starts.unsqueeze(1)
 
 
-def load_scalar_head_model(folder: Path, likelihood: bool) -> ScalarHeadModel:
-    """A trained model from its folder, in evaluation mode."""
+def load_scalar_head_model(folder: Path, likelihood: bool, dtype: str) -> ScalarHeadModel:
+    """A trained model from its folder, in evaluation mode and in main memory, its language model in a precision."""
     from safetensors.torch import load_file
 
     from rlreason.models.loading import load_model
 
-    model = ScalarHeadModel(load_model(folder, "float32"), likelihood)
+    model = ScalarHeadModel(load_model(folder, dtype), likelihood)
     model.head.load_state_dict(load_file(folder / HEAD_FILE))
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    return model
+    return model.eval()
 
 
 def new_scalar_head_model(folder: Path, config: ModelConfig, likelihood: bool, adapters: Any) -> ScalarHeadModel:

@@ -60,9 +60,11 @@ def fsdp_config(config: ShardingConfig) -> dict[str, Any]:
 def apply_sharding(arguments: Any, config: ShardingConfig) -> Any:
     """Settle in place what TrainingArguments have no words for; call it before the Trainer is made.
 
-    FSDP2 has no autocast: its policy casts the split weights, here to bfloat16 where the arguments ask for it, with the
-    sum of the gradients over processes in float32 (accelerate's own choice sums in bfloat16).
+    A process trains on one GPU, however many it sees: for more, transformers would wrap the model in DataParallel,
+    which TRL refuses. FSDP2 has no autocast: its policy casts the split weights, here to bfloat16 where the arguments
+    ask for it, with the sum of the gradients over processes in float32 (accelerate's own choice sums in bfloat16).
     """
+    arguments._n_gpu = min(1, arguments.n_gpu)
     if config.name == "none":
         return arguments
     import torch

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlreason.answers.steps import through_answer
 from rlreason.errors import UserError
 from rlreason.orm.calibration import Calibration
 from rlreason.run.checkpoints import CARD_FILE
 from rlreason.types import Rollout
+
+if TYPE_CHECKING:
+    from rlreason.models.scalar_head import ScalarHeadModel
 
 TOKENS_PER_BATCH = 16_384
 WINDOW = 8192  # solutions that are grouped by length at a time, so that any number of them streams through
@@ -63,16 +67,23 @@ def read_card(folder: Path) -> Card:
 
 
 class OutcomeModel:
-    """Scores solutions with the model in `folder`, whose weights are in memory only while it scores.
+    """Scores solutions with the model in `folder`.
+
+    Where a GPU computes, its weights are read once, kept in main memory in bfloat16, and on the GPU while it scores
+    only; elsewhere they are in memory only while it scores.
 
     Args:
         folder: A trained model.
         card: Its card.
+        make_room: Called before the weights are brought to where they compute: what generates there gives its memory
+            back.
     """
 
-    def __init__(self, folder: Path, card: Card) -> None:
+    def __init__(self, folder: Path, card: Card, make_room: Callable[[], None]) -> None:
         self.folder = folder
         self.card = card
+        self.make_room = make_room
+        self._kept: ScalarHeadModel | None = None
 
     def step_scores(self, graded: Sequence[Rollout], progress: Scored = unseen) -> list[tuple[float, ...]]:
         """p(right) at the end of every step through the final answer; nothing for an empty completion.
@@ -85,20 +96,32 @@ class OutcomeModel:
 
     def logits(self, graded: Sequence[Rollout], progress: Scored = unseen) -> list[tuple[float, ...]]:
         """The same before calibration."""
-        from rlreason.models.loading import free_memory
-        from rlreason.models.scalar_head import load_scalar_head_model
-
-        model = load_scalar_head_model(self.folder, self.card.likelihood)
         found: list[tuple[float, ...]] = [()] * len(graded)
         done = 0
-        for rows in batches([_length(item) for item in graded]):
-            for row, values in zip(rows, _batch_logits(model, [graded[row] for row in rows]), strict=True):
-                found[row] = values
-            done += len(rows)
-            progress(done, len(graded))
-        del model
-        free_memory()
+        with self._in_place() as model:
+            for rows in batches([_length(item) for item in graded]):
+                for row, values in zip(rows, _batch_logits(model, [graded[row] for row in rows]), strict=True):
+                    found[row] = values
+                done += len(rows)
+                progress(done, len(graded))
         return found
+
+    @contextmanager
+    def _in_place(self) -> Iterator[ScalarHeadModel]:
+        """The model where it computes, for the block; what generates there has given its memory back."""
+        from rlreason.models.loading import bfloat16_is_fast, free_memory, on_gpu, trains_on_gpu
+        from rlreason.models.scalar_head import load_scalar_head_model
+
+        self.make_room()
+        if not trains_on_gpu():
+            yield load_scalar_head_model(self.folder, self.card.likelihood, "float32")
+        else:
+            if self._kept is None:
+                precision = "bfloat16" if bfloat16_is_fast() else "float32"
+                self._kept = load_scalar_head_model(self.folder, self.card.likelihood, precision)
+            with on_gpu(self._kept) as model:
+                yield model
+        free_memory()
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -12,7 +12,7 @@ It is trained in a folder of the cache with a journal of its own, so that it is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def outcome_model(context: Context) -> OutcomeModel:
     """
     config = context.config
     if config.orm.path is not None:
-        return given_model(Path(config.orm.path), context.tokenizer, "orm.path")
+        return given_model(Path(config.orm.path), context.tokenizer, "orm.path", context.engine.release)
     deciding = deciding_sections(context, ("orm", "init", "model", "data", "prompt"))
     name, what = f"orm-{config.model.name}-{config.data.name}", "the outcome reward model"
     made = made_once(context, name, deciding, ORM_CALIBRATION, what, calibrated_model)
@@ -61,7 +61,7 @@ def outcome_model(context: Context) -> OutcomeModel:
         drawn = sum(record.get("rollouts", 0) for record in made.journal.values())
         teaches = learns_from_outcome_model(config)
         context.run.commit(stage, cached=made.cached, orm_rollouts=drawn, orm_teaches=teaches, folder=str(made.folder))
-    return OutcomeModel(made.value, read_card(made.value))
+    return OutcomeModel(made.value, read_card(made.value), context.engine.release)
 
 
 def calibrated_model(cache: Context) -> Path:
@@ -197,7 +197,8 @@ def raw_scores(cache: Context, model: Path, graded: Sequence[Rollout]) -> list[t
     card = Card("", cache.config.orm.likelihood, Calibration(1.0, 0.0, 0.5), ())
     description = f"{ORM_CALIBRATION.name}: scoring {len(graded):,} solutions"
     with cache.display.bar(description) as bar, cache.run.timed("reward"):
-        return OutcomeModel(model, card).logits(graded, lambda done, total: bar.update(done, total, ""))
+        judge = OutcomeModel(model, card, cache.engine.release)
+        return judge.logits(graded, lambda done, total: bar.update(done, total, ""))
 
 
 def outcome_weights(chosen: Sequence[Rollout]) -> dict[bool, float]:
@@ -231,8 +232,8 @@ def labelled(item: Rollout, step_labels: Sequence[float], loss_on: str, weight: 
     return LabelledSolution(item.prompt_ids, item.completion_ids[: steps[-1].end], labels, item.correct, weight)
 
 
-def given_model(folder: Path, tokenizer: Any, option: str) -> OutcomeModel:
-    """A trained model from a folder that the user names.
+def given_model(folder: Path, tokenizer: Any, option: str, make_room: Callable[[], None]) -> OutcomeModel:
+    """A trained model from a folder that the user names; `make_room` as for `OutcomeModel`.
 
     Raises:
         UserError: There is none, or it reads other tokens than this run writes.
@@ -244,7 +245,7 @@ def given_model(folder: Path, tokenizer: Any, option: str) -> OutcomeModel:
             f"{option}={folder}: this outcome reward model was trained with another base and tokeniser; "
             "choose one of the same model family as model=..., or train one with algo=orm"
         )
-    return OutcomeModel(folder, card)
+    return OutcomeModel(folder, card, make_room)
 
 
 def refuse_seen_questions(model: OutcomeModel, measured: Sequence[Problem]) -> None:

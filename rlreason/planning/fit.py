@@ -15,12 +15,12 @@ from rlreason.errors import UserError
 from rlreason.planning.batches import batch_arithmetic, processes
 from rlreason.planning.hardware import GIB, SLURM, Hardware, memory_bounds, this_machine, used_now
 from rlreason.planning.memory import Kinds
-from rlreason.planning.phases import Phase, phases
+from rlreason.planning.phases import JUDGE, Phase, phases
 from rlreason.planning.shape import ModelShape, model_shape
 from rlreason.planning.updates import updates
 
 SUGGESTED_RANK = 16
-WEIGHTS = ("weights", "engine")  # of a model in training, and of the engine
+WEIGHTS = ("weights", "engine", JUDGE)  # of a model in training, of the engine, and of the model that scores
 # Of the main memory that is there, what a plan must come to before a run is refused: plans have been within a fifth of
 # what runs took (docs/log.md), and a machine that runs out of memory kills the run after hours.
 CERTAIN_SHARE = 1.25

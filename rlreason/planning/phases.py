@@ -29,6 +29,7 @@ from rlreason.planning.workload import most_together
 # Resident memory of a process that has imported torch, transformers, trl and vLLM and holds no model (docs/log.md).
 LIBRARIES = 0.88 * GIB
 TOKENISER = 700  # bytes for each entry of a vocabulary: 0.1 GiB for 151,936; ours and vLLM's (docs/log.md)
+JUDGE = "outcome reward model"  # its weights while it scores, beside those that training keeps
 # Bytes for each logit of a step that samples: logits, log-probs, probabilities and random numbers in float32.
 SAMPLED_LOGITS = 16
 
@@ -108,10 +109,15 @@ def beside_sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardwa
             resident = {**trained_models(shape, models), **reference}
             kinds |= reference
         found.append(_placed(update.phase, kinds, config, shape, machine, list(models.values()), sizes is not None))
-    if needs_outcome_model(config) or config.eval.orm is not None:
+    if judges(config):
         kinds = scoring(config, shape, machine)
         found.append(_placed("ORM scoring", {**resident, **kinds}, config, shape, machine, []))
     return found, resident
+
+
+def judges(config: ExperimentConfig) -> bool:
+    """Whether an outcome reward model scores solutions."""
+    return needs_outcome_model(config) or config.eval.orm is not None
 
 
 def training_steps(
@@ -199,6 +205,8 @@ def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, res
             sequences = sequences_together(config, known_sizes(config))
             host["logits"] = float(SAMPLED_LOGITS * sequences * shape.vocabulary_size * engine.replicas)
         return Phase("sampling", {}, empty | host, None, wanted / each)
+    if judges(config):
+        empty[JUDGE] = judge_weights(shape, machine)
     device = {**(resident if engine.devices is None else {}), "engine": weights}
     if engine.name == "transformers":
         return Phase("sampling", {**device, "KV cache": wanted}, empty, None, wanted / each)
@@ -259,18 +267,23 @@ def engine_tokens(config: ExperimentConfig, shape: ModelShape, machine: Hardware
 
 
 def scoring(config: ExperimentConfig, shape: ModelShape, machine: Hardware) -> Kinds:
-    """The outcome reward model while it scores: float32 weights, one layer, and logits where it reads them."""
+    """The outcome reward model while it scores: its weights, one layer, and logits where it reads them."""
     context = config.data.max_prompt_tokens + config.data.max_completion_tokens  # judged without tags
     tokens = max(TOKENS_PER_BATCH // context, 1) * context
     size = 2 if machine.fast_bfloat16 else 4
     inside_a_layer = 8 * shape.hidden_size + size * (2 * shape.hidden_size + 4 * shape.intermediate_size)
     found = logits_at_once(tokens, shape.vocabulary_size) * config.orm.likelihood
     return {
-        "weights": 4.0 * shape.parameters,
-        "bfloat16 copies": 2.0 * shape.parameters * machine.fast_bfloat16,
+        JUDGE: judge_weights(shape, machine),
+        "bfloat16 copies": 2.0 * shape.parameters * (machine.fast_bfloat16 and not machine.gpus),
         "activations": float(tokens * inside_a_layer),
         "logits": float((size + 8) * found),
     }
+
+
+def judge_weights(shape: ModelShape, machine: Hardware) -> float:
+    """Bytes of the outcome reward model's weights: float32, or bfloat16 for a GPU that computes in it."""
+    return (2.0 if machine.gpus and machine.fast_bfloat16 else 4.0) * shape.parameters
 
 
 def _placed(
@@ -292,6 +305,8 @@ def _placed(
         return Phase(name, {}, host, whole=whole)
     host["loading"] = sum(4.0 if step.rank == 0 else 2.0 for step in steps) * shape.parameters * config.nproc
     host["engine"] = 0.0 if config.engine.devices else engine
+    if judges(config):
+        host[JUDGE] = judge_weights(shape, machine)  # once it has been read it stays
     if config.sharding.cpu_offload:
         host["offloaded"] = sum(sum(states(shape, step).values()) for step in steps) * config.nproc
     return Phase(name, kinds, host, whole=whole)

@@ -11,13 +11,16 @@ from rlreason.planning.updates import algorithm_facts
 
 # Zstandard Parquet with token ids, log-probs and text: 5.5 to 6.2 bytes in three finished runs (docs/log.md).
 BYTES_PER_SAMPLED_TOKEN = 6
+# Bytes of a resumable checkpoint for each weight that is trained: itself, twice in a split model, and two moments.
+RESUMABLE, RESUMABLE_SPLIT = 12.0, 16.0
 
 
 def storage(config: ExperimentConfig, shape: ModelShape | None, work: list[Work]) -> dict[str, float | None]:
     """Bytes on disk by what they are for; None where that is not known.
 
     Trained weights are written in float32, or merged in bfloat16 with LoRA; a resumable checkpoint holds the weights
-    that are trained and Adam's moments, and the one before it is removed only when it is whole.
+    that are trained (those of a split model twice, by transformers and by accelerate) and Adam's moments, and the one
+    before it is removed only when it is whole.
 
     Args:
         config: The experiment.
@@ -40,10 +43,11 @@ def storage(config: ExperimentConfig, shape: ModelShape | None, work: list[Work]
     found["checkpoints"] = (facts.checkpoints + isinstance(config.init, SFTInitConfig)) * saved
     if trains_outcome_model(config):
         found["outcome reward model"] = saved
-    models = 1
+    resumable = (RESUMABLE if config.sharding.name == "none" else RESUMABLE_SPLIT) * trained
     if facts.update is not None and facts.update.rollouts:
         found["policy of the moment"] = saved
-        models += facts.update.critic != ""
+        if facts.update.critic:
+            resumable += RESUMABLE * (shape.parameters if facts.update.critic == "whole" else trained)
     found["copy with tags"] = facts.copies * 2.0 * shape.parameters
-    found["resumable, for a while"] = 2 * 12.0 * trained * models
+    found["resumable, for a while"] = 2 * resumable
     return found | rollouts

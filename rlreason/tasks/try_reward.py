@@ -128,7 +128,7 @@ def given_reward(config: ExperimentConfig, tokenizer: Any) -> Reward:
 
         if config.orm.path is None:
             raise UserError(f"reward={config.reward.name} needs a trained outcome reward model: orm.path=FOLDER")
-        model = given_model(Path(config.orm.path), tokenizer, "orm.path")
+        model = given_model(Path(config.orm.path), tokenizer, "orm.path", make_room=lambda: None)  # nothing generates
     return with_own(partial(row.score, settings=config.reward, outcome_model=model), config.reward)
 
 

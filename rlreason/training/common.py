@@ -17,6 +17,7 @@ from rlreason.run.files import sync, write_atomically
 
 IGNORED = -100
 COMPLETE = "complete"
+LARGEST_SHARE = 0.05  # of the time of training that may go into resumable checkpoints
 NOT_SPLIT = ShardingConfig(name="none", cpu_offload=False)
 
 Progress = Callable[[int, int, float], None]
@@ -209,7 +210,8 @@ class Recorder:
     """Saves by the clock instead of by steps, marks finished saves, reports progress, and takes snapshots on the way.
 
     Args:
-        checkpoint_seconds: Time between two resumable checkpoints.
+        checkpoint_seconds: Time between two resumable checkpoints; more where writing one takes more than
+            `LARGEST_SHARE` of it. 0: whenever one can be taken.
         progress: Called after each optimizer step with (step, total steps, loss).
         snapshots: Shares of the steps after which the model is kept, and where.
         snapshot: Keeps the model of that moment; called as `snapshot(folder, model)`.
@@ -230,6 +232,16 @@ class Recorder:
         self.snapshot = snapshot
         self.save_every = save_every
         self.last_save = time.monotonic()
+        self.began_save = self.last_save
+        self.seconds_of_save = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether so much time has gone by since the last resumable checkpoint that the next one is worth its own."""
+        if self.checkpoint_seconds == 0:
+            return True
+        least = max(self.checkpoint_seconds, self.seconds_of_save / LARGEST_SHARE)
+        return time.monotonic() - self.last_save >= least
 
     def callback(self) -> Any:
         """This recorder as a `transformers.TrainerCallback`."""
@@ -242,15 +254,16 @@ class Recorder:
                 for share, folder in recorder.snapshots:
                     if state.global_step == max(1, round(share * state.max_steps)):
                         recorder.snapshot(folder, model)
-                elapsed = time.monotonic() - recorder.last_save
                 possible = state.global_step < state.max_steps and state.global_step % recorder.save_every == 0
-                control.should_save = possible and ranks.shared(elapsed >= recorder.checkpoint_seconds)
+                control.should_save = possible and ranks.shared(recorder.is_due)
+                recorder.began_save = time.monotonic()
 
             def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 ranks.wait()
                 if ranks.rank() == 0:
                     _mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
                 recorder.last_save = time.monotonic()
+                recorder.seconds_of_save = recorder.last_save - recorder.began_save
 
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
                 if logs and "loss" in logs:

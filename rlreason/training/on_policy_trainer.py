@@ -32,6 +32,7 @@ from trl import GRPOTrainer
 from rlreason.config.updates import OnPolicyConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.shares import micro_batch
+from rlreason.models.loading import free_memory_everywhere
 from rlreason.models.sharding import apply_sharding, assert_sharded, split
 from rlreason.training.common import OnlineSettings, accumulation, common_arguments, lora
 from rlreason.training.forward_pass import Outputs, Values, forward_pass, in_micro_batches
@@ -153,6 +154,7 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                 folder = ranks.shared(own_folder)
                 if folder is not None:
                     self.save_for_engine(self.accelerator.unwrap_model(self.model), folder)
+                free_memory_everywhere()
                 asked, rollouts = ranks.shared(self.batches.draw(number, folder))
             self.batch = self.with_advantages(number, asked, rollouts)
             self.epochs_ended = False

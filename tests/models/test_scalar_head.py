@@ -1,9 +1,12 @@
 """The scalar head against slow loops, and saved and loaded again."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests_support import model_config
+
+from rlreason.types import Problem, Rollout, Step
 
 EMBEDDED = Path(__file__).parents[2] / "rlreason/models/weights/tiny"
 MODEL = model_config(name="tiny", path=str(EMBEDDED))
@@ -76,7 +79,7 @@ def test_saved_in_safetensors_and_loaded_again(tmp_path, likelihood):
     torch.nn.init.normal_(model.head.weight, std=0.1)
     model.save(tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
-    loaded = load_scalar_head_model(tmp_path, likelihood)
+    loaded = load_scalar_head_model(tmp_path, likelihood, "float32")
     with torch.no_grad():
         assert torch.equal(loaded(*batch()).logits, model(*batch()).logits)
 
@@ -102,5 +105,59 @@ def test_lora_adapters_are_merged_on_saving(tmp_path):
     with torch.no_grad():
         before = model(*batch()).logits
         model.save(tmp_path)
-        after = load_scalar_head_model(tmp_path, True)(*batch()).logits
+        after = load_scalar_head_model(tmp_path, True, "float32")(*batch()).logits
     assert after.tolist() == [pytest.approx(row, abs=5e-2) for row in before.tolist()]
+
+
+def test_only_the_last_hidden_states_are_computed_for_a_score(model):
+    seen = []
+    hook = model.language_model.base_model.register_forward_hook(lambda module, given, output: seen.append(output))
+    model(*batch())
+    hook.remove()
+    (output,) = seen
+    assert output.last_hidden_state is not None
+    assert output.hidden_states is None and output.past_key_values is None
+
+
+def test_beside_a_gpu_a_judge_is_read_once_and_kept_in_bfloat16(tmp_path, monkeypatch):
+    """The GPU is a stand-in: what would go there stays where it is."""
+    import torch
+
+    from rlreason.models import loading, scalar_head
+    from rlreason.orm.calibration import Calibration
+    from rlreason.orm.model import Card, OutcomeModel
+
+    new = scalar_head.new_scalar_head_model(EMBEDDED, MODEL, True, None).eval()
+    new.save(tmp_path)
+    there, loaded, load = [], [], scalar_head.load_scalar_head_model
+
+    @contextmanager
+    def on_gpu(model):
+        there.append(model)
+        yield model
+
+    def counted(*given):
+        loaded.append(load(*given))
+        return loaded[-1]
+
+    monkeypatch.setattr(scalar_head, "load_scalar_head_model", counted)
+    monkeypatch.setattr(loading, "on_gpu", on_gpu)
+    monkeypatch.setattr(loading, "bfloat16_is_fast", lambda: True)
+    judge = OutcomeModel(tmp_path, Card("", True, Calibration(1.0, 0.0, 0.5), ()), lambda: None)
+    rollouts = [graded(prompt, completion) for prompt, completion in SEQUENCES]
+    on_cpu = judge.logits(rollouts)
+    assert len(loaded) == 1 and not there
+    monkeypatch.setattr(loading, "trains_on_gpu", lambda: True)
+    first, second = judge.logits(rollouts), judge.logits(rollouts)
+    assert len(loaded) == 2 and there == [loaded[1]] * 2
+    assert {weights.dtype for weights in loaded[1].language_model.parameters()} == {torch.bfloat16}
+    assert loaded[1].head.weight.dtype == torch.float32
+    assert first == second
+    for ours, theirs in zip(first, on_cpu, strict=True):
+        assert ours == pytest.approx(theirs, abs=0.3)
+
+
+def graded(prompt, completion):
+    steps = (Step(0, len(completion), "x", "answer"),)
+    problem = Problem("a", "q", "1")
+    return Rollout(problem, 0, 0, tuple(prompt), tuple(completion), (-1.0,) * len(completion), "x", "stop", steps)

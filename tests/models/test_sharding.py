@@ -219,7 +219,7 @@ def test_saved_judges_and_critics_load_into_plain_models(trained, what):
     folder, _, (first, _) = trained
     ids = torch.arange(20, 50).unsqueeze(0)
     one_model, two_model = (
-        load_scalar_head_model(folder / number / what, likelihood=what == "judge") for number in ("one", "two")
+        load_scalar_head_model(folder / number / what, what == "judge", "float32") for number in ("one", "two")
     )
     with torch.no_grad():
         logits = [model(ids, torch.tensor([4])).logits for model in (one_model, two_model)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,12 +14,14 @@ from tests_support import composed
 from rlreason.errors import UserError
 from rlreason.lab.context import Splits, Start
 from rlreason.orm import training as subject
-from rlreason.orm.model import TOKENS_PER_BATCH, batches
+from rlreason.orm.calibration import Calibration
+from rlreason.orm.model import TOKENS_PER_BATCH, Card, OutcomeModel, batches
 from rlreason.orm.update import outcome_loss
 from rlreason.rewards.orm import outcome_model_reward
 from rlreason.types import Problem, Rollout, Step
 
 CONFIG = composed("algo=orm").orm
+REWARD = composed("reward=orm").reward
 
 
 def graded(problem: str, correct: bool, ends=(2, 4, 5), sample=0) -> Rollout:
@@ -171,3 +174,46 @@ def test_scores_become_rewards_that_sum_to_the_final_score(at, expected):
     (rewards, nothing) = outcome_model_reward([graded("a", True), empty], config, Scores())
     assert [(item.start, item.end, item.value) for item in rewards] == expected
     assert nothing == ()
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """What happens when solutions are scored: the engine gives its memory back, a model is brought to its device."""
+    noted = []
+
+    def load(folder, likelihood, dtype):
+        noted.append("judge")
+        raise InterruptedError
+
+    monkeypatch.setattr("rlreason.models.scalar_head.load_scalar_head_model", load)
+    return noted
+
+
+def test_whoever_scores_makes_room_first(events):
+    judge = OutcomeModel(Path("judge"), Card("", True, Calibration(1.0, 0.0, 0.5), ()), lambda: events.append("room"))
+    for score in (judge.logits, judge.step_scores, lambda items: outcome_model_reward(items, REWARD, judge)):
+        events.clear()
+        with pytest.raises(InterruptedError):
+            score(MIXED)
+        assert events == ["room", "judge"]
+
+
+def test_the_engine_of_a_run_is_released_before_its_outcome_model_is_calibrated(events):
+    cache = SimpleNamespace(
+        config=composed("algo=orm"),
+        engine=SimpleNamespace(release=lambda: events.append("released")),
+        display=SimpleNamespace(bar=lambda description: nullcontext()),
+        run=SimpleNamespace(timed=lambda kind: nullcontext()),
+    )
+    with pytest.raises(InterruptedError):
+        subject.raw_scores(cache, Path("model"), MIXED)
+    assert events == ["released", "judge"]
+
+
+def test_every_outcome_model_of_a_run_releases_its_engine(monkeypatch):
+    card = Card("tokens", True, Calibration(1.0, 0.0, 0.5), ())
+    monkeypatch.setattr(subject, "read_card", lambda folder: card)
+    monkeypatch.setattr(subject, "fingerprint", lambda tokenizer: "tokens")
+    engine = SimpleNamespace(release=lambda: None)
+    context = SimpleNamespace(config=composed("reward=orm", "orm.path=judge"), tokenizer=None, engine=engine)
+    assert subject.outcome_model(context).make_room is engine.release

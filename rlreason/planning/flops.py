@@ -3,6 +3,8 @@
 After Chowdhery et al. 2022 (PaLM, arXiv 2204.02311, appendix B): recomputed activations do not count as needed.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from rlreason.planning.gpus import gpu_kind

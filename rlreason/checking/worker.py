@@ -1,0 +1,133 @@
+"""The process that does the steps of the check, so that whatever happens in one stops no other.
+
+It does one step after another, as the jobs of a sweep share a process; after a step that failed, another one takes its
+place. What it and its libraries print goes to a log file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlreason.checking.step import FAILED, OK, Found, Place, Row, Step
+from rlreason.engines.replica_worker import kill_group
+from rlreason.errors import in_one_line
+
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+LOOK_SECONDS = 0.2  # between two looks at whether the process lives
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A step has come to its end; bytes that are in use then."""
+
+    in_use: float
+
+
+class Worker:
+    """This side of the process."""
+
+    def __init__(self, log: Path) -> None:
+        context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, str(log)))
+        self._process.start()
+        theirs.close()
+
+    def do(self, step: Step, place: Place, seconds: float) -> Iterator[Row | Ended]:
+        """The rows of a step as they come; its end, unless it failed.
+
+        Args:
+            step: What to do.
+            place: Where.
+            seconds: After which it is given up.
+        """
+        titles, began = step.titles(), time.monotonic()
+        part_began = began
+        self._connection.send((step, place))
+        for number in range(len(titles) + 1):
+            answer = self._answer(began + seconds)
+            now = time.monotonic()
+            title = titles[min(number, len(titles) - 1)]
+            if isinstance(answer, Found):
+                yield Row(title, OK, seconds=now - part_began, found=answer)
+            elif isinstance(answer, Ended):
+                yield answer
+                return
+            else:
+                says, details = answer
+                yield Row(title, FAILED, says, now - part_began, details=details)
+                return
+            part_began = now
+
+    def end(self) -> None:
+        """End the process and whatever it has started."""
+        if self._process.is_alive() and self._process.pid is not None:
+            kill_group(self._process.pid)
+        self._process.join()
+        self._connection.close()
+
+    def _answer(self, deadline: float) -> Any:
+        """What the process sends next; of one that died or is silent for too long, (what happened, "")."""
+        while not self._connection.poll(LOOK_SECONDS):
+            if time.monotonic() > deadline:
+                return "nothing has come of it in task.step_seconds; it was ended", ""
+            if not self._process.is_alive() and not self._connection.poll():
+                return self._death(), ""
+        try:
+            return self._connection.recv()
+        except (EOFError, OSError):
+            return self._death(), ""
+
+    def _death(self) -> str:
+        self._process.join()
+        code = self._process.exitcode or 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"its process {how}; the log has what it printed"
+
+
+def serve(connection: Any, log: str) -> None:
+    """Do the steps that come, until nobody is there to ask for another."""
+    os.setsid()  # ended as a group, with whatever it has started
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    from rlreason.lab.checks import quiet_libraries
+
+    quiet_libraries()
+    while True:
+        try:
+            step, place = connection.recv()
+        except EOFError:
+            return
+        print(f"\n== {step.name}", flush=True)
+        try:
+            for found in step.work(place):
+                connection.send(found)
+        except Exception as error:
+            traceback.print_exc()
+            connection.send((in_one_line(error), traceback.format_exc()))
+            continue
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        connection.send(Ended(left()))
+
+
+def left() -> float:
+    """Bytes that are in use once what nobody refers to has been given back."""
+    from rlreason.checking.memory import in_use
+    from rlreason.models.loading import free_memory
+
+    free_memory()
+    return in_use()
