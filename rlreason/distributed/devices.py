@@ -36,7 +36,6 @@ class Listed:
         uuid: Its name in the world.
         kind: What it is sold as.
         memory: Bytes; None where they are those of the processor.
-        used: Bytes that are in use; None where that is not said.
         driver: Version of the driver.
         split: Whether it is split into MIG slices.
     """
@@ -45,7 +44,6 @@ class Listed:
     uuid: str
     kind: str
     memory: float | None
-    used: float | None
     driver: str
     split: bool
 
@@ -58,30 +56,37 @@ class Device:
         name: As CUDA_VISIBLE_DEVICES takes it.
         kind: What it is sold as; "MIG" for a slice.
         memory: Bytes; None where they are not known.
-        used: Bytes that are in use, by whomever; None where that is not known.
+        uuid: Its name in the world; None where it is not known.
         slice: Whether it is a slice.
     """
 
     name: str
     kind: str
     memory: float | None
-    used: float | None
+    uuid: str | None
     slice: bool
 
 
 def listed() -> list[Listed]:
     """The GPUs that nvidia-smi lists, hidden ones included; none where it is missing or fails."""
-    fields = "index,uuid,name,memory.total,memory.used,driver_version,mig.mode.current"
+    fields = "index,uuid,name,memory.total,driver_version,mig.mode.current"
     found = []
-    for line in _nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits"):
-        index, uuid, kind, memory, used, driver, split = (part.strip() for part in line.split(","))
-        found.append(Listed(index, uuid, kind, _bytes(memory), _bytes(used), driver, split == "Enabled"))
+    for line in _known(_path(), f"--query-gpu={fields}", "--format=csv,noheader,nounits"):
+        index, uuid, kind, memory, driver, split = (part.strip() for part in line.split(","))
+        found.append(Listed(index, uuid, kind, _bytes(memory), driver, split == "Enabled"))
     return found
+
+
+def in_use() -> dict[str, float]:
+    """Bytes that are in use at this moment, by whomever, by the uuid of the GPU; without those that do not say."""
+    lines = _nvidia_smi("--query-gpu=uuid,memory.used", "--format=csv,noheader,nounits")
+    used = {uuid: _bytes(amount.strip()) for uuid, amount in (line.split(",") for line in lines)}
+    return {uuid: amount for uuid, amount in used.items() if amount is not None}
 
 
 def capabilities() -> dict[str, tuple[int, int]]:
     """The compute capability of every kind of GPU that nvidia-smi lists, as far as it says so."""
-    lines = _nvidia_smi("--query-gpu=name,compute_cap", "--format=csv,noheader")
+    lines = _known(_path(), "--query-gpu=name,compute_cap", "--format=csv,noheader")
     parts = (re.fullmatch(r"(.+), (\d+)\.(\d+)", line.strip()) for line in lines)
     return {part[1]: (int(part[2]), int(part[3])) for part in parts if part}
 
@@ -126,7 +131,7 @@ def _chosen(gpus: Sequence[Listed], wanted: Sequence[str]) -> Iterator[Device]:
 
 
 def _whole(gpu: Listed, name: str) -> Device:
-    return Device(name, gpu.kind, gpu.memory, gpu.used, slice=False)
+    return Device(name, gpu.kind, gpu.memory, gpu.uuid, slice=False)
 
 
 def _slice(name: str) -> Device:
@@ -137,7 +142,7 @@ def _slices() -> dict[str, list[Device]]:
     """The slices of every GPU that has some, by its uuid."""
     found: dict[str, list[Device]] = {}
     gpu = ""
-    for line in _nvidia_smi("-L"):
+    for line in _known(_path(), "-L"):
         name = re.search(r"\(UUID: ([^)]+)\)", line)
         if name is None:
             continue
@@ -160,6 +165,18 @@ def unusable() -> str | None:
     else:
         says = f"says: {in_one_line(done.stdout + done.stderr, 200)}"
     return f"{shown[0]} is there, but torch finds no GPU, and nvidia-smi {says}"
+
+
+def _path() -> str:
+    """Where nvidia-smi is looked for."""
+    return os.environ.get("PATH", "")
+
+
+@cache
+def _known(path: str, *arguments: str) -> list[str]:
+    """The lines of nvidia-smi about what does not change; it can take seconds, and a run asks many times."""
+    del path
+    return _nvidia_smi(*arguments)
 
 
 def _nvidia_smi(*arguments: str) -> list[str]:

@@ -2,13 +2,19 @@
 
 import importlib.metadata
 import os
+from io import StringIO
 
 import pytest
+import torch
 from fake_cuda import NEWEST_DRIVER, FakeGPU, nvidia_smi, torch_cuda
+from rich.console import Console
+from tests_support import composed
 
+from rlreason.display import Display
 from rlreason.distributed import devices
 from rlreason.errors import UserError
 from rlreason.planning.installation import check_installation, vllm_build
+from rlreason.tasks.train import train
 
 TORCH_WITHOUT_DRIVER = """
 from types import SimpleNamespace
@@ -138,6 +144,17 @@ def test_a_vllm_for_cuda_needs_a_gpu_and_one_for_cpus_none(tmp_path, monkeypatch
 def test_what_a_vllm_is_built_for_is_read_from_its_version(versions, build, monkeypatch):
     vllm(monkeypatch, **versions)
     assert vllm_build() == build
+
+
+def test_bfloat16_without_hardware_for_it_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    torch_cuda(monkeypatch, 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    config = composed("model.dtype=bfloat16", "data=gsm8k", f"data.path={tmp_path / 'nothing'}")
+    with pytest.raises(UserError, match=r"^model.dtype=bfloat16 needs .* 8\.0, and Tesla T4 has 7\.5; use "):
+        train(config, {}, tmp_path / "run", Display(Console(file=StringIO())))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_refused_before_it_reads_or_writes_anything(cold_rlreason, tmp_path, monkeypatch):
