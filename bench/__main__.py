@@ -27,7 +27,7 @@ from bench.load import Load
 from bench.on_policy import on_policy
 from bench.rewards import own_rewards
 from rlreason.errors import UserError
-from rlreason.lab.checks import quiet_libraries
+from rlreason.quiet import quiet_libraries
 
 REPEATS = 3
 ENGINE_AND_TRAINER = ("start", "sample", "train", "sync", "evaluate")

@@ -30,7 +30,7 @@ from rlreason.checking.speed import training_speed
 from rlreason.distributed import ranks
 from rlreason.engines.shared_memory import folder_in_memory
 from rlreason.engines.start import takes_adapters
-from rlreason.lab.checks import quiet_libraries
+from rlreason.quiet import quiet_libraries
 from rlreason.run.folder import environment, write_atomically
 from rlreason.training.common import lora
 

@@ -137,7 +137,7 @@ def update(setting: Setting, folder: Path) -> Any:
 
     from rlreason.algorithms.sft import SFTConfig
     from rlreason.config.sections import ModelConfig
-    from rlreason.lab.checks import quiet_libraries
+    from rlreason.quiet import quiet_libraries
     from rlreason.training.supervised import Example, supervised_update
 
     quiet_libraries()

@@ -87,9 +87,9 @@ def one_trainer(name: str, rollouts: Path, profiled: bool) -> dict[str, float]:
     from bench.load import compose
     from rlreason.algorithms.grpo import grpo_method
     from rlreason.algorithms.ppo import ppo_method
-    from rlreason.lab.checks import quiet_libraries
     from rlreason.models.loading import load_for_training, load_tokenizer
     from rlreason.models.resolve import resolve
+    from rlreason.quiet import quiet_libraries
     from rlreason.training.common import OnlineSettings
     from rlreason.training.on_policy_trainer import OnPolicyTrainer, trainer_config
 

@@ -102,7 +102,7 @@ def serve(connection: Any, log: str) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    from rlreason.lab.checks import quiet_libraries
+    from rlreason.quiet import quiet_libraries
 
     quiet_libraries()
     while True:

@@ -11,6 +11,7 @@ from rlreason.config.sections import EngineConfig, ModelConfig
 from rlreason.distributed import ranks
 from rlreason.engines.engine import Engine
 from rlreason.errors import UserError
+from rlreason.quiet import quiet_libraries
 
 
 def choose_engine(name: str) -> str:
@@ -107,6 +108,7 @@ def in_this_process(
     cache_tokens: int | None,
 ) -> Engine:
     """One copy of the engine `name`, in this process; arguments as those of `start_engine`."""
+    quiet_libraries()
     if name == "vllm":
         from rlreason.engines.vllm import VLLMEngine
 

@@ -19,7 +19,7 @@ from rlreason.data.prompts import solution_text
 from rlreason.data.splits import read_data
 from rlreason.display import Display
 from rlreason.errors import UserError
-from rlreason.lab.checks import check_shape, fit_prompts, quiet_libraries
+from rlreason.lab.checks import check_shape, fit_prompts
 from rlreason.lab.context import Context, Splits, Start
 from rlreason.lab.engine import SharedEngine
 from rlreason.lab.shared import sft_checkpoint
@@ -33,6 +33,7 @@ from rlreason.planning.hardware import this_machine
 from rlreason.planning.phases import engine_tokens
 from rlreason.planning.shape import model_shape
 from rlreason.planning.workload import ANY_SIZES
+from rlreason.quiet import quiet_libraries
 from rlreason.rewards.registry import REWARDS
 from rlreason.run import trackers
 from rlreason.run.files import write_atomically

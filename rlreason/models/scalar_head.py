@@ -134,7 +134,8 @@ def load_scalar_head_model(folder: Path, likelihood: bool, dtype: str) -> Scalar
 
     model = ScalarHeadModel(load_model(folder, dtype), likelihood)
     model.head.load_state_dict(load_file(folder / HEAD_FILE))
-    return model.eval()
+    model.eval()
+    return model
 
 
 def new_scalar_head_model(folder: Path, config: ModelConfig, likelihood: bool, adapters: Any) -> ScalarHeadModel:

@@ -120,7 +120,7 @@ def _check_target(target: Path, source: Source, wanted: ExportConfig) -> None:
 
 def _write(config: ExperimentConfig, wanted: ExportConfig, source: Source, folder: Path, conf: Path) -> Agreement:
     """Write everything to `folder`."""
-    from rlreason.lab.checks import quiet_libraries
+    from rlreason.quiet import quiet_libraries
 
     quiet_libraries()
     from rlreason.models.export import write_adapter, write_merged

@@ -19,9 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from rlreason.errors import UserError
 from rlreason.jobs import run_folder
-from rlreason.lab.checks import quiet_libraries
 from rlreason.models.resolve import EMBEDDED_FOLDER
 from rlreason.models.return_condition import ReturnCondition
+from rlreason.quiet import quiet_libraries
 from rlreason.tasks import export as task
 
 pytestmark = pytest.mark.engine
