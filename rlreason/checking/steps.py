@@ -163,7 +163,7 @@ STEPS = (
     Step("ei", run, ROUND),
     Step("ppo", run, ("algo=ppo", *BATCH)),
     Step("grpo-lora", run, ("algo=grpo", "model.lora_rank=8", *BATCH)),
-    Step("rcrl", run, ("algo=rcrl", "algo.samples=8", "algo.labels=outcome", *LEARN, *START)),
+    Step("rcrl", run, ("algo=rcrl", "algo.samples=4", "algo.labels=outcome", *LEARN, *START)),
     Step("orm", run, ("algo=orm", *JUDGE, *START)),
     Step("grpo-orm", run, ("algo=grpo", "reward=orm", *BATCH, *JUDGE, *START)),
     Step("export", exported, ("task=export",), after="sft"),
