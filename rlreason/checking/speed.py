@@ -11,6 +11,7 @@ from typing import Any
 
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.distributed import ranks
+from rlreason.lab.checks import quiet_libraries
 from rlreason.models.resolve import resolve
 from rlreason.planning.flops import training_flops_per_token, utilisation
 from rlreason.run import peaks
@@ -45,6 +46,7 @@ def training_speed(config: ExperimentConfig, steps: int, length: int) -> Trainin
         steps: Optimizer steps that count.
         length: Tokens of each sequence.
     """
+    quiet_libraries()
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

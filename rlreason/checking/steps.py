@@ -140,7 +140,7 @@ def exported(place: Place) -> Iterator[Found]:
 
 SMALL = (  # of every step; single values of the command line win over it
     "tracker=none",
-    "data.train_size=64",
+    "data.train_size=32",
     "data.validation_size=16",
     "data.test_size=16",
     "data.max_completion_tokens=96",
