@@ -131,7 +131,7 @@ def exported(place: Place) -> Iterator[Found]:
 
 SMALL = (  # of every step; single values of the command line win over it
     "tracker=none",
-    "data.train_size=64",
+    "data.train_size=32",
     "data.validation_size=16",
     "data.test_size=16",
     "data.max_completion_tokens=96",
@@ -154,7 +154,7 @@ STEPS = (
     Step("ei", run, ROUND),
     Step("ppo", run, ("algo=ppo", *BATCH)),
     Step("grpo-lora", run, ("algo=grpo", "model.lora_rank=8", *BATCH)),
-    Step("rcrl", run, ("algo=rcrl", "algo.samples=8", "algo.labels=outcome", *LEARN, *START)),
+    Step("rcrl", run, ("algo=rcrl", "algo.samples=4", "algo.labels=outcome", *LEARN, *START)),
     Step("orm", run, ("algo=orm", *JUDGE, *START)),
     Step("grpo-orm", run, ("algo=grpo", "reward=orm", *BATCH, *JUDGE, *START)),
     Step("export", exported, ("task=export",), after="sft"),
