@@ -11,10 +11,12 @@ ENGINE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 VLLM := $(shell sed -n 's/^cuda = \["vllm==\(.*\)"\]$$/\1/p' pyproject.toml)
 # Of CUDA 13, for which torch and vLLM are built.
 OLDEST_DRIVER := 580
+# What `make gpu-check` checks: on a GPU a model that is worth one.
+CHECK ?= $(if $(filter cuda,$(ENGINE)),model=qwen2.5-0.5b-instruct)
 READY := $(VENV)/.installed-$(ENGINE)
 
 .DEFAULT_GOAL := help
-.PHONY: help install driver demo test lint format bench study tiny-base clean
+.PHONY: help install driver demo test lint format gpu-check bench study tiny-base clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +55,9 @@ lint: $(READY)  ## ruff and mypy
 format: $(READY)  ## let ruff format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+gpu-check: $(READY)  ## everything once on this machine, small, and a file of it (CHECK="model=..." for another model)
+	$(BIN)/rlreason task=check $(CHECK)
 
 bench: $(READY)  ## speed, each figure as a ratio measured side by side
 	$(BIN)/python -m bench

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NEWEST_DRIVER = "580.95.05"
-ASKED = "index,uuid,name,memory.total,memory.used,driver_version,mig.mode.current"  # by rlreason/distributed/devices.py
+ASKED = "index,uuid,name,memory.total,driver_version,mig.mode.current"  # by rlreason/distributed/devices.py
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,7 @@ class FakeGPU:
 def nvidia_smi(monkeypatch, folder: Path, *gpus: FakeGPU, driver: str = NEWEST_DRIVER) -> None:
     """Put an nvidia-smi on PATH that lists these GPUs; without any, one that fails as it does without a driver."""
     rows = [
-        f"{index}, GPU-{index}a, {gpu.kind}, {gpu.memory}, {gpu.used}, {driver}, "
-        f"{'Enabled' if gpu.slices else 'Disabled'}"
+        f"{index}, GPU-{index}a, {gpu.kind}, {gpu.memory}, {driver}, {'Enabled' if gpu.slices else 'Disabled'}"
         for index, gpu in enumerate(gpus)
     ]
     listed = []
@@ -34,6 +33,7 @@ def nvidia_smi(monkeypatch, folder: Path, *gpus: FakeGPU, driver: str = NEWEST_D
     answers = {
         f"--query-gpu={ASKED}": rows,
         "--query-gpu=name,compute_cap": [f"{gpu.kind}, {gpu.capability}" for gpu in gpus],
+        "--query-gpu=uuid,memory.used": [f"GPU-{index}a, {gpu.used}" for index, gpu in enumerate(gpus)],
         "--query-gpu=driver_version": [driver for _ in gpus],
         "-L": listed,
     }

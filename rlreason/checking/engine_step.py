@@ -17,7 +17,7 @@ from rlreason.checking.step import Found, Place
 from rlreason.config.context import longest_context
 from rlreason.display import Display
 from rlreason.engines.engine import Engine, SampleRequest, SamplingSettings
-from rlreason.engines.start import start_engine
+from rlreason.engines.start import choose_engine, start_engine
 from rlreason.errors import UserError
 from rlreason.lab.setup import Asked, cache_tokens, what_is_asked
 from rlreason.lab.weight_check import MOVED, scored_by_transformers
@@ -25,7 +25,7 @@ from rlreason.models.probe import Probe, mean_gap, probe, probe_of
 from rlreason.planning.hardware import GIB
 
 PARTS = ("start", "sample", "sleep and wake", "other weights", "grown vocabulary", "end and start", "adapters alone")
-SAMPLES = 16  # of each question
+SAMPLES = {"vllm": 32, "transformers": 4}  # of each question; transformers is slower by as much and more
 NOISE, SHAKES = 0.02, 50  # standard deviation of noise that is added to weights at once, and how often at most
 TOKEN = "[CHECK] "
 RANK = 8  # of the adapters, where the model is trained without
@@ -62,8 +62,8 @@ def engine(place: Place) -> Iterator[Found]:
 
         halves = asked.splits.training[::2], asked.splits.training[1::2]
         drawn(engine, asked, halves[0])  # a first time, for whatever is compiled or captured
-        tokens, seconds = drawn(engine, asked, halves[1])
-        figures = {"completions": len(halves[1]) * SAMPLES, "tokens": tokens, "tokens_per_second": tokens / seconds}
+        completions, tokens, seconds = drawn(engine, asked, halves[1])
+        figures = {"completions": completions, "tokens": tokens, "tokens_per_second": tokens / seconds}
         yield Found(figures, planned(config, "sampling"), in_use() - before)
 
         awake = in_use()
@@ -123,13 +123,13 @@ def shortened(probe: Probe, context: int) -> Probe:
     return Probe(ids, probe.logprobs[: len(ids) - 1])
 
 
-def drawn(engine: Engine, asked: Asked, problems: Sequence[Any]) -> tuple[int, float]:
-    """Completion tokens of several samples of every problem, and the seconds that they took."""
+def drawn(engine: Engine, asked: Asked, problems: Sequence[Any]) -> tuple[int, int, float]:
+    """How many completions were drawn of some problems, their tokens, and the seconds that they took."""
     config = asked.config
     requests = [
         SampleRequest(problem, sample, sample, asked.prompts[problem.id].token_ids)
         for problem in problems
-        for sample in range(SAMPLES)
+        for sample in range(SAMPLES[choose_engine(config.engine.name)])
     ]
     settings = SamplingSettings(1.0, config.data.max_completion_tokens, tuple(config.protocol.stop))
     began = time.perf_counter()
@@ -137,7 +137,7 @@ def drawn(engine: Engine, asked: Asked, problems: Sequence[Any]) -> tuple[int, f
     seconds = time.perf_counter() - began
     if len(found) != len(requests) or not all(item.completion_ids for item in found):
         raise RuntimeError(f"{len(requests)} completions were asked for, and {len(found)} came, or some are empty")
-    return sum(len(item.completion_ids) for item in found), seconds
+    return len(found), sum(len(item.completion_ids) for item in found), seconds
 
 
 def write_moved(base: Path, folder: Path, asked: Asked, own: Probe) -> None:

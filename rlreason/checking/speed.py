@@ -13,6 +13,7 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.distributed import ranks
 from rlreason.models.resolve import resolve
 from rlreason.planning.flops import training_flops_per_token, utilisation
+from rlreason.quiet import quiet_libraries
 from rlreason.run import peaks
 
 WARM_UP = 2  # optimizer steps that are not counted
@@ -45,6 +46,7 @@ def training_speed(config: ExperimentConfig, steps: int, length: int) -> Trainin
         steps: Optimizer steps that count.
         length: Tokens of each sequence.
     """
+    quiet_libraries()
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

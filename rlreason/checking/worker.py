@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.checking.step import FAILED, OK, Found, Place, Row, Step
-from rlreason.engines.replica_worker import kill_group
+from rlreason.engines.replica_worker import SECONDS_TO_STOP, kill_group
 from rlreason.errors import in_one_line
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -42,6 +42,7 @@ class Worker:
         self._process = context.Process(target=serve, args=(theirs, str(log)))
         self._process.start()
         theirs.close()
+        self._waits = True  # for a step
 
     def do(self, step: Step, place: Place, seconds: float) -> Iterator[Row | Ended]:
         """The rows of a step as they come; its end, unless it failed.
@@ -54,6 +55,7 @@ class Worker:
         titles, began = step.titles(), time.monotonic()
         part_began = began
         self._connection.send((step, place))
+        self._waits = False
         for number in range(len(titles) + 1):
             answer = self._answer(began + seconds)
             now = time.monotonic()
@@ -61,20 +63,23 @@ class Worker:
             if isinstance(answer, Found):
                 yield Row(title, OK, seconds=now - part_began, found=answer)
             elif isinstance(answer, Ended):
+                self._waits = True
                 yield answer
                 return
             else:
                 says, details = answer
+                self._waits = details != ""
                 yield Row(title, FAILED, says, now - part_began, details=details)
                 return
             part_began = now
 
     def end(self) -> None:
-        """End the process and whatever it has started."""
+        """End the process and whatever it has started; one that waits for a step ends by itself."""
+        self._connection.close()
+        self._process.join(SECONDS_TO_STOP if self._waits else 0)
         if self._process.is_alive() and self._process.pid is not None:
             kill_group(self._process.pid)
         self._process.join()
-        self._connection.close()
 
     def _answer(self, deadline: float) -> Any:
         """What the process sends next; of one that died or is silent for too long, (what happened, "")."""
@@ -102,9 +107,6 @@ def serve(connection: Any, log: str) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    from rlreason.quiet import quiet_libraries
-
-    quiet_libraries()
     while True:
         try:
             step, place = connection.recv()
@@ -126,6 +128,8 @@ def serve(connection: Any, log: str) -> None:
 
 def left() -> float:
     """Bytes that are in use once what nobody refers to has been given back."""
+    if "torch" not in sys.modules:
+        return 0.0
     from rlreason.checking.memory import in_use
     from rlreason.models.loading import free_memory
 

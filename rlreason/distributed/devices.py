@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from rlreason.errors import in_one_line
+
 MIB = 2**20
 DEVICES = Path("/dev")  # where a driver shows its GPUs, in a container too
+SHOWN, SHOWN_BY_WINDOWS = "nvidia[0-9]*", "dxg"  # the latter is any maker's GPU
 SECONDS = 30  # for nvidia-smi, which wakes sleeping GPUs
 # What a process says of the GPUs that CUDA gives it, where there is no nvidia-smi. Another process than this one, since
 # CUDA reads CUDA_VISIBLE_DEVICES only once in the life of a process.
@@ -33,7 +36,6 @@ class Listed:
         uuid: Its name in the world.
         kind: What it is sold as.
         memory: Bytes; None where they are those of the processor.
-        used: Bytes that are in use; None where that is not said.
         driver: Version of the driver.
         split: Whether it is split into MIG slices.
     """
@@ -42,7 +44,6 @@ class Listed:
     uuid: str
     kind: str
     memory: float | None
-    used: float | None
     driver: str
     split: bool
 
@@ -55,30 +56,37 @@ class Device:
         name: As CUDA_VISIBLE_DEVICES takes it.
         kind: What it is sold as; "MIG" for a slice.
         memory: Bytes; None where they are not known.
-        used: Bytes that are in use, by whomever; None where that is not known.
+        uuid: Its name in the world; None where it is not known.
         slice: Whether it is a slice.
     """
 
     name: str
     kind: str
     memory: float | None
-    used: float | None
+    uuid: str | None
     slice: bool
 
 
 def listed() -> list[Listed]:
     """The GPUs that nvidia-smi lists, hidden ones included; none where it is missing or fails."""
-    fields = "index,uuid,name,memory.total,memory.used,driver_version,mig.mode.current"
+    fields = "index,uuid,name,memory.total,driver_version,mig.mode.current"
     found = []
-    for line in _nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits"):
-        index, uuid, kind, memory, used, driver, split = (part.strip() for part in line.split(","))
-        found.append(Listed(index, uuid, kind, _bytes(memory), _bytes(used), driver, split == "Enabled"))
+    for line in _known(_path(), f"--query-gpu={fields}", "--format=csv,noheader,nounits"):
+        index, uuid, kind, memory, driver, split = (part.strip() for part in line.split(","))
+        found.append(Listed(index, uuid, kind, _bytes(memory), driver, split == "Enabled"))
     return found
+
+
+def in_use() -> dict[str, float]:
+    """Bytes that are in use at this moment, by whomever, by the uuid of the GPU; without those that do not say."""
+    lines = _nvidia_smi("--query-gpu=uuid,memory.used", "--format=csv,noheader,nounits")
+    used = {uuid: _bytes(amount.strip()) for uuid, amount in (line.split(",") for line in lines)}
+    return {uuid: amount for uuid, amount in used.items() if amount is not None}
 
 
 def capabilities() -> dict[str, tuple[int, int]]:
     """The compute capability of every kind of GPU that nvidia-smi lists, as far as it says so."""
-    lines = _nvidia_smi("--query-gpu=name,compute_cap", "--format=csv,noheader")
+    lines = _known(_path(), "--query-gpu=name,compute_cap", "--format=csv,noheader")
     parts = (re.fullmatch(r"(.+), (\d+)\.(\d+)", line.strip()) for line in lines)
     return {part[1]: (int(part[2]), int(part[3])) for part in parts if part}
 
@@ -92,7 +100,8 @@ def visible() -> list[Device]:
     wanted = None if text is None else [name.strip() for name in text.split(",")]
     gpus = listed()
     if not gpus:
-        return _asked_of_torch(text) if any(_device_files()) else []
+        shown = any(DEVICES.glob(SHOWN)) or any(DEVICES.glob(SHOWN_BY_WINDOWS))
+        return _asked_of_torch(text) if shown else []
     if wanted is not None:
         return list(_chosen(gpus, wanted))
     slices = _slices() if any(gpu.split for gpu in gpus) else {}
@@ -122,7 +131,7 @@ def _chosen(gpus: Sequence[Listed], wanted: Sequence[str]) -> Iterator[Device]:
 
 
 def _whole(gpu: Listed, name: str) -> Device:
-    return Device(name, gpu.kind, gpu.memory, gpu.used, slice=False)
+    return Device(name, gpu.kind, gpu.memory, gpu.uuid, slice=False)
 
 
 def _slice(name: str) -> Device:
@@ -133,7 +142,7 @@ def _slices() -> dict[str, list[Device]]:
     """The slices of every GPU that has some, by its uuid."""
     found: dict[str, list[Device]] = {}
     gpu = ""
-    for line in _nvidia_smi("-L"):
+    for line in _known(_path(), "-L"):
         name = re.search(r"\(UUID: ([^)]+)\)", line)
         if name is None:
             continue
@@ -144,6 +153,32 @@ def _slices() -> dict[str, list[Device]]:
     return found
 
 
+def unusable() -> str | None:
+    """Why there are no GPUs although a driver shows some, in words; None where it shows none or they are hidden."""
+    shown = sorted(DEVICES.glob(SHOWN))
+    if not shown or "CUDA_VISIBLE_DEVICES" in os.environ or visible():
+        return None
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=SECONDS)
+    except (OSError, subprocess.SubprocessError) as error:
+        says = f"cannot be run ({in_one_line(error, 100)})"
+    else:
+        says = f"says: {in_one_line(done.stdout + done.stderr, 200)}"
+    return f"{shown[0]} is there, but torch finds no GPU, and nvidia-smi {says}"
+
+
+def _path() -> str:
+    """Where nvidia-smi is looked for."""
+    return os.environ.get("PATH", "")
+
+
+@cache
+def _known(path: str, *arguments: str) -> list[str]:
+    """The lines of nvidia-smi about what does not change; it can take seconds, and a run asks many times."""
+    del path
+    return _nvidia_smi(*arguments)
+
+
 def _nvidia_smi(*arguments: str) -> list[str]:
     """The lines that it prints; none where it is missing or fails."""
     try:
@@ -151,11 +186,6 @@ def _nvidia_smi(*arguments: str) -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return done.stdout.splitlines()
-
-
-def _device_files() -> Iterator[Path]:
-    yield from DEVICES.glob("nvidia[0-9]*")
-    yield from DEVICES.glob("dxg")  # Windows' subsystem for Linux
 
 
 @cache

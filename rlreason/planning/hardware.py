@@ -97,8 +97,9 @@ def used_now(numbers: Collection[int]) -> float:
 
     Before a run has put anything there, they are those of other programs.
     """
-    found = enumerate(devices.visible())
-    return max((device.used or 0.0 for number, device in found if number in numbers), default=0.0)
+    used = devices.in_use()
+    names = {device.uuid for number, device in enumerate(devices.visible()) if number in numbers}
+    return max((amount for name, amount in used.items() if name in names), default=0.0)
 
 
 def main_memory() -> float:

@@ -23,13 +23,15 @@ def check_installation(engine: str) -> None:
         engine: vllm or transformers.
 
     Raises:
-        UserError: The driver is older than the CUDA that torch is built for, torch is built without CUDA or not for
-            these GPUs, CUDA does not start for another reason, or vLLM is built for another kind of hardware; the
-            message names versions and what to do.
+        UserError: The driver does not answer or is older than the CUDA that torch is built for, torch is built without
+            CUDA or not for these GPUs, CUDA does not start for another reason, or vLLM is built for another kind of
+            hardware; the message names versions and what to do.
     """
     build = vllm_build() if engine == "vllm" else None
     found = devices.visible()
     if not found:
+        reason = devices.unusable()
+        require(reason is None, f"{reason}; mend the driver, or {ON_THE_CPU}")
         require(
             build is None or build == "cpu",
             f"vLLM {build} is built for CUDA, and this process sees no NVIDIA GPU (no driver, or CUDA_VISIBLE_DEVICES "

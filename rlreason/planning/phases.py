@@ -207,14 +207,23 @@ def sampling(config: ExperimentConfig, shape: ModelShape, machine: Hardware, res
         return Phase("sampling", {}, empty | host, None, wanted / each)
     if judges(config):
         empty[JUDGE] = judge_weights(shape, machine)
-    device = {**(resident if engine.devices is None else {}), "engine": weights}
+    sharing = replicas_on_a_gpu(config, machine)
+    device = {**(resident if engine.devices is None else {}), "engine": weights * sharing}
     if engine.name == "transformers":
         return Phase("sampling", {**device, "KV cache": wanted}, empty, None, wanted / each)
     if machine.gpu_room is None:
         return Phase("sampling", device, empty, whole=False)
     limit = engine.memory_share * machine.gpu_room
-    cache = max(limit - weights, each * context)
-    return Phase("sampling", {**device, "KV cache": cache}, empty, limit, cache / each)
+    cache = max(limit / sharing - weights, each * context)
+    return Phase("sampling", {**device, "KV cache": cache * sharing}, empty, limit, cache / each)
+
+
+def replicas_on_a_gpu(config: ExperimentConfig, machine: Hardware) -> int:
+    """How many replicas of the engine the fullest GPU has; Ray finds one for each, on this machine or another."""
+    engine = config.engine
+    if engine.executor == "ray":
+        return 1
+    return max(1, math.ceil(engine.replicas * engine.tensor_parallel_size / machine.gpus))
 
 
 def cpu_cache(

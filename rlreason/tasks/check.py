@@ -44,6 +44,7 @@ class Record:
         titles: What is to be checked.
         rows: What was.
         environment: Versions, commit and hardware.
+        in_use: Bytes in use after each step that did not fail: of the first GPU, or of main memory without one.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Record:
     titles: Sequence[str]
     rows: list[Row] = field(default_factory=list)
     environment: Mapping[str, Any] = field(default_factory=lambda: dict(UNKNOWN))
+    in_use: dict[str, float] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
         """Keep a row, and write the file anew."""
@@ -87,6 +89,7 @@ class Record:
             "command": self.command,
             "made": self.made,
             **self.environment,
+            "gib_in_use_after": {name: gib(amount) for name, amount in self.in_use.items()},
             "rows": [plain(row) for row in self.rows],
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +124,7 @@ def check(
     known = [step.name for step in steps]
     for name in wanted.steps or ():
         require(name in known, f"task.steps has {name!r}, which is no step; choose from: {', '.join(known)}")
-    given = {key_of(item): item for item in arguments if not key_of(item).startswith("task")}
+    given = {key_of(item): item for item in arguments if not key_of(item).startswith(("task", "hydra"))}
     for key in given:
         require(key.split(".")[0] not in OWN_CHOICES, f"task=check chooses {key.split('.')[0]} itself; leave {key} out")
     gpus, engine = this_machine().gpus, choose_engine(config.engine.name)
@@ -181,6 +184,8 @@ def do_all(
     finally:
         if worker is not None:
             worker.end()
+        remove_unneeded(chosen, (), places)
+        shutil.rmtree(log.parent / "cache", ignore_errors=True)
 
 
 def do(step: Step, place: Place, worker: Worker, record: Record, seconds: float, console: Console) -> bool:
@@ -188,6 +193,8 @@ def do(step: Step, place: Place, worker: Worker, record: Record, seconds: float,
     titles = step.titles()
     for reached, answer in enumerate(worker.do(step, place, seconds), 1):
         if isinstance(answer, Ended):
+            record.in_use[step.name] = answer.in_use
+            record.write()
             return False
         record.environment = answer.found.environment or record.environment
         show(record, answer, console)

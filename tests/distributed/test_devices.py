@@ -7,7 +7,7 @@ from fake_cuda import FakeGPU, nvidia_smi
 from tests_support import composed
 
 from rlreason.distributed import devices, launch, shares
-from rlreason.distributed.devices import MIB, listed, trainable, visible
+from rlreason.distributed.devices import MIB, in_use, listed, trainable, visible
 from rlreason.engines.places import places
 from rlreason.errors import UserError
 
@@ -41,10 +41,11 @@ def test_a_process_sees_what_cuda_visible_devices_leaves(hidden_by, seen, tmp_pa
 
 def test_what_is_listed_has_memory_driver_and_kind(tmp_path, monkeypatch):
     nvidia_smi(monkeypatch, tmp_path, FakeGPU(used="512"), FakeGPU("NVIDIA GB10", "[N/A]", "[N/A]"), driver="575.1")
-    assert [(gpu.kind, gpu.memory, gpu.used, gpu.driver) for gpu in listed()] == [
-        ("NVIDIA H100 80GB HBM3", 81559 * MIB, 512 * MIB, "575.1"),
-        ("NVIDIA GB10", None, None, "575.1"),
+    assert [(gpu.kind, gpu.memory, gpu.driver) for gpu in listed()] == [
+        ("NVIDIA H100 80GB HBM3", 81559 * MIB, "575.1"),
+        ("NVIDIA GB10", None, "575.1"),
     ]
+    assert in_use() == {"GPU-0a": 512 * MIB}
 
 
 def test_slices_are_places_for_replicas_and_one_gpu_for_training(tmp_path, monkeypatch):
@@ -81,7 +82,7 @@ def test_without_nvidia_smi_torch_is_asked_where_the_driver_shows_devices(hidden
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden_by)
     assert names() == seen
-    assert {(device.kind, device.memory, device.used) for device in visible()} == {("NVIDIA L4", 24 * 2**30, None)}
+    assert {(device.kind, device.memory) for device in visible()} == {("NVIDIA L4", 24 * 2**30)}
 
 
 @pytest.mark.parametrize(

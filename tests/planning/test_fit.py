@@ -263,6 +263,16 @@ def test_an_engine_that_asks_for_more_gpus_than_there_are_is_refused_before_anyt
     assert words in refusal(composed(*overrides, "check_memory=false"))
 
 
+def test_replicas_that_share_a_gpu_each_have_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(monkeypatch, replace(GPU, gpus=2))
+    settings = ["model=llama13b", "data=gsm8k", "model.lora_rank=16"]
+    assert check_fits(composed(*settings, "engine.replicas=2")) is None
+    crowded = refusal(composed(*settings, "engine.replicas=4"))  # 24 GiB each, and half of a GPU for two
+    assert "(engine 48, " in crowded and "engine.memory_share=0.5 of a GPU is 40" in crowded
+    assert "engine.memory_share=0.7 would fit" in crowded
+    assert check_fits(composed(*settings, "engine.replicas=4", "engine.memory_share=0.7")) is None
+
+
 def test_processes_that_share_a_core_get_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     on(monkeypatch, replace(GPU, gpus=8, cores=1))
     config = composed("data=gsm8k", "engine.replicas=8")
