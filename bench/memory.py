@@ -186,7 +186,8 @@ def update(setting: Setting, folder: Path) -> Any:
         lora_alpha=32.0,
     )
     half = setting.length // 2
-    examples = [Example((5,) * half, (7,) * (setting.length - half))] * (training.batch_size * OPTIMIZER_STEPS)
+    count = training.batch_size * OPTIMIZER_STEPS  # of sequences that have no beginning in common
+    examples = [Example((5 + n, *[5] * (half - 1)), (7,) * (setting.length - half)) for n in range(count)]
     return lambda: supervised_update(model, examples, training, held, folder / "trained", folder / "scratch", 0, 1e9)
 
 

@@ -38,7 +38,7 @@ class SharedBeginnings:
         return joined(learned, common)
 
 
-def worth_while(common: int, lengths: Sequence[int]) -> bool:
+def worth_while(common: float, lengths: Sequence[float]) -> bool:
     """Whether sequences of such lengths, of which `common` tokens are shared, are to be one row.
 
     A third of the tokens must be saved: the row needs a mask of its own, with which attention is slower.
