@@ -155,7 +155,7 @@ def sync(options: argparse.Namespace) -> Measured:
     from rlreason.models.loading import load_for_training, save_checkpoint
 
     load = Load(1, 1, *options.overrides)
-    model = load_for_training(load.model.folder, load.config.model)
+    model = load_for_training(load.model.folder, load.config.model, load.config.sharding)
     saving, loading = [], []
     with tempfile.TemporaryDirectory() as folder:
         for repeat in range(options.repeats + 1):

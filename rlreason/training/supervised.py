@@ -108,7 +108,7 @@ def supervised_update(
     )
     fillers = filler_count(len(examples), config)
     trainer = for_processes(SFTTrainer, config.batch_size, len(examples), sharding)(
-        model=load_for_training(start, model_config),
+        model=load_for_training(start, model_config, sharding),
         args=apply_sharding(arguments, sharding),
         train_dataset=_as_dataset(examples, fillers, tokenizer.pad_token_id),
         processing_class=tokenizer,
