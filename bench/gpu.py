@@ -125,7 +125,7 @@ def sync(options: argparse.Namespace) -> Measured:
     load = Load(1, 1, *options.overrides)
     config, base = load.config, load.model.folder
     alone = config.model.lora_rank > 0 and takes_adapters(config.engine)
-    model = load_for_training(base, config.model)
+    model = load_for_training(base, config.model, config.sharding)
     parameters = sum(weights.numel() for weights in model.parameters())
     if config.model.lora_rank > 0:
         from peft import get_peft_model

@@ -109,7 +109,7 @@ def one_trainer(name: str, rollouts: Path, profiled: bool) -> dict[str, float]:
     folder = resolve(config.model).folder
     with tempfile.TemporaryDirectory() as scratch:
         settings = OnlineSettings(Path(scratch), config.model, config.data.max_completion_tokens, 1e9)
-        model = load_for_training(folder, config.model)
+        model = load_for_training(folder, config.model, config.sharding)
         tokenizer = load_tokenizer(folder)
         if name == "trl":
             from datasets import Dataset

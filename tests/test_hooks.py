@@ -354,6 +354,13 @@ HOOKS = [
     ),
     Hook(
         "transformers",
+        "TrainingArguments._n_gpu",
+        SHARDING,
+        "a process trains on one GPU, however many it sees",
+        says("transformers.training_args:TrainingArguments.n_gpu", "return self._n_gpu"),
+    ),
+    Hook(
+        "transformers",
         "TrainingArguments.distributed_state",
         SHARDING,
         "where the kind of processes is named anew, see accelerate",
@@ -424,6 +431,13 @@ HOOKS = [
         SHARDING,
         "critic and reference model are split as the policy is",
         overridden("accelerate.utils.fsdp_utils:fsdp2_prepare_model", "accelerator", "model"),
+    ),
+    Hook(
+        "accelerate",
+        "Accelerator.prepare",
+        "rlreason/models/unread.py",
+        "a split model gets its weights before a checkpoint is resumed",
+        says(TRAINER, "model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)"),
     ),
     Hook(
         "accelerate",

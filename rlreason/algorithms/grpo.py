@@ -177,7 +177,7 @@ def grpo_method(settings: GRPOConfig, start: Path, policy: Any, run: OnlineSetti
     del policy
     holds_reference = settings.kl_coefficient > 0 and run.model.lora_rank == 0
     # In the policy's own precision, as TRL holds it; PPO's is in that of the engine.
-    reference = load_for_training(start, run.model) if holds_reference else None
+    reference = load_for_training(start, run.model, run.sharding) if holds_reference else None
     return GRPOMethod(settings, run.max_completion_tokens, reference)
 
 

@@ -134,7 +134,7 @@ def on_policy_update(
 
     steps = config.epochs * config.batch_size // config.minibatch_size
     recorder = Recorder(settings.checkpoint_seconds, progress, save_every=steps)
-    policy = loading.load_for_training(start, settings.model)
+    policy = loading.load_for_training(start, settings.model, settings.sharding)
     trainer = OnPolicyTrainer(
         config,
         make_method(policy, settings),

@@ -263,12 +263,13 @@ def ppo_method(
         run: LoRA and precision.
     """
     from rlreason.models.critic import new_critic
-    from rlreason.models.loading import load_model
+    from rlreason.models.loading import load_beside_training
     from rlreason.training.common import lora
 
-    critic = new_critic(settings.critic, policy, start, run.model, lora(run.model, "CAUSAL_LM"), judge)
+    critic = new_critic(settings.critic, policy, start, run.model, lora(run.model, "CAUSAL_LM"), judge, run.sharding)
     holds_reference = settings.kl_coefficient > 0 and run.model.lora_rank == 0
-    return PPOMethod(settings, critic, load_model(start, run.model.dtype) if holds_reference else None)
+    reference = load_beside_training(start, run.model.dtype, run.sharding) if holds_reference else None
+    return PPOMethod(settings, critic, reference)
 
 
 class PPOMethod(Method):

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlreason.config.sections import ModelConfig
+from rlreason.config.sections import ModelConfig, ShardingConfig
+from rlreason.models.loading import load_beside_training, load_for_training
 from rlreason.models.scalar_head import ScalarHeadModel, load_scalar_head_model, new_scalar_head_model
 
 
@@ -69,7 +70,13 @@ Critic = SharedCritic | SeparateCritic
 
 
 def new_critic(
-    kind: str, policy: Any, start: Path, config: ModelConfig, adapters: Any, judge: tuple[Path, bool] | None
+    kind: str,
+    policy: Any,
+    start: Path,
+    config: ModelConfig,
+    adapters: Any,
+    judge: tuple[Path, bool] | None,
+    sharding: ShardingConfig,
 ) -> Critic:
     """The critic that the configuration asks for.
 
@@ -80,11 +87,14 @@ def new_critic(
         config: Section `model`.
         adapters: PEFT's configuration of a separate critic's adapters; None trains all weights.
         judge: Folder of the outcome reward model that it starts from instead, and whether that reads likelihoods.
+        sharding: How processes split it.
     """
     if kind == "shared":
         return SharedCritic(policy.config.get_text_config().hidden_size)
     if judge is not None:
-        return SeparateCritic(load_scalar_head_model(*judge, "float32").train(), probability=True)
-    model = new_scalar_head_model(start, config, likelihood=False, adapters=adapters)
+        trained = load_scalar_head_model(*judge, load_beside_training(judge[0], "float32", sharding))
+        return SeparateCritic(trained.train(), probability=True)
+    language_model = load_for_training(start, config, sharding)
+    model = new_scalar_head_model(language_model, config, likelihood=False, adapters=adapters)
     nn.init.zeros_(model.head.weight)
     return SeparateCritic(model.train(), probability=False)  # transformers checkpoints gradients in this mode only

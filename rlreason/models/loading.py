@@ -6,15 +6,17 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rlreason.config.sections import ModelConfig
+from rlreason.config.sections import ModelConfig, ShardingConfig
 from rlreason.distributed import ranks
 from rlreason.errors import UserError
 from rlreason.models.architecture import configuration
 from rlreason.models.probe import Probe, probe
 from rlreason.models.tokens import described, end_ids, is_embedded, proposals
+from rlreason.models.unread import unread_model
 from rlreason.run.checkpoints import refuse_broken
 from rlreason.run.files import put_in_place
 
@@ -79,10 +81,12 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_model(folder: Path, dtype: Any) -> Any:
+def load_model(folder: Path, dtype: Any, device: int | None = None) -> Any:
     """The language model of a checkpoint folder in a precision, which is "auto" for that of its files.
 
-    Casting it afterwards would also round what is not stored, such as rotary angles.
+    Casting it afterwards would also round what is not stored, such as rotary angles. With the number of
+    a GPU as `device` it is brought there weight by weight; without, it is in main memory, where weights in the
+    precision of their file stay in the file.
     """
     from transformers import AutoModelForCausalLM
 
@@ -91,6 +95,7 @@ def load_model(folder: Path, dtype: Any) -> Any:
         config=configuration(folder),
         generation_config=_makers_proposals(folder),
         dtype=dtype,
+        device_map=device,
         use_safetensors=True,
         trust_remote_code=False,
     )
@@ -118,9 +123,25 @@ def _makers_proposals(folder: Path) -> Any:
     return GenerationConfig(**tokens)
 
 
-def load_for_training(folder: Path, config: ModelConfig) -> Any:
+def load_for_training(folder: Path, config: ModelConfig, sharding: ShardingConfig) -> Any:
     """The language model of a checkpoint folder, its weights in float32 unless only LoRA adapters are trained."""
-    return load_model(folder, "float32" if config.lora_rank == 0 or not bfloat16_is_fast() else "bfloat16")
+    precision = "float32" if config.lora_rank == 0 or not bfloat16_is_fast() else "bfloat16"
+    return load_beside_training(folder, precision, sharding)
+
+
+def load_beside_training(folder: Path, dtype: str, sharding: ShardingConfig) -> Any:
+    """The language model of a checkpoint folder where a Trainer has it, in a precision as for `load_model`.
+
+    Main memory holds no copy of it: it is read onto the GPU, or, where it is to be split over processes, once it is
+    split, see `unread_model`.
+    """
+    import torch
+
+    if sharding.name == "none":
+        return load_model(folder, dtype, torch.cuda.current_device() if trains_on_gpu() else None)
+    model = unread_model(folder, dtype, partial(load_model, folder, "auto"))
+    model.generation_config = _makers_proposals(folder)
+    return model
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:

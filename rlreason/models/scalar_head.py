@@ -126,23 +126,18 @@ def _inside(time: int, completion_starts: torch.Tensor) -> torch.Tensor:
     return torch.arange(time, device=completion_starts.device) >= completion_starts.unsqueeze(1)
 
 
-def load_scalar_head_model(folder: Path, likelihood: bool, dtype: str) -> ScalarHeadModel:
-    """A trained model from its folder, in evaluation mode and in main memory, its language model in a precision."""
+def load_scalar_head_model(folder: Path, likelihood: bool, language_model: Any) -> ScalarHeadModel:
+    """A trained model from its folder, in evaluation mode, with the language model that was loaded from there."""
     from safetensors.torch import load_file
 
-    from rlreason.models.loading import load_model
-
-    model = ScalarHeadModel(load_model(folder, dtype), likelihood)
+    model = ScalarHeadModel(language_model, likelihood)
     model.head.load_state_dict(load_file(folder / HEAD_FILE))
     model.eval()
     return model
 
 
-def new_scalar_head_model(folder: Path, config: ModelConfig, likelihood: bool, adapters: Any) -> ScalarHeadModel:
-    """A model for training on the language model in `folder`, its head untrained, with LoRA where it is asked for."""
-    from rlreason.models.loading import load_for_training
-
-    language_model = load_for_training(folder, config)
+def new_scalar_head_model(language_model: Any, config: ModelConfig, likelihood: bool, adapters: Any) -> ScalarHeadModel:
+    """A model for training on a language model, its head untrained, with LoRA where it is asked for."""
     if adapters is not None:
         from peft import get_peft_model
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from rlreason.config.sections import ShardingConfig
 from rlreason.distributed import ranks
 from rlreason.errors import UserError
+from rlreason.models.unread import lacks_weights, read_weights
 
 Value = TypeVar("Value")
 
@@ -82,7 +83,7 @@ def assert_sharded(model: Any, config: ShardingConfig) -> None:
     """Make sure that `trainer.model_wrapped`, once training has begun, is split as it was asked for.
 
     Raises:
-        RuntimeError: It is not, and would train as if `sharding=none`.
+        RuntimeError: It is not, and would train as if `sharding=none`; or its weights have not been read.
     """
     if config.name == "none":
         return
@@ -97,6 +98,8 @@ def assert_sharded(model: Any, config: ShardingConfig) -> None:
     ]
     if not isinstance(model, FSDPModule):
         raise RuntimeError(found)
+    if lacks_weights(model):
+        raise RuntimeError(f"{found} whose weights have not been read")
     if whole:
         raise RuntimeError(f"{found} of which {len(whole)} weights are not split, {whole[0]} among them")
 
@@ -109,7 +112,9 @@ def split(accelerator: Any, module: Any) -> Any:
     """
     from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
-    return fsdp2_prepare_model(accelerator, module)
+    prepared = fsdp2_prepare_model(accelerator, module)
+    read_weights(prepared)
+    return prepared
 
 
 def as_forward_pass(module: Any, function: Callable[[], Value]) -> Value:

@@ -110,18 +110,22 @@ class OutcomeModel:
     def _in_place(self) -> Iterator[ScalarHeadModel]:
         """The model where it computes, for the block; what generates there has given its memory back."""
         from rlreason.models.loading import bfloat16_is_fast, free_memory, on_gpu, trains_on_gpu
-        from rlreason.models.scalar_head import load_scalar_head_model
 
         self.make_room()
         if not trains_on_gpu():
-            yield load_scalar_head_model(self.folder, self.card.likelihood, "float32")
+            yield self._read("float32")
         else:
             if self._kept is None:
-                precision = "bfloat16" if bfloat16_is_fast() else "float32"
-                self._kept = load_scalar_head_model(self.folder, self.card.likelihood, precision)
+                self._kept = self._read("bfloat16" if bfloat16_is_fast() else "float32")
             with on_gpu(self._kept) as model:
                 yield model
         free_memory()
+
+    def _read(self, dtype: str) -> ScalarHeadModel:
+        from rlreason.models.loading import load_model
+        from rlreason.models.scalar_head import load_scalar_head_model
+
+        return load_scalar_head_model(self.folder, self.card.likelihood, load_model(self.folder, dtype))
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:

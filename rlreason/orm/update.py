@@ -98,7 +98,7 @@ def outcome_update(
     """Train a scalar head and its language model on `solutions`; arguments as for `supervised_update`."""
     from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
-    from rlreason.models.loading import free_memory, load_tokenizer
+    from rlreason.models.loading import free_memory, load_for_training, load_tokenizer
     from rlreason.models.scalar_head import new_scalar_head_model
     from rlreason.models.sharding import apply_sharding
 
@@ -114,7 +114,8 @@ def outcome_update(
             return self.optimizer
 
     set_seed(seed)
-    model = new_scalar_head_model(start, model_config, config.likelihood, lora(model_config, "CAUSAL_LM"))
+    language_model = load_for_training(start, model_config, sharding)
+    model = new_scalar_head_model(language_model, model_config, config.likelihood, lora(model_config, "CAUSAL_LM"))
     arguments = {**trainer_arguments(config, model_config, scratch, seed, sharding), "gradient_checkpointing": False}
     settings = TrainingArguments(**arguments, remove_unused_columns=False, label_names=["labels"])
     fillers = filler_count(len(solutions), config)
@@ -132,7 +133,7 @@ def outcome_update(
     if ranks.rank() == 0:
         load_tokenizer(start).save_pretrained(output)
     report = update_report(trainer, config, sum(len(item.prompt_ids) + len(item.completion_ids) for item in solutions))
-    del trainer, model
+    del trainer, model, language_model
     free_memory()  # the engine wants it back
     return report
 

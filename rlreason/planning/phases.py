@@ -29,6 +29,7 @@ from rlreason.planning.workload import most_together
 # Resident memory of a process that has imported torch, transformers, trl and vLLM and holds no model (docs/log.md).
 LIBRARIES = 0.88 * GIB
 TOKENISER = 700  # bytes for each entry of a vocabulary: 0.1 GiB for 151,936; ours and vLLM's (docs/log.md)
+PUBLISHED = 2.0  # bytes of a weight in a checkpoint from elsewhere, which is mapped while it is read
 JUDGE = "outcome reward model"  # its weights while it scores, beside those that training keeps
 # Bytes for each logit of a step that samples: logits, log-probs, probabilities and random numbers in float32.
 SAMPLED_LOGITS = 16
@@ -312,7 +313,10 @@ def _placed(
         if on_a_cpu(config, machine):
             host["engine"] = engine
         return Phase(name, {}, host, whole=whole)
-    host["loading"] = sum(4.0 if step.rank == 0 else 2.0 for step in steps) * shape.parameters * config.nproc
+    if steps:  # one model after the other, from a file that all processes of a node share
+        host["loading"] = PUBLISHED * shape.parameters
+    if config.sharding.name != "none":  # process 0 gathers the moments of a model for a resumable checkpoint
+        host["saving"] = max((states(shape, replace(step, processes=1))["optimizer"] for step in steps), default=0.0)
     host["engine"] = 0.0 if config.engine.devices else engine
     if judges(config):
         host[JUDGE] = judge_weights(shape, machine)  # once it has been read it stays

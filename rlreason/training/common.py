@@ -92,6 +92,7 @@ def for_processes(trainer: type, batch_size: int, rows: int, sharding: ShardingC
     from transformers.trainer_pt_utils import LengthGroupedSampler
 
     from rlreason.models.sharding import assert_sharded
+    from rlreason.models.unread import read_when_split
 
     class Order(LengthGroupedSampler):  # type: ignore[misc]
         def __iter__(self) -> Iterator[int]:
@@ -105,7 +106,8 @@ def for_processes(trainer: type, batch_size: int, rows: int, sharding: ShardingC
             return order
 
         def _prepare_for_training(self, *arguments: Any) -> Any:
-            prepared = super()._prepare_for_training(*arguments)
+            with read_when_split(self.accelerator):
+                prepared = super()._prepare_for_training(*arguments)
             assert_sharded(self.model_wrapped, sharding)
             return prepared
 

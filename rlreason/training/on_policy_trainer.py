@@ -34,6 +34,7 @@ from rlreason.distributed import ranks
 from rlreason.distributed.shares import micro_batch
 from rlreason.models.loading import free_memory_everywhere
 from rlreason.models.sharding import apply_sharding, assert_sharded, split
+from rlreason.models.unread import read_when_split
 from rlreason.training.common import OnlineSettings, accumulation, common_arguments, lora
 from rlreason.training.forward_pass import Outputs, Values, forward_pass, in_micro_batches
 from rlreason.training.method import Method
@@ -302,7 +303,8 @@ class OnPolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             RuntimeError: The policy is not split as it was asked for.
         """
         if ranks.size() == 1 or self.sharding.name != "none":
-            prepared = super()._prepare_for_training(*arguments)
+            with read_when_split(self.accelerator):
+                prepared = super()._prepare_for_training(*arguments)
             assert_sharded(self.model_wrapped, self.sharding)
             return prepared
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)

@@ -110,7 +110,7 @@ def supervised_update(
         packing=False,
     )
     fillers = filler_count(len(examples), config)
-    model = load_for_training(start, model_config)
+    model = load_for_training(start, model_config, sharding)
     trainer = for_processes(SFTTrainer, config.batch_size, len(examples), sharding)(
         model=model,
         args=apply_sharding(arguments, sharding),

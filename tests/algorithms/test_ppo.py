@@ -20,6 +20,7 @@ from rlreason.algorithms.grpo import group_advantages, grpo_loss, grpo_method
 from rlreason.algorithms.ppo import PPOConfig, PPOMethod, advantages
 from rlreason.errors import UserError
 from rlreason.models.critic import SharedCritic, new_critic
+from rlreason.training.common import NOT_SPLIT
 from rlreason.training.forward_pass import Outputs, forward_pass
 from rlreason.training.minibatches import arranged, collated, columns, described
 from rlreason.training.on_policy_trainer import Diverged, OnPolicyTrainer, refuse_collapse
@@ -39,7 +40,7 @@ def ppo_trainer(
     folder: Path, model: Any, config: PPOConfig, tokens: int, reward: Any, batches: Any = None, **keywords: Any
 ) -> OnPolicyTrainer:
     start = saved(model, folder / "start")
-    critic = new_critic(config.critic, model, start, run_settings(folder, tokens).model, None, None)
+    critic = new_critic(config.critic, model, start, run_settings(folder, tokens).model, None, None, NOT_SPLIT)
     method = PPOMethod(config, critic, copy.deepcopy(model) if config.kl_coefficient > 0 else None)
     drawn = batches or ToyBatches(model, config, tokens, reward)
     return trainer(folder, method, model, config, tokens, drawn, **keywords)

@@ -3,22 +3,26 @@
 Everything heavy is imported once, before the processes are forked.
 """
 
+import gc
 import json
 import os
+import re
 import socket
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from safetensors.torch import load_file
 from tests_support import composed
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from rlreason.config.sections import ShardingConfig
@@ -27,6 +31,7 @@ from rlreason.models.loading import load_for_training, load_tokenizer, save_chec
 from rlreason.models.resolve import resolve
 from rlreason.models.scalar_head import ScalarHeadModel
 from rlreason.models.sharding import apply_sharding, assert_sharded, full_weights, sharding_arguments
+from rlreason.models.unread import read_weights, read_when_split
 
 STEPS, BATCH = 4, 4
 CONFIG = composed().model
@@ -86,12 +91,14 @@ def policy(folder: Path, sharding: ShardingConfig, resume: bool) -> dict[str, An
     extra = {"completion_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
     saving = {"save_strategy": "steps", "save_steps": STEPS // 2}
     trainer = SFTTrainer(
-        model=load_for_training(START, CONFIG),
+        model=load_for_training(START, CONFIG, sharding),
         args=arguments(SFTConfig, folder / "policy-scratch", sharding, **extra, **saving),
         train_dataset=sequences(),
         processing_class=load_tokenizer(START),
     )
-    trainer.train(resume_from_checkpoint=str(folder / f"policy-scratch/checkpoint-{STEPS // 2}") if resume else None)
+    checkpoint = str(folder / f"policy-scratch/checkpoint-{STEPS // 2}") if resume else None
+    with read_when_split(trainer.accelerator):
+        trainer.train(resume_from_checkpoint=checkpoint)
     save_checkpoint(trainer.model, load_tokenizer(START), folder / ("resumed" if resume else "policy"))
     return described(trainer, sharding)
 
@@ -101,13 +108,14 @@ def low_rank(folder: Path, sharding: ShardingConfig) -> dict[str, Any]:
     set_seed(0)
     extra = {"completion_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
     trainer = SFTTrainer(
-        model=load_for_training(START, CONFIG),
+        model=load_for_training(START, CONFIG, sharding),
         args=arguments(SFTConfig, folder / "lora", sharding, **extra, bf16=True, gradient_checkpointing=True),
         train_dataset=sequences(),
         processing_class=load_tokenizer(START),
         peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
-    trainer.train()
+    with read_when_split(trainer.accelerator):
+        trainer.train()
     save_snapshot(trainer.model, load_tokenizer(START), folder / "snapshot")
     save_checkpoint(trainer.model, load_tokenizer(START), folder / "merged")
     return described(trainer, sharding)
@@ -139,7 +147,7 @@ class Judging(Trainer):
 def judge(folder: Path, sharding: ShardingConfig, critic: bool) -> dict[str, Any]:
     """An outcome reward model, with a learning rate of its own for the head; or a critic, in bfloat16."""
     set_seed(0)
-    model = ScalarHeadModel(load_for_training(START, CONFIG), likelihood=not critic)
+    model = ScalarHeadModel(load_for_training(START, CONFIG, sharding), likelihood=not critic)
     trained = SeparateCritic(model, probability=False) if critic else model
     groups = [
         {"params": list(model.language_model.parameters()), "lr": 1e-3},
@@ -156,12 +164,59 @@ def judge(folder: Path, sharding: ShardingConfig, critic: bool) -> dict[str, Any
         },
     )
     trainer.groups, trainer.split_gradients = groups, []
-    trainer.train()
+    with read_when_split(trainer.accelerator):
+        trainer.train()
     model.save(folder / ("critic" if critic else "judge"))
     found = described(trainer, sharding)
     weights = full_weights(model)
     norm = sum(float(value.double().square().sum()) for value in weights.values())
     return {**found, "norm": norm, "split gradients": trainer.split_gradients}
+
+
+def anonymous_memory() -> int:
+    """Bytes of this process that are not of a file."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"RssAnon:\s+(\d+) kB", status)[1])
+
+
+def reading(folder: Path, sharding: ShardingConfig) -> dict[str, Any]:
+    """A model of 84 MB in float32, made before it is read, and read."""
+    start, rank = folder / "wide", int(os.environ.get("RANK", "0"))
+    config = LlamaConfig(
+        vocab_size=8000,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        tie_word_embeddings=True,
+    )
+    if rank == 0:
+        LlamaForCausalLM(config).bfloat16().save_pretrained(start)
+    if sharding.name != "none":
+        torch.distributed.barrier()
+    opened: list[str] = []
+    gc.collect()
+    before = anonymous_memory()
+    with pytest.MonkeyPatch.context() as patch:
+        load = AutoModelForCausalLM.from_pretrained
+        patch.setattr(
+            AutoModelForCausalLM,
+            "from_pretrained",
+            lambda *given, **more: [opened.append("x"), load(*given, **more)][1],
+        )
+        model = load_for_training(start, CONFIG, sharding)
+        made = anonymous_memory() - before
+        read_weights(model)
+    stored = load_file(start / "model.safetensors")
+    weights = dict(model.named_parameters())
+    return {
+        "opened": len(opened),
+        "made": made,
+        "weights": 4 * sum(value.numel() for value in weights.values()),
+        "as stored": stored.keys() == weights.keys()
+        and all(torch.equal(weights[name], value.float()) for name, value in stored.items()),
+        "tied": model.get_output_embeddings().weight is model.get_input_embeddings().weight,
+    }
 
 
 def work(folder: Path, sharding: ShardingConfig) -> None:
@@ -172,6 +227,7 @@ def work(folder: Path, sharding: ShardingConfig) -> None:
         "judge": judge(folder, sharding, critic=False),
         "critic": judge(folder, sharding, critic=True),
         "lora": low_rank(folder, sharding),
+        "reading": reading(folder, sharding),
     }
     (folder / f"found-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(found))
 

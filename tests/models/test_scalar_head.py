@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tests_support import model_config
 
+from rlreason.training.common import NOT_SPLIT
 from rlreason.types import Problem, Rollout, Step
 
 EMBEDDED = Path(__file__).parents[2] / "rlreason/models/weights/tiny"
@@ -23,9 +24,10 @@ def batch():
 
 @pytest.fixture(scope="module")
 def model():
+    from rlreason.models.loading import load_for_training
     from rlreason.models.scalar_head import new_scalar_head_model
 
-    return new_scalar_head_model(EMBEDDED, MODEL, True, None).eval()
+    return new_scalar_head_model(load_for_training(EMBEDDED, MODEL, NOT_SPLIT), MODEL, True, None).eval()
 
 
 def reference_logprobs(model, ids):
@@ -72,14 +74,15 @@ def test_padding_and_company_change_nothing(model):
 def test_saved_in_safetensors_and_loaded_again(tmp_path, likelihood):
     import torch
 
+    from rlreason.models.loading import load_for_training, load_model
     from rlreason.models.scalar_head import load_scalar_head_model, new_scalar_head_model
 
     torch.manual_seed(0)
-    model = new_scalar_head_model(EMBEDDED, MODEL, likelihood, None).eval()
+    model = new_scalar_head_model(load_for_training(EMBEDDED, MODEL, NOT_SPLIT), MODEL, likelihood, None).eval()
     torch.nn.init.normal_(model.head.weight, std=0.1)
     model.save(tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
-    loaded = load_scalar_head_model(tmp_path, likelihood, "float32")
+    loaded = load_scalar_head_model(tmp_path, likelihood, load_model(tmp_path, "float32"))
     with torch.no_grad():
         assert torch.equal(loaded(*batch()).logits, model(*batch()).logits)
 
@@ -94,18 +97,23 @@ def test_lora_adapters_are_merged_on_saving(tmp_path):
 
     import torch
 
+    from rlreason.models.loading import load_for_training, load_model
     from rlreason.models.scalar_head import load_scalar_head_model, new_scalar_head_model
     from rlreason.training.common import lora
 
     config = dataclasses.replace(MODEL, lora_rank=2)
-    model = new_scalar_head_model(EMBEDDED, config, True, lora(config, "CAUSAL_LM")).float().eval()
+    model = (
+        new_scalar_head_model(load_for_training(EMBEDDED, config, NOT_SPLIT), config, True, lora(config, "CAUSAL_LM"))
+        .float()
+        .eval()
+    )
     for name, weights in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weights, std=0.02)
     with torch.no_grad():
         before = model(*batch()).logits
         model.save(tmp_path)
-        after = load_scalar_head_model(tmp_path, True, "float32")(*batch()).logits
+        after = load_scalar_head_model(tmp_path, True, load_model(tmp_path, "float32"))(*batch()).logits
     assert after.tolist() == [pytest.approx(row, abs=5e-2) for row in before.tolist()]
 
 
@@ -127,9 +135,11 @@ def test_beside_a_gpu_a_judge_is_read_once_and_kept_in_bfloat16(tmp_path, monkey
     from rlreason.orm.calibration import Calibration
     from rlreason.orm.model import Card, OutcomeModel
 
-    new = scalar_head.new_scalar_head_model(EMBEDDED, MODEL, True, None).eval()
+    new = scalar_head.new_scalar_head_model(
+        loading.load_for_training(EMBEDDED, MODEL, NOT_SPLIT), MODEL, True, None
+    ).eval()
     new.save(tmp_path)
-    there, loaded, load = [], [], scalar_head.load_scalar_head_model
+    there, loaded, load = [], [], loading.load_model
 
     @contextmanager
     def on_gpu(model):
@@ -140,7 +150,7 @@ def test_beside_a_gpu_a_judge_is_read_once_and_kept_in_bfloat16(tmp_path, monkey
         loaded.append(load(*given))
         return loaded[-1]
 
-    monkeypatch.setattr(scalar_head, "load_scalar_head_model", counted)
+    monkeypatch.setattr(loading, "load_model", counted)
     monkeypatch.setattr(loading, "on_gpu", on_gpu)
     monkeypatch.setattr(loading, "bfloat16_is_fast", lambda: True)
     judge = OutcomeModel(tmp_path, Card("", True, Calibration(1.0, 0.0, 0.5), ()), lambda: None)
@@ -149,9 +159,9 @@ def test_beside_a_gpu_a_judge_is_read_once_and_kept_in_bfloat16(tmp_path, monkey
     assert len(loaded) == 1 and not there
     monkeypatch.setattr(loading, "trains_on_gpu", lambda: True)
     first, second = judge.logits(rollouts), judge.logits(rollouts)
-    assert len(loaded) == 2 and there == [loaded[1]] * 2
-    assert {weights.dtype for weights in loaded[1].language_model.parameters()} == {torch.bfloat16}
-    assert loaded[1].head.weight.dtype == torch.float32
+    assert len(loaded) == 2 and [model.language_model for model in there] == [loaded[1]] * 2
+    assert {weights.dtype for weights in loaded[1].parameters()} == {torch.bfloat16}
+    assert there[0].head.weight.dtype == torch.float32
     assert first == second
     for ours, theirs in zip(first, on_cpu, strict=True):
         assert ours == pytest.approx(theirs, abs=0.3)

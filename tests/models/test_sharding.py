@@ -13,6 +13,7 @@ from tests_support import composed
 from rlreason.config.sections import ShardingConfig
 from rlreason.errors import UserError
 from rlreason.models.critic import SeparateCritic
+from rlreason.models.loading import load_model
 from rlreason.models.scalar_head import ScalarHeadModel, load_scalar_head_model
 from rlreason.models.sharding import (
     assert_sharded,
@@ -170,6 +171,15 @@ def test_each_of_two_processes_holds_half(trained, what):
 
 
 @pytest.mark.engine
+def test_only_one_of_two_processes_reads_a_checkpoint_and_neither_holds_weights_before(trained):
+    _, one, two = trained
+    assert (one["reading"]["opened"], *(found["reading"]["opened"] for found in two)) == (1, 1, 0)
+    for found in (each["reading"] for each in two):
+        assert found["made"] < 0.1 * found["weights"]
+        assert found["as stored"] and found["tied"]
+
+
+@pytest.mark.engine
 @pytest.mark.parametrize("what", ["judge", "critic"])
 def test_gradients_are_split_between_the_forward_passes_of_a_step(trained, what):
     for found in (each[what] for each in trained[2]):
@@ -219,7 +229,8 @@ def test_saved_judges_and_critics_load_into_plain_models(trained, what):
     folder, _, (first, _) = trained
     ids = torch.arange(20, 50).unsqueeze(0)
     one_model, two_model = (
-        load_scalar_head_model(folder / number / what, what == "judge", "float32") for number in ("one", "two")
+        load_scalar_head_model(path, what == "judge", load_model(path, "float32"))
+        for path in (folder / "one" / what, folder / "two" / what)
     )
     with torch.no_grad():
         logits = [model(ids, torch.tensor([4])).logits for model in (one_model, two_model)]

@@ -181,11 +181,11 @@ def events(monkeypatch):
     """What happens when solutions are scored: the engine gives its memory back, a model is brought to its device."""
     noted = []
 
-    def load(folder, likelihood, dtype):
+    def load(folder, dtype):
         noted.append("judge")
         raise InterruptedError
 
-    monkeypatch.setattr("rlreason.models.scalar_head.load_scalar_head_model", load)
+    monkeypatch.setattr("rlreason.models.loading.load_model", load)
     return noted
 
 

@@ -34,6 +34,17 @@ def test_a_model_that_scores_counts_beside_what_training_keeps_and_not_beside_th
     assert "outcome reward model" not in held(*PPO)["sampling"].host
 
 
+@pytest.mark.parametrize("hardware", [["hardware=gpu80x8"], ["hardware=gpu80x8-2nodes", "launcher.address=one:1"]])
+@pytest.mark.parametrize("algorithm", [["algo=ei"], ["algo=ppo", "algo.critic=separate", "algo.kl_coefficient=0.1"]])
+def test_main_memory_for_loading_does_not_grow_with_processes(hardware: list[str], algorithm: list[str]) -> None:
+    settings = ["model=llama13b", "data=gsm8k", *algorithm]
+    checkpoint = 2 * model_shape(composed(*settings).model).parameters  # as published, in float16
+    for found in (held(*settings, *hardware), held(*settings, "hardware=gpu80x1")):
+        loading = [phase.host["loading"] for phase in found.values() if "loading" in phase.host]
+        assert loading
+        assert max(loading) <= 1.5 * checkpoint
+
+
 @pytest.mark.parametrize(
     ("overrides", "bytes_each"),
     [
