@@ -144,7 +144,7 @@ def write_moved(base: Path, folder: Path, asked: Asked, own: Probe) -> None:
     """A checkpoint whose weights are a little off those of `base`."""
     from rlreason.models.loading import load_for_training, save_checkpoint
 
-    model = where_it_trains(load_for_training(base, replace(asked.config.model, lora_rank=0)))
+    model = where_it_trains(load_for_training(base, replace(asked.config.model, lora_rank=0), asked.config.sharding))
     shake(model, list(model.parameters()), asked.tokenizer, own, relative=True)
     save_checkpoint(model, asked.tokenizer, folder)
 
@@ -157,7 +157,9 @@ def write_adapters(base: Path, folder: Path, asked: Asked, own: Probe) -> None:
     from rlreason.training.common import lora
 
     settings = replace(asked.config.model, lora_rank=asked.config.model.lora_rank or RANK)
-    model = where_it_trains(get_peft_model(load_for_training(base, settings), lora(settings, "CAUSAL_LM")))
+    model = where_it_trains(
+        get_peft_model(load_for_training(base, settings, asked.config.sharding), lora(settings, "CAUSAL_LM"))
+    )
     second = [weights for name, weights in model.named_parameters() if "lora_B" in name]  # which begin at 0
     shake(model, second, asked.tokenizer, own, relative=False)
     save_for_engine(model, asked.tokenizer, folder, base)
