@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import sys
@@ -54,18 +55,19 @@ ON_POLICY = {  # the configuration and the model's, by the name of the case
 }
 
 
-def supervised(folder: Path, sharding: ShardingConfig) -> list[float]:
+def supervised(folder: Path, sharding: ShardingConfig, checkpointing: bool = False) -> list[float]:
     config = composed("algo=sft", "algo.epochs=2", "algo.batch_size=4", "algo.micro_batch_size=2")
     examples = [Example(ids[:3], ids[3:]) for ids in SEQUENCES]
     losses: list[float] = []
     output = folder / f"sft-{sharding.name}"
     scratch = output.with_suffix(".scratch")
-    arguments = (TINY, examples, config.algo, config.model, output, scratch, 0, math.inf, (), sharding)
+    model = replace(config.model, gradient_checkpointing=checkpointing)
+    arguments = (TINY, examples, config.algo, model, output, scratch, 0, math.inf, (), sharding)
     report = together(supervised_update, *arguments, progress=lambda step, steps, loss: losses.append(loss))
     return [*losses, report.loss, report.steps, report.tokens]
 
 
-def outcome(folder: Path, sharding: ShardingConfig) -> list[float]:
+def outcome(folder: Path, sharding: ShardingConfig, checkpointing: bool = False) -> list[float]:
     config = composed("algo=orm", "orm.epochs=2", "orm.batch_size=4", "orm.micro_batch_size=2")
     solutions = [
         LabelledSolution(
@@ -76,7 +78,8 @@ def outcome(folder: Path, sharding: ShardingConfig) -> list[float]:
     losses: list[float] = []
     output = folder / f"orm-{sharding.name}"
     scratch = output.with_suffix(".scratch")
-    arguments = (TINY, solutions, config.orm, config.model, output, scratch, 0, math.inf, sharding)
+    model = replace(config.model, gradient_checkpointing=checkpointing)
+    arguments = (TINY, solutions, config.orm, model, output, scratch, 0, math.inf, sharding)
     report = together(outcome_update, *arguments, progress=lambda step, steps, loss: losses.append(loss))
     return [*losses, report.loss, report.steps, report.tokens]
 
@@ -118,9 +121,12 @@ def rewards(written: list[int]) -> list[float]:
     return [0.25 * (token == 3) for token in written[:-1]] + [float(written[0] == 4)]
 
 
-def on_policy(folder: Path, name: str, sharding: ShardingConfig, again: bool = False) -> list[float]:
+def on_policy(
+    folder: Path, name: str, sharding: ShardingConfig, checkpointing: bool = False, again: bool = False
+) -> list[float]:
     """Losses, counts and metrics; `again` goes on from the checkpoint after the first of the two batches."""
     config, model = ON_POLICY[name]
+    model = replace(model, gradient_checkpointing=checkpointing)
     start = folder / f"{name}-start"
     if not start.exists():
         toy_policy.saved(toy_policy.policy(), start)
@@ -137,25 +143,33 @@ def on_policy(folder: Path, name: str, sharding: ShardingConfig, again: bool = F
     return [report.loss, report.steps, report.tokens, *means]
 
 
-def cases(folder: Path) -> dict[str, list[float]]:
-    """The losses and counts of every update; the trained weights are in `folder`."""
+def models_alive() -> int:
+    """Models of transformers that something in this process still refers to."""
+    from transformers import PreTrainedModel
+
+    return sum(isinstance(item, PreTrainedModel) for item in gc.get_objects())
+
+
+def cases(folder: Path, checkpointing: bool = False) -> dict[str, list[float]]:
+    """The losses and counts of every update, with activations computed twice or kept; weights are in `folder`."""
     torch.set_num_threads(1)
     found = {}
     for sharding in (NOT_SPLIT, FSDP2) if ranks.size() > 1 else (NOT_SPLIT,):
-        found[f"supervised {sharding.name}"] = supervised(folder, sharding)
-        found[f"outcome {sharding.name}"] = outcome(folder, sharding)
+        found[f"supervised {sharding.name}"] = supervised(folder, sharding, checkpointing)
+        found[f"outcome {sharding.name}"] = outcome(folder, sharding, checkpointing)
         for name in ON_POLICY:
-            found[f"{name} {sharding.name}"] = on_policy(folder, name, sharding)
-        on_policy(folder, "separate", sharding, again=True)
+            found[f"{name} {sharding.name}"] = on_policy(folder, name, sharding, checkpointing)
+        on_policy(folder, "separate", sharding, checkpointing, again=True)
     return found
 
 
 if __name__ == "__main__":
     loading.bfloat16_is_fast = lambda: False  # its rounding would hide what is compared
+    target = Path(sys.argv[1])
     if ranks.rank() > 0:
         ranks.serve()
     else:
-        target = Path(sys.argv[1])
         with ranks.leading():
-            found = cases(target)
+            found = cases(target, "checkpointing" in sys.argv)
         (target / "found.json").write_text(json.dumps(found))
+    (target / f"alive-{ranks.rank()}.json").write_text(json.dumps(models_alive()))

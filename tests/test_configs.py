@@ -81,6 +81,7 @@ def test_a_preset_says_what_the_model_is(name):
     assert (model.kind == "embedded") == model.path.startswith("embedded:")
     assert (model.kind == "instruct") == (name.endswith("-instruct") or name == "qwen3-0.6b")
     assert model.licence is not None
+    assert model.dtype == ("float32" if model.kind == "embedded" else "bfloat16")  # whatever its checkpoint is in
     assert model_shape(model).parameters == pytest.approx(model.parameters, rel=0.01)
 
 

@@ -357,7 +357,7 @@ HOOKS = [
         "TrainingArguments._n_gpu",
         SHARDING,
         "a process trains on one GPU, however many it sees",
-        says("transformers.training_args:TrainingArguments.n_gpu", "return self._n_gpu"),
+        says("transformers.training_args:TrainingArguments", "return self._n_gpu"),
     ),
     Hook(
         "transformers",

@@ -130,7 +130,7 @@ def on_policy_update(
         loading.save_snapshot(model, tokenizer, folder)
 
     def save_for_engine(model: Any, folder: Path) -> None:
-        loading.save_for_engine(model, tokenizer, folder, below)
+        loading.save_for_engine(model, tokenizer, folder, below, settings.model.dtype)
 
     steps = config.epochs * config.batch_size // config.minibatch_size
     recorder = Recorder(settings.checkpoint_seconds, progress, save_every=steps)

@@ -46,7 +46,13 @@ class SamplingSettings:
 
 
 def without_stop_text(ids: Sequence[int], text: str, tokenizer: Any) -> Sequence[int]:
-    """The shortest prefix of `ids` that still spells `text`, from which a stop text has been cut."""
+    """The shortest prefix of `ids` that still spells `text`, from which a stop text has been cut.
+
+    An engine that writes on from the prompt has the space before a first word, which some tokenisers drop from what
+    they decode alone.
+    """
+    if text.startswith(" ") and not tokenizer.decode(ids, skip_special_tokens=True).startswith(text):
+        text = text[1:]
     while ids and tokenizer.decode(ids[:-1], skip_special_tokens=True).startswith(text):
         ids = ids[:-1]
     return ids

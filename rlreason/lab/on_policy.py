@@ -17,7 +17,7 @@ from rlreason.lab.context import Context
 from rlreason.lab.sampling import rollouts
 from rlreason.lab.scoring import reward_function
 from rlreason.models.tokens import continuation
-from rlreason.planning.shape import model_shape
+from rlreason.planning.shape import model_shape, sync_number_bytes
 from rlreason.run.checkpoints import refuse_broken
 from rlreason.run.folder import UNREADABLE
 from rlreason.run.stage import ON_POLICY_TRAINING, Kind, sampling_batch
@@ -161,10 +161,10 @@ def reference_prefixes(context: Context) -> dict[str, list[tuple[int, ...]]]:
 
 
 def sync_bytes(context: Context) -> float | None:
-    """Bytes of the weights on their way to the engine, in 4-byte floats; None where memory is no way."""
+    """Bytes of the weights on their way to the engine; None where memory is no way."""
     config = context.config
     shape = model_shape(config.model)
     if shape is None or config.engine.executor == "ray":  # whose engine may be on other machines
         return None
     alone = config.model.lora_rank > 0 and takes_adapters(config.engine)
-    return (ADAPTER_SHARE if alone else 1.0) * 4 * shape.parameters
+    return (ADAPTER_SHARE if alone else 1.0) * sync_number_bytes(config.model.dtype) * shape.parameters

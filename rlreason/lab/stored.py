@@ -58,7 +58,8 @@ def stored_rollouts(context: Context, path: Path) -> list[Rollout]:
     if not any(item.text.strip() for item in found):
         raise UserError(f"algo.rollouts={path}: no rollout has text; they cannot be graded or learned from")
     for item in found[:CHECKED]:
-        if not context.decode(item.completion_ids).startswith(item.text):
+        spelled = context.decode(item.completion_ids)
+        if not spelled.startswith((item.text, item.text.removeprefix(" "))):  # which some tokenisers drop
             raise UserError(f"algo.rollouts={path}: sampled with another tokeniser; choose the model that sampled them")
     graded = graded_rollouts(context, found, training)
     return [replace(item, rewards=earned) for item, earned in zip(graded, sparse_reward(graded), strict=True)]

@@ -157,25 +157,38 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
         _write(plain, tokenizer, scored, folder)
 
 
-def _write(model: Any, tokenizer: Any, scored: Probe, folder: Path) -> None:
+def _write(model: Any, tokenizer: Any, scored: Probe, folder: Path, dtype: str = "auto") -> None:
     if hasattr(model, "merge_and_unload"):
         model.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
         (folder / ADAPTER / "README.md").unlink(missing_ok=True)  # a card that PEFT makes up
         model = model.merge_and_unload()
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=None if dtype == "auto" else _rounded(model, dtype))
     tokenizer.save_pretrained(folder)
     scored.save(folder)
 
 
-def save_for_engine(model: Any, tokenizer: Any, folder: Path, below: Path | None) -> None:
+def _rounded(model: Any, dtype: str) -> dict[str, Any]:
+    """The weights of a model in main memory, in a precision that is no wider than theirs; what is tied stays tied."""
+    import torch
+
+    wanted = getattr(torch, dtype)
+    rounded: dict[tuple[int, Any], Any] = {}
+    weights = model.state_dict()
+    for value in weights.values():
+        narrower = value.is_floating_point() and wanted.itemsize < value.dtype.itemsize
+        rounded.setdefault((value.data_ptr(), value.shape), value.to(wanted if narrower else value.dtype).cpu())
+    return {name: rounded[value.data_ptr(), value.shape] for name, value in weights.items()}
+
+
+def save_for_engine(model: Any, tokenizer: Any, folder: Path, below: Path | None, dtype: str) -> None:
     """Like `save_snapshot`, but where the engine has the weights below the adapters of a model, these alone.
 
     What is written is read by the engine at once, and of no use afterwards, so that nobody waits for the disk. `below`
-    is the checkpoint that the adapters were put on; None: save all weights. Of several processes, which all have to
-    call it, rank 0 writes.
+    is the checkpoint that the adapters were put on; None: save all weights, in the engine's precision `dtype`, to which
+    it would round them itself; "auto": in their own. Of several processes, which all have to call it, rank 0 writes.
     """
     if below is None or not hasattr(model, "peft_config"):
-        partial = _partial_snapshot(model, tokenizer, folder)
+        partial = _partial_snapshot(model, tokenizer, folder, dtype)
         if partial is not None:
             partial.rename(folder)
         return
@@ -204,7 +217,7 @@ def save_snapshot(model: Any, tokenizer: Any, folder: Path) -> None:
         put_in_place(partial, folder)
 
 
-def _partial_snapshot(model: Any, tokenizer: Any, folder: Path) -> Path | None:
+def _partial_snapshot(model: Any, tokenizer: Any, folder: Path, dtype: str = "auto") -> Path | None:
     """Write a snapshot beside `folder`, whose place is free then; None in the processes that do not write."""
     import copy
 
@@ -217,7 +230,7 @@ def _partial_snapshot(model: Any, tokenizer: Any, folder: Path) -> Path | None:
     merges = plain is model and hasattr(model, "merge_and_unload")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    _write(copy.deepcopy(plain) if merges else plain, tokenizer, scored, partial)
+    _write(copy.deepcopy(plain) if merges else plain, tokenizer, scored, partial, dtype)
     shutil.rmtree(folder, ignore_errors=True)
     return partial
 

@@ -98,6 +98,11 @@ def engine_number_bytes(dtype: str) -> int:
     return 4 if dtype == "float32" else 2
 
 
+def sync_number_bytes(dtype: str) -> int:
+    """Bytes of a weight on its way from the trainer to an engine with `model.dtype`."""
+    return 4 if dtype == "auto" else engine_number_bytes(dtype)
+
+
 def model_shape(config: ModelConfig) -> ModelShape | None:
     """The shape of a model, without reading weights or the network; None where nothing is known.
 

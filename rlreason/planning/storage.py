@@ -6,7 +6,7 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.needs import trains_outcome_model
 from rlreason.config.sections import SFTInitConfig
 from rlreason.planning.facts import Work, total
-from rlreason.planning.shape import ModelShape, local_folder
+from rlreason.planning.shape import ModelShape, local_folder, sync_number_bytes
 from rlreason.planning.updates import algorithm_facts
 
 # Zstandard Parquet with token ids, log-probs and text: 5.5 to 6.2 bytes in three finished runs (docs/log.md).
@@ -45,7 +45,7 @@ def storage(config: ExperimentConfig, shape: ModelShape | None, work: list[Work]
         found["outcome reward model"] = saved
     resumable = (RESUMABLE if config.sharding.name == "none" else RESUMABLE_SPLIT) * trained
     if facts.update is not None and facts.update.rollouts:
-        found["policy of the moment"] = saved
+        found["policy of the moment"] = min(saved, float(sync_number_bytes(config.model.dtype)) * shape.parameters)
         if facts.update.critic:
             resumable += RESUMABLE * (shape.parameters if facts.update.critic == "whole" else trained)
     found["copy with tags"] = facts.copies * 2.0 * shape.parameters

@@ -98,7 +98,7 @@ def adapted(seed):
 
 
 def saved(model, name, below=None):
-    save_for_engine(model, tokenizer, folder / name, below)
+    save_for_engine(model, tokenizer, folder / name, below, "float32")
     return folder / name
 
 

@@ -21,6 +21,7 @@ from rlreason.models.sharding import (
     sharding_arguments,
     whole,
 )
+from rlreason.planning.storage import RESUMABLE, RESUMABLE_SPLIT
 
 NONE, FSDP2 = (ShardingConfig(name=name, cpu_offload=False) for name in ("none", "fsdp2"))
 LLAMA_2 = {  # as published: width, layers, heads, width of the feed-forward layers, parameters
@@ -177,6 +178,15 @@ def test_only_one_of_two_processes_reads_a_checkpoint_and_neither_holds_weights_
     for found in (each["reading"] for each in two):
         assert found["made"] < 0.1 * found["weights"]
         assert found["as stored"] and found["tied"]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(("number", "bytes_each"), [("one", RESUMABLE), ("two", RESUMABLE_SPLIT)])
+def test_a_resumable_checkpoint_has_as_many_bytes_a_weight_as_is_planned(trained, number, bytes_each):
+    folder, one, _ = trained
+    files = list((folder / number / "policy-scratch/checkpoint-2").glob("*"))
+    written = sum(path.stat().st_size for path in files if path.suffix in (".safetensors", ".bin", ".pt"))
+    assert written == pytest.approx(bytes_each * one["policy"]["weights"], rel=0.02)
 
 
 @pytest.mark.engine

@@ -15,6 +15,7 @@ from tests_support import model_config
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from rlreason.engines.engine import without_stop_text
 from rlreason.errors import UserError
 from rlreason.models.loading import load_tokenizer
 from rlreason.models.resolve import EMBEDDED_FOLDER
@@ -208,6 +209,29 @@ def test_the_kind_of_a_model_is_told_by_its_chat_template_unless_it_is_given():
     tokenizer.chat_template = TURNS
     assert model_kind(model_config(path="x"), tokenizer) == "instruct"
     assert model_kind(model_config(path="x", kind="base"), tokenizer) == "base"
+
+
+def cut_as_by_an_engine(tokenizer, behind):
+    """Tokens of a completion that ends with a stop text, and its text up to that, behind a prompt."""
+    ids = (*tokenizer("Then 5", add_special_tokens=False)["input_ids"], *continuation(tokenizer, "5", "\nQuestion:"))
+    (prompt,) = encoded_prompts(tokenizer, [behind], special=False)
+    text = tokenizer.decode(prompt + list(ids)).removeprefix(tokenizer.decode(prompt))
+    return ids, text.partition("\nQuestion:")[0]
+
+
+@pytest.mark.parametrize("name", [*TOKENIZERS, "llama2", "qwen3"])
+@pytest.mark.parametrize("before", ["Answer:", "Q\n\n"])
+def test_a_stop_text_leaves_the_tokens_of_the_solution_alone(name, before):
+    if name not in TOKENIZERS and not REAL.is_dir():
+        pytest.skip("real tokenisers: RLREASON_TEST_TOKENIZERS=FOLDER")
+    tokenizer = TOKENIZERS[name] if name in TOKENIZERS else load_tokenizer(REAL / name)
+    ids, text = cut_as_by_an_engine(tokenizer, before)
+    assert text.strip() == "Then 5"
+    assert text.startswith(" ") == (name in ("spaces", "llama2"))  # their first token holds a space
+    left = without_stop_text(ids, text, tokenizer)
+    assert 0 < len(left) < len(ids)
+    assert tokenizer.decode(list(left)) == "Then 5"
+    assert tokenizer.decode(list(left[:-1])) != "Then 5"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="real tokenisers: RLREASON_TEST_TOKENIZERS=FOLDER")

@@ -14,23 +14,29 @@ pytestmark = pytest.mark.engine
 TESTS = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def one_and_two(tmp_path_factory):
-    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
+def in_two_processes(folder, *how):
+    """What two processes find."""
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
          "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0",
-         str(TESTS / "several_processes.py"), str(folders[1])],
+         str(TESTS / "several_processes.py"), str(folder), *how],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads((folder / "found.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def one_and_two(tmp_path_factory):
+    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
+    two = in_two_processes(folders[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rlreason.models.loading.bfloat16_is_fast", lambda: False)
         one = several_processes.cases(folders[0])
-    return one, json.loads((folders[1] / "found.json").read_text()), folders
+    return one, two, folders
 
 
 @pytest.mark.parametrize("sharding", ["none", "fsdp2"])
@@ -60,6 +66,21 @@ def test_policy_and_critic_go_on_from_a_checkpoint(one_and_two, number, sharding
     assert found.keys() == again.keys()
     for name, values in found.items():
         assert again[name] == pytest.approx(values, abs=1e-6), name
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_model_is_left_after_the_updates_of_a_process(one_and_two, rank):
+    _, _, folders = one_and_two
+    assert json.loads((folders[1] / f"alive-{rank}.json").read_text()) == 0
+
+
+@pytest.mark.faults
+def test_activations_that_are_computed_twice_change_nothing_in_two_processes(one_and_two, tmp_path):
+    _, two, _ = one_and_two
+    again = in_two_processes(tmp_path, "checkpointing")
+    assert again.keys() == two.keys()
+    for name, values in two.items():
+        assert again[name] == pytest.approx(values, abs=1e-5, rel=1e-5), name
 
 
 def weights(folder):

@@ -13,6 +13,7 @@ import several_processes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from rlreason.training import common
 from rlreason.training.common import NOT_SPLIT, Recorder, silent
@@ -20,10 +21,10 @@ from rlreason.training.common import NOT_SPLIT, Recorder, silent
 UPDATES = ("supervised", "outcome", "ppo", "grpo")
 
 
-def update(name: str, folder: Path) -> list[float]:
+def update(name: str, folder: Path, checkpointing: bool = False) -> list[float]:
     if name in several_processes.ON_POLICY:
-        return several_processes.on_policy(folder, name, NOT_SPLIT)
-    return getattr(several_processes, name)(folder, NOT_SPLIT)
+        return several_processes.on_policy(folder, name, NOT_SPLIT, checkpointing)
+    return getattr(several_processes, name)(folder, NOT_SPLIT, checkpointing)
 
 
 class Refused(nn.DataParallel):
@@ -125,3 +126,28 @@ def test_a_trainer_gives_memory_back_before_an_engine_samples_or_evaluates(
     used = [number for number, event in enumerate(events) if event == "engine" and number > 0]
     assert len(used) > config.batches
     assert all(events[number - 1] == "freed" for number in used)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("mixed", [True, pytest.param(False, marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    "name",
+    [*UPDATES, "separate", *(pytest.param(name, marks=pytest.mark.faults) for name in ("separate-lora", "grpo-lora"))],
+)
+def test_activations_that_are_computed_twice_change_nothing_and_no_model_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, mixed: bool
+) -> None:
+    monkeypatch.setattr(several_processes.loading, "bfloat16_is_fast", lambda: mixed)
+    passes, forward = [], LlamaDecoderLayer.forward
+
+    def counted(*given: Any, **more: Any) -> Any:
+        passes.append(1)
+        return forward(*given, **more)
+
+    monkeypatch.setattr(LlamaDecoderLayer, "forward", counted)
+    before = several_processes.models_alive()
+    kept, once = update(name, tmp_path / "kept"), len(passes)
+    again = update(name, tmp_path / "again", checkpointing=True)
+    assert len(passes) > 2 * once
+    assert again == pytest.approx(kept, abs=1e-6)
+    assert several_processes.models_alive() == before
