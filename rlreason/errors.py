@@ -24,6 +24,10 @@ class UserError(Exception):
     """
 
 
+class NothingToLearn(UserError):
+    """What was sampled is all right or all wrong, so that nothing can be learned from telling it apart."""
+
+
 class FolderRefused(UserError):
     """A run folder belongs to another configuration or another process, and must be left alone."""
 

@@ -5,6 +5,7 @@ import signal
 import time
 
 from rlreason.checking.step import Found, Step
+from rlreason.errors import NothingToLearn
 
 
 def finds(place):
@@ -22,6 +23,11 @@ def dies(place):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def learns_nothing(place):
+    raise NothingToLearn("all is wrong")
+    yield
+
+
 def hangs(place):
     time.sleep(600)
     yield Found()
@@ -30,7 +36,9 @@ def hangs(place):
 GOOD = Step("good", finds)
 BROKEN = Step("broken", raises, parts=("one", "two", "three"))
 DYING = Step("dying", dies, parts=("one", "two"))
+POOR = Step("poor", learns_nothing)
 HANGING = Step("hanging", hangs)
 READER = Step("reader", finds, after="broken")
 LAST = Step("last", finds)
 SEVERAL = Step("several", finds, gpus=99)
+ALL = [GOOD, BROKEN, READER, POOR, DYING, HANGING, SEVERAL, LAST]

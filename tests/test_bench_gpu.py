@@ -49,9 +49,13 @@ def test_training_on_a_cpu_is_measured_and_has_no_mfu(tmp_path):
 
 
 @pytest.mark.engine
-def test_weight_sync_is_measured(tmp_path):
-    main(["sync", "model=tiny", "engine=transformers", "--repeats", "1", "--to", str(tmp_path)])
+@pytest.mark.parametrize("lora", [[], ["model.lora_rank=4", "engine.adapters=alone"]], ids=["whole", "adapters"])
+def test_weight_sync_is_measured_from_where_the_model_is_trained(tmp_path, lora):
+    main(["sync", "model=tiny", "engine=transformers", *lora, "--repeats", "1", "--to", str(tmp_path)])
     (path,) = tmp_path.glob("sync-tiny-*.json")
     record = json.loads(path.read_text())
     assert record["value"] == pytest.approx(sum(record["further"].values()))
     assert record["settings"]["engine"] == "TransformersEngine"
+    assert record["settings"]["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert record["settings"]["adapters_alone"] == bool(lora)
+    assert record["settings"]["parameters"] == 913_408

@@ -22,7 +22,7 @@ from rlreason.answers.steps import through_answer
 from rlreason.config.base import require, setting
 from rlreason.config.texts import home_expanded
 from rlreason.config.updates import SupervisedConfig
-from rlreason.errors import UserError
+from rlreason.errors import NothingToLearn
 from rlreason.models.return_condition import ReturnCondition
 from rlreason.planning.facts import AlgorithmFacts, Sizes, Update, Work, drawn, learned
 from rlreason.training.supervised import Example
@@ -80,7 +80,7 @@ def return_conditioned(
     """Label solutions, fine-tune on them under their tags, measure the policy that is asked for good ones.
 
     Raises:
-        UserError: Everything is good, or everything is bad, so that the tags would mean nothing.
+        NothingToLearn: Everything is good, or everything is bad, so that the tags would mean nothing.
     """
     # Tags are tokens of their own: as text they did worse (docs/log.md, "Return tags as text"). Only what is trained
     # knows them: other policies must not write them.
@@ -105,7 +105,7 @@ def return_conditioned(
         },
     )
     if good in (0, total):
-        raise UserError(
+        raise NothingToLearn(
             f"all {total:,} steps are {'good' if good else 'bad'}, so return tags would mean nothing; "
             "raise algo.samples or algo.temperature, or change algo.threshold"
         )

@@ -15,6 +15,21 @@ OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """Why a step has not come to its end.
+
+    Args:
+        verdict: failed, or skipped where this model cannot do it.
+        says: The reason in one line.
+        details: The traceback; "" where the process has not told it.
+    """
+
+    verdict: str
+    says: str
+    details: str = ""
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a step works, and with which configuration.
 

@@ -142,7 +142,7 @@ SMALL = (  # of every step; single values of the command line win over it
 LEARN = ("algo.epochs=1", "algo.batch_size=16")
 BATCH = ("algo.batches=2", "algo.questions=8", "algo.samples=4", "algo.minibatch_size=16", "algo.evaluations=1")
 ROUND = ("algo=ei", "algo.rounds=1", "algo.samples=4", "algo.threshold=0.0", *LEARN)
-START = ("init=sft", "init.epochs=1", "init.batch_size=16")
+START = ("init=sft", "init.epochs=6", "init.batch_size=16")  # so that a weak model has some right answers
 JUDGE = ("orm.samples=8", "orm.epochs=1", "orm.batch_size=16")
 TWO = ("launcher=accelerate", "nproc=2")
 

@@ -6,6 +6,7 @@ place. What it and its libraries print goes to a log file.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -18,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlreason.checking.step import FAILED, OK, Found, Place, Row, Step
+from rlreason.checking.step import FAILED, OK, SKIPPED, Found, Place, Row, Step, Unfinished
 from rlreason.engines.replica_worker import SECONDS_TO_STOP, kill_group
-from rlreason.errors import in_one_line
+from rlreason.errors import NothingToLearn, in_one_line
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 LOOK_SECONDS = 0.2  # between two looks at whether the process lives
@@ -45,7 +46,7 @@ class Worker:
         self._waits = True  # for a step
 
     def do(self, step: Step, place: Place, seconds: float) -> Iterator[Row | Ended]:
-        """The rows of a step as they come; its end, unless it failed.
+        """The rows of a step as they come; its end, if it comes to one.
 
         Args:
             step: What to do.
@@ -54,7 +55,8 @@ class Worker:
         """
         titles, began = step.titles(), time.monotonic()
         part_began = began
-        self._connection.send((step, place))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # one that has died meanwhile answers so
+            self._connection.send((step, place))
         self._waits = False
         for number in range(len(titles) + 1):
             answer = self._answer(began + seconds)
@@ -67,9 +69,8 @@ class Worker:
                 yield answer
                 return
             else:
-                says, details = answer
-                self._waits = details != ""
-                yield Row(title, FAILED, says, now - part_began, details=details)
+                self._waits = answer.details != ""
+                yield Row(title, answer.verdict, answer.says, now - part_began, details=answer.details)
                 return
             part_began = now
 
@@ -81,23 +82,24 @@ class Worker:
             kill_group(self._process.pid)
         self._process.join()
 
-    def _answer(self, deadline: float) -> Any:
-        """What the process sends next; of one that died or is silent for too long, (what happened, "")."""
+    def _answer(self, deadline: float) -> Found | Ended | Unfinished:
+        """What the process sends next; for one that died or is silent for too long, what happened."""
         while not self._connection.poll(LOOK_SECONDS):
             if time.monotonic() > deadline:
-                return "nothing has come of it in task.step_seconds; it was ended", ""
+                return Unfinished(FAILED, "it did not end within task.step_seconds, and was ended")
             if not self._process.is_alive() and not self._connection.poll():
-                return self._death(), ""
+                return self._death()
         try:
-            return self._connection.recv()
+            answer: Found | Ended | Unfinished = self._connection.recv()
         except (EOFError, OSError):
-            return self._death(), ""
+            return self._death()
+        return answer
 
-    def _death(self) -> str:
+    def _death(self) -> Unfinished:
         self._process.join()
         code = self._process.exitcode or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"its process {how}; the log has what it printed"
+        return Unfinished(FAILED, f"its process {how}; the log has what it printed")
 
 
 def serve(connection: Any, log: str) -> None:
@@ -114,11 +116,12 @@ def serve(connection: Any, log: str) -> None:
             return
         print(f"\n== {step.name}", flush=True)
         try:
-            for found in step.work(place):
+            for _, found in zip(step.parts, step.work(place), strict=True):
                 connection.send(found)
         except Exception as error:
             traceback.print_exc()
-            connection.send((in_one_line(error), traceback.format_exc()))
+            verdict = SKIPPED if isinstance(error, NothingToLearn) else FAILED
+            connection.send(Unfinished(verdict, in_one_line(error), traceback.format_exc()))
             continue
         finally:
             sys.stdout.flush()

@@ -22,7 +22,7 @@ from rlreason.answers.steps import through_answer
 from rlreason.config.needs import learns_from_outcome_model
 from rlreason.distributed import ranks
 from rlreason.engines.engine import SampleRequest
-from rlreason.errors import UserError
+from rlreason.errors import NothingToLearn, UserError
 from rlreason.lab.context import Context
 from rlreason.lab.sampling import derived_seed, draw, rollouts, sampling_facts
 from rlreason.lab.shared import deciding_sections, made_once
@@ -71,7 +71,7 @@ def calibrated_model(cache: Context) -> Path:
         cache: A context whose run folder is the model's own.
 
     Raises:
-        UserError: All solutions are right, or all are wrong, so that there is nothing to tell apart.
+        NothingToLearn: All solutions are right, or all are wrong, so that there is nothing to tell apart.
     """
     folder = cache.run.checkpoint(CHECKPOINT)
 
@@ -212,10 +212,14 @@ def outcome_weights(chosen: Sequence[Rollout]) -> dict[bool, float]:
 
 
 def require_both(graded: Sequence[Rollout], what: str, option: str) -> None:
-    """Refuse solutions that are all right or all wrong."""
+    """Refuse solutions that are all right or all wrong.
+
+    Raises:
+        NothingToLearn: They are.
+    """
     right = sum(item.correct for item in graded)
     if right in (0, len(graded)):
-        raise UserError(
+        raise NothingToLearn(
             f"all {len(graded):,} sampled solutions of the {what} are {'right' if right else 'wrong'}, so an outcome "
             f"reward model has nothing to learn; raise {option} or orm.temperature, or start from another checkpoint"
         )

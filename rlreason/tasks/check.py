@@ -198,10 +198,10 @@ def do(step: Step, place: Place, worker: Worker, record: Record, seconds: float,
             return False
         record.environment = answer.found.environment or record.environment
         show(record, answer, console)
-        if answer.verdict == FAILED:
+        if answer.verdict != OK:
             for title in titles[reached:]:
-                show(record, Row(title, SKIPPED, f"{titles[reached - 1]} has failed"), console)
-            return True
+                show(record, Row(title, SKIPPED, f"{answer.title} has not come to its end"), console)
+            return answer.verdict == FAILED
     return False
 
 

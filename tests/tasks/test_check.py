@@ -72,9 +72,8 @@ def test_every_path_works_with_vllm(rlreason, tmp_path):
 
 
 def test_what_fails_is_named_and_stops_nothing_else(tmp_path):
-    steps = [getattr(check_steps, name) for name in ["GOOD", "BROKEN", "READER", "DYING", "HANGING", "SEVERAL", "LAST"]]
-    with pytest.raises(Failed, match="3 of 10 failed: broken: two, dying: two, hanging; ") as ended:
-        checked(tmp_path, steps, "task.step_seconds=15")
+    with pytest.raises(Failed, match="3 of 11 failed: broken: two, dying: two, hanging; ") as ended:
+        checked(tmp_path, check_steps.ALL, "task.step_seconds=15")
     assert ended.value.code == 1
     record = record_in(tmp_path)
     assert verdicts(record) == {
@@ -83,6 +82,7 @@ def test_what_fails_is_named_and_stops_nothing_else(tmp_path):
         "broken: two": FAILED,
         "broken: three": SKIPPED,
         "reader": SKIPPED,
+        "poor": SKIPPED,
         "dying: one": OK,
         "dying: two": FAILED,
         "hanging": FAILED,
@@ -92,8 +92,9 @@ def test_what_fails_is_named_and_stops_nothing_else(tmp_path):
     rows = {row["what"]: row for row in record["rows"]}
     assert rows["broken: two"]["says"] == "this went wrong"
     assert "ValueError: this went" in rows["broken: two"]["traceback"]
-    assert rows["broken: three"]["says"] == "broken: two has failed"
+    assert rows["broken: three"]["says"] == "broken: two has not come to its end"
     assert rows["reader"]["says"] == "broken has not been done"
+    assert rows["poor"]["says"] == "all is wrong"
     assert "was killed by SIGKILL" in rows["dying: two"]["says"]
     assert "task.step_seconds" in rows["hanging"]["says"]
     assert (rows["good"]["gib_planned"], rows["good"]["gib_held"], rows["good"]["gap"]) == (1.0, 0.5, 0.01)
@@ -155,11 +156,18 @@ def test_what_a_machine_cannot_do_is_left_out_with_the_reason(name, gpus, engine
     assert cannot(step, gpus, engine) == reason
 
 
-@pytest.mark.parametrize("given", [{}, {"hardware": "hardware=gpu80x8", "model": "model=llama7b"}], ids=["here", "7b"])
-def test_every_step_composes_and_works_in_a_folder_of_its_own(given, tmp_path):
+def test_every_step_composes_and_works_in_a_folder_of_its_own(tmp_path):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        places = {step.name: place_of(step, given, [], tmp_path, CONF) for step in STEPS}
+        places = {step.name: place_of(step, {}, [], tmp_path, CONF) for step in STEPS}
     assert places["export"].folder == places["sft"].folder == tmp_path / "sft"
-    assert places["fsdp2"].config.sharding.name == "fsdp2" and places["fsdp2"].config.nproc == 2
     assert places["ppo"].config.runs_dir == str(tmp_path) and places["ppo"].config.name == "ppo"
     assert all(place.config.tracker.name == "none" for place in places.values())
+
+
+def test_what_a_step_chooses_wins_over_the_command_line(tmp_path):
+    (step,) = (step for step in STEPS if step.name == "fsdp2")
+    given = {"hardware": "hardware=gpu80x8", "nproc": "nproc=8", "data.train_size": "data.train_size=24"}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = place_of(step, given, [], tmp_path, CONF).config
+    assert config.nproc == 2 and config.sharding.name == "fsdp2" and config.launcher.name == "accelerate"
+    assert config.data.train_size == 24 and config.engine.replicas == 8  # what it does not choose
