@@ -138,7 +138,7 @@ def sync(options: argparse.Namespace) -> Measured:
         for repeat in range(options.repeats + 1):
             target = folder / str(repeat % 2)
             began = time.perf_counter()
-            save_for_engine(model, load.tokenizer, target, base if alone else None)
+            save_for_engine(model, load.tokenizer, target, base if alone else None, config.model.dtype)
             saved = time.perf_counter()
             load.engine.load(target)
             loading.append(time.perf_counter() - saved)

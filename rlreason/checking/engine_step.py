@@ -162,7 +162,7 @@ def write_adapters(base: Path, folder: Path, asked: Asked, own: Probe) -> None:
     )
     second = [weights for name, weights in model.named_parameters() if "lora_B" in name]  # which begin at 0
     shake(model, second, asked.tokenizer, own, relative=False)
-    save_for_engine(model, asked.tokenizer, folder, base)
+    save_for_engine(model, asked.tokenizer, folder, base, settings.dtype)
 
 
 def where_it_trains(model: Any) -> Any:
