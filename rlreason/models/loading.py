@@ -288,9 +288,11 @@ def fingerprint(tokenizer: Any) -> str:
 def free_memory_everywhere() -> None:
     """`free_memory` in every process, which all have to call it, before an engine wakes on the GPUs of any of them.
 
-    The engines of several processes lie in processes of their own, which cannot empty the allocators of these.
+    The engines of several processes lie in processes of their own, which cannot empty the allocators of these. Without
+    a GPU there is nothing to give back that would be worth a third of a second.
     """
-    free_memory()
+    if trains_on_gpu():
+        free_memory()
     ranks.wait()
 
 

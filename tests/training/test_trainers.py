@@ -111,7 +111,13 @@ def test_after_the_first_saves_take_at_most_a_twentieth_of_the_time(step: float,
 def test_a_trainer_gives_memory_back_before_an_engine_samples_or_evaluates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The GPU is a stand-in: what would go there stays where it is."""
     events: list[str] = []
+    loading = several_processes.loading
+    load = loading.load_model
+    monkeypatch.setattr(loading, "trains_on_gpu", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    monkeypatch.setattr(loading, "load_model", lambda folder, dtype, device: load(folder, dtype))
 
     def note(owner: Any, name: str, event: str) -> None:
         function = getattr(owner, name)
@@ -119,7 +125,7 @@ def test_a_trainer_gives_memory_back_before_an_engine_samples_or_evaluates(
 
     config, model = several_processes.ON_POLICY["ppo"]
     monkeypatch.setitem(several_processes.ON_POLICY, "ppo", (replace(config, evaluations=2), model))
-    note(several_processes.loading, "free_memory", "freed")
+    note(loading, "free_memory", "freed")
     note(several_processes.Batches, "draw", "engine")
     note(several_processes.Course, "measure", "engine")
     several_processes.on_policy(tmp_path, "ppo", NOT_SPLIT)
