@@ -39,7 +39,8 @@ class Worker:
 
     def __init__(self, log: Path) -> None:
         context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-        self._connection, theirs = context.Pipe()
+        ours, theirs = context.Pipe()
+        self._connection = ours
         self._process = context.Process(target=serve, args=(theirs, str(log)))
         self._process.start()
         theirs.close()
