@@ -1,5 +1,6 @@
 """Shared fixtures: a command line whose heavy imports are paid once, and small experiments."""
 
+import gc
 import json
 import os
 import subprocess
@@ -21,6 +22,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # `make test`: workers that shared core
 def pytest_collection_modifyitems(items):
     """Files that take minutes come first, so that none of them is left to one worker at the end."""
     items.sort(key=lambda item: not ("integration" in item.path.parts or item.path.name == "test_several_processes.py"))
+
+
+def pytest_collection_finish():
+    """What is imported and collected stays: it is not walked through whenever a test collects garbage."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    """An interpreter that ends takes apart what it may."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +64,15 @@ class CommandLine:
         )
 
     def __call__(self, folder: Path, *arguments: str, kill: str | None = None) -> Finished:
+        return self._do(folder, {"arguments": arguments, "kill": kill})
+
+    def in_processes(self, count: int, folder: Path, function: str, *arguments: str) -> Finished:
+        """Call a function, "MODULE:NAME", in processes that find each other as those of torchrun do."""
+        return self._do(folder, {"arguments": arguments, "function": function, "processes": count})
+
+    def _do(self, folder: Path, work: dict) -> Finished:
         output = folder / "output.txt"
-        job = {"arguments": arguments, "folder": str(folder), "output": str(output), "kill": kill}
+        job = {**work, "folder": str(folder), "output": str(output)}
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         for line in self.process.stdout:
