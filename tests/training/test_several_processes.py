@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import several_processes
 import torch
 from safetensors.torch import load_file
 
