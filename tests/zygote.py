@@ -3,8 +3,9 @@
 Each line of standard input is a JSON object: `arguments`, `folder` (where to run), `output` (file for what the
 command prints) and `kill` (where the command kills itself with SIGKILL, or null). Each answer is the exit code.
 
-With `function` ("MODULE:NAME" of the tests) that function gets the arguments instead, in as many processes as
-`processes` says, which find each other as those of torchrun do. The answer is the first exit code that is not 0.
+With `script` that file gets the arguments instead. With `function` ("MODULE:NAME" of the tests) that function gets
+them, in as many processes as `processes` says, which find each other as those of torchrun do; the answer is the first
+exit code that is not 0.
 
 `kill` is "before STAGE" or "after STAGE" (around the journal line of a stage), "sampling STAGE N" (after the Nth
 batch of finished rollouts of a stage), "training STEP" (after that optimizer step) or "judging STEP" (the same in the
@@ -16,6 +17,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -86,6 +88,11 @@ def command(job: dict) -> None:
     main()
 
 
+def script(job: dict) -> None:
+    sys.argv = [job["script"], *job["arguments"]]
+    runpy.run_path(job["script"], run_name="__main__")
+
+
 def one_of_several(job: dict, rank: int, port: int) -> None:
     if (count := job["processes"]) > 1:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count))
@@ -140,7 +147,7 @@ def serve() -> None:
             port = free_port()
             works = [partial(one_of_several, job, rank, port) for rank in range(job["processes"])]
         else:
-            works = [partial(command, job)]
+            works = [partial(script if "script" in job else command, job)]
         pids = []
         for work in works:
             pids.append(os.fork())
