@@ -107,14 +107,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def child(job: dict, work: Callable[[], None]) -> None:
+def child(job: dict, work: Callable[[dict], None] = command) -> None:
     log = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.chdir(job["folder"])
     code = 0
     try:
-        work()
+        work(job)
     except SystemExit as ending:
         code = int(ending.code or 0)
     except BaseException:
@@ -145,9 +145,9 @@ def serve() -> None:
         open(job["output"], "w").close()
         if "function" in job:
             port = free_port()
-            works = [partial(one_of_several, job, rank, port) for rank in range(job["processes"])]
+            works = [partial(one_of_several, rank=rank, port=port) for rank in range(job["processes"])]
         else:
-            works = [partial(script if "script" in job else command, job)]
+            works = [script if "script" in job else command]
         pids = []
         for work in works:
             pids.append(os.fork())
