@@ -1,104 +1,87 @@
-"""`make bench`: what the package costs over the engine and the trainer that it drives.
+"""`make bench`: our speed as ratios, each beside a named peer in the same run, by turns.
 
-1. The sampling stage of a run (requests, storing every rollout, grading) over raw `vllm.LLM.generate` on the same
-   prompts with the same sampling parameters, with the embedded model and, where the Hub or a copy in its cache can be
-   reached, with SmolLM2-135M; `--smollm2 FOLDER` names a copy elsewhere.
-2. The same stage over `transformers.generate`.
-3. A batch of PPO and of GRPO over a batch of TRL's own GRPOTrainer (bench/on_policy.py).
-4. A thousand trivial rewards of the user's own over the shipped sparse one (bench/rewards.py).
-5. The share of the default run's time, and of a PPO run's, that is neither engine nor trainer.
-
-Other arguments are Hydra overrides of the default run in 5; `--skip-default-run` leaves it out.
+Every row is printed as soon as it has been measured: the median of the turns and their spread, and what was promised. A
+row that keeps no promise, or cannot be measured, ends with exit code 1. The short form takes a few minutes on two
+cores; `--long` adds a real model and the whole default run.
 """
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
-import tempfile
+import time
+import traceback
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.load import Load
-from bench.on_policy import on_policy
-from bench.rewards import own_rewards
+from bench.row import Asked, Row, Turns
+from bench.rows import ROWS
 from rlreason.errors import UserError
 from rlreason.quiet import quiet_libraries
 
-REPEATS = 3
-ENGINE_AND_TRAINER = ("start", "sample", "train", "sync", "evaluate")
+HEADINGS = ("row", "ours", "beside", "times as fast", "turns", "promised", "speeds", "seconds")
 
 
-def sampling(console: Console, title: str, load: Load) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        load.raw_vllm()  # warms the engine up
-        stage, raw = [], []
-        for repeat in range(REPEATS):
-            load.engine.llm.reset_prefix_cache()
-            stage.append(load.stage(Path(folder) / str(repeat)))
-            raw.append(load.raw_vllm())
-    plain = load.transformers_generate()
-    ours = statistics.median(stage)
-    table = Table(title=title, title_justify="left")
-    for heading in ("what", "tokens/s", "the stage over it"):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
-    table.add_row("sampling stage of a run", f"{ours:,.0f}", "")
-    table.add_row("vllm.LLM.generate", f"{statistics.median(raw):,.0f}", f"{ours / statistics.median(raw):.3f}")
-    table.add_row("transformers.generate", f"{plain:,.0f}", f"{ours / plain:.2f}")
-    console.print(table)
+def cells(row: Row, turns: Turns, seconds: float) -> list[str]:
+    """One line of the table."""
+    ratios = turns.ratios()
+    ours, peer = statistics.median(turns.ours), statistics.median(turns.peer)
+    speeds = f"{ours:,.4g} and {peer:,.4g} {turns.unit}" + (f"; {turns.says}" if turns.says else "")
+    figures = [f"{turns.ratio():.2f}", f"{ratios[0]:.2f} to {ratios[-1]:.2f}", f"{row.promised:g}"]
+    return [row.name, row.ours, row.peer, *figures, speeds, f"{seconds:.0f}"]
 
 
-def finished(overrides: list[str]) -> dict[str, Any]:
-    """The `result.json` of a whole run, made in a temporary folder by a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        program = "from rlreason.cli import main; main()"
-        own = ["tracker=none", "name=run", f"runs_dir={folder}"]
-        subprocess.run([sys.executable, "-c", program, *own, *overrides], check=True, stdout=subprocess.DEVNULL)
-        result: dict[str, Any] = json.loads((Path(folder) / "run/result.json").read_text())
-    return result
-
-
-def whole_run(console: Console, title: str, overrides: list[str]) -> None:
-    result = finished(overrides)
-    seconds = result["seconds"]
-    rest = seconds["total"] - sum(seconds[kind] for kind in ENGINE_AND_TRAINER)
-    table = Table(title=title, title_justify="left")
-    for heading in ("part", "seconds", "share"):
-        table.add_column(heading, justify="left" if heading == "part" else "right")
-    for kind in (*ENGINE_AND_TRAINER, "total"):
-        table.add_row(kind, f"{seconds[kind]:.1f}", f"{seconds[kind] / seconds['total']:.1%}")
-    table.add_row("neither engine nor trainer", f"{rest:.1f}", f"{rest / seconds['total']:.1%}")
-    console.print(table)
-
-
-def main() -> None:
+def main() -> int:
     console = Console()
-    parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("--skip-default-run", action="store_true")
-    parser.add_argument("--smollm2", metavar="FOLDER")
-    parser.add_argument("overrides", nargs="*", help="of the default run")
-    options = parser.parse_intermixed_args()
-    own_rewards(console)
-    overrides = options.overrides
-    if not options.skip_default_run:
-        whole_run(console, "the default run", overrides)
-        short = ["algo=ppo", "algo.batches=20", "algo.evaluations=1", "eval=greedy"]
-        whole_run(console, "PPO, 20 batches of 256", [*short, *overrides])
+    if not console.is_terminal:
+        console = Console(width=160)
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n\n")[0])
+    names = [row.name for row in ROWS]
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(names)}; none: all of the short form")
+    parser.add_argument("--long", action="store_true", help="all rows")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each side")
+    parser.add_argument("--smollm2", type=Path, metavar="FOLDER", help="SmolLM2-135M-Instruct, where no Hub is reached")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there as well")
+    options = parser.parse_args()
+    for name in options.rows:
+        if name not in names:
+            parser.error(f"{name!r} is no row; choose from: {', '.join(names)}")
+    asked = Asked(options.repeats, (), options.smollm2)
     quiet_libraries()
-    sampling(console, "embedded tiny model, 300 questions x 8", Load(300, 8))
-    on_policy(console, Load(32, 8))
-    model = ["model=smollm2-135m-instruct", *([f"model.path={options.smollm2}"] if options.smollm2 else [])]
-    try:
-        smollm2 = Load(16, 8, *model, "data.max_completion_tokens=116", "data.max_prompt_tokens=512")
-    except UserError as error:
-        console.print(f"SmolLM2 is left out: {error}")
-        return
-    sampling(console, "SmolLM2-135M, 16 questions x 8 of at most 116 tokens", smollm2)
+    done, broken = [], []
+    for row in ROWS:
+        if row.name not in (options.rows or [one.name for one in ROWS if one.short or options.long]):
+            continue
+        began = time.perf_counter()
+        console.print(f"{row.name}: {row.ours} beside {row.peer} ...", highlight=False)
+        try:
+            turns = row.measure(asked)
+        except UserError as error:
+            console.print(f"{row.name} is left out: {error}", markup=False)
+            continue
+        except Exception:
+            traceback.print_exc()
+            broken.append(row.name)
+            continue
+        done.append(cells(row, turns, time.perf_counter() - began))
+        if turns.ratio() < row.promised:
+            broken.append(row.name)
+        console.print("  " + "; ".join(done[-1][3:]), highlight=False, markup=False)
+    table = Table(title="times as fast as the peer", title_justify="left")
+    shown = [number for number, heading in enumerate(HEADINGS) if heading != "speeds"]  # printed before
+    for number in shown:
+        table.add_column(HEADINGS[number], overflow="fold")
+    for line in done:
+        table.add_row(*(line[number] for number in shown))
+    console.print(table)
+    if options.markdown is not None:
+        lines = [HEADINGS, ["---"] * len(HEADINGS), *done]
+        options.markdown.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
+    if broken:
+        console.print(f"below what was promised, or not measured: {', '.join(broken)}", style="bold red")
+    return int(bool(broken))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

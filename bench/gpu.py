@@ -24,8 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.__main__ import finished
 from bench.load import Load, compose
+from bench.rows import finished
 from rlreason.checking.speed import training_speed
 from rlreason.distributed import ranks
 from rlreason.engines.shared_memory import folder_in_memory

@@ -13,7 +13,7 @@ from rlreason.config.experiment import ExperimentConfig
 from rlreason.data.splits import read_data
 from rlreason.display import Display
 from rlreason.engines.engine import SampleRequest, SamplingSettings
-from rlreason.engines.start import start_engine, takes_adapters
+from rlreason.engines.start import in_this_process, start_engine, takes_adapters
 from rlreason.jobs import config_folder
 from rlreason.lab.checks import fit_prompts
 from rlreason.lab.context import Context, Splits, Start
@@ -34,26 +34,46 @@ def compose(*overrides: str) -> ExperimentConfig:
         return from_composed(hydra_compose("config", overrides=["tracker=none", *overrides]))
 
 
-class Load:
-    """One model, some of its training questions, and K samples of each."""
+class Questions:
+    """One model, and some of its training questions as it is asked them."""
 
-    def __init__(self, questions: int, samples: int, *overrides: str) -> None:
+    def __init__(self, questions: int, *overrides: str) -> None:
         from rlreason.models.loading import load_tokenizer
 
         config = compose(*overrides)
-        self.samples = samples
         self.model = resolve(config.model)
         self.tokenizer = load_tokenizer(self.model.folder)
         self.config = with_protocols(config, model_kind(config.model, self.tokenizer))
-        training = read_data(self.config.data).training().train
+        data = read_data(self.config.data)
+        training = data.training().train
         self.problems = training[:questions]
+        self.tested = data.measured("test")
         self.display = Display(Console(quiet=True))
-        self.prompts, _ = fit_prompts(
-            self.config, self.config.protocol, self.tokenizer, training, {"training": self.problems}, self.display
-        )
+        splits = {"training": self.problems, "test": self.tested}
+        self.prompts, _ = fit_prompts(self.config, self.config.protocol, self.tokenizer, training, splits, self.display)
+
+
+class Load(Questions):
+    """Questions, K samples of each, and an engine.
+
+    Args:
+        questions: How many.
+        samples: K.
+        overrides: Of the default configuration.
+        here: Whether the engine is vLLM in this process even on a GPU, where its own `LLM` can be reached.
+    """
+
+    def __init__(self, questions: int, samples: int, *overrides: str, here: bool = False) -> None:
+        super().__init__(questions, *overrides)
+        self.samples = samples
         limits = self.config.data.max_prompt_tokens + self.config.data.max_completion_tokens
-        rank = self.config.model.lora_rank if takes_adapters(self.config.engine) else 0
-        self.engine: Any = start_engine(self.config.engine, self.config.model, limits, 0, rank)
+        engine, model = self.config.engine, self.config.model
+        rank = model.lora_rank if takes_adapters(engine) else 0
+        self.engine: Any = (
+            in_this_process("vllm", engine, model, limits, 0, rank, None)
+            if here
+            else start_engine(engine, model, limits, 0, rank)
+        )
         self.engine.load(self.model.folder)
 
     def stage(self, folder: Path) -> float:

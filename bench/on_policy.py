@@ -1,6 +1,6 @@
 """One batch of PPO and of GRPO over one of TRL's own GRPOTrainer, on the same prompts, completions and sizes.
 
-The last column is the share of the training loop's time inside Python functions of this package, by the profiler,
+The share of our own code is that of the training loop's time inside Python functions of this package, by the profiler,
 which counts what they call (torch, TRL) apart. Each trainer runs in a process of its own, so that its peak memory is
 its own; rollouts are drawn once, by the engine, and given to all of them. `python -m bench.on_policy TRAINER ROLLOUTS`
 is one such process.
@@ -21,17 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 import rlreason
-from rlreason.types import Asked, Rollout
+from bench.row import Asked, Turns
+from rlreason import types
+from rlreason.types import Rollout
 
 BATCHES = 14
 WARM_UP = 4
-REPEATS = 3
 PACKAGE = str(Path(rlreason.__file__).parent)
-TRAINERS = ("trl", "grpo", "ppo", "ppo-separate")
 COMMON = [
     "algo.questions=32",
     "algo.samples=8",
@@ -46,14 +43,14 @@ COMMON = [
 class Stored:
     """The same rollouts for every batch."""
 
-    asked: list[Asked]
+    asked: list[types.Asked]
     rollouts: list[Rollout]
 
     def policy_folder(self, number: int) -> AbstractContextManager[None]:
         """No engine needs the policy."""
         return nullcontext()
 
-    def draw(self, number: int, policy: Path | None) -> tuple[list[Asked], list[Rollout]]:
+    def draw(self, number: int, policy: Path | None) -> tuple[list[types.Asked], list[Rollout]]:
         """The rollouts."""
         return self.asked, self.rollouts
 
@@ -160,41 +157,25 @@ def own_share(profile: cProfile.Profile) -> float:
     return own / sum(inside for _, inside in times)
 
 
-def on_policy(console: Console, load: Any) -> None:
-    """Measure all trainers, one after the other, several times, and show the medians.
+def batches(name: str, asked: Asked) -> Turns:
+    """Batches a second of one of our trainers, and of TRL's, by turns; each in a process of its own."""
+    from bench.load import Load
 
-    Args:
-        console: Receives the table.
-        load: A `bench.load.Load` of 32 questions and 8 samples.
-    """
+    load = Load(32, 8)
     with tempfile.TemporaryDirectory() as folder:
         drawn = load.rollouts(Path(folder) / "run")
         path = Path(folder) / "rollouts"
-        path.write_bytes(pickle.dumps(([Asked(problem) for problem in load.problems], drawn)))
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in TRAINERS}
-        for _ in range(REPEATS):
-            for name in TRAINERS:
-                command = [sys.executable, "-m", "bench.on_policy", name, str(path)]
-                found[name].append(answer(command))
-        own = {
-            name: answer([sys.executable, "-m", "bench.on_policy", name, str(path), "profiled"])["own"]
-            for name in TRAINERS
-        }
-    table = Table(title="one batch of 256 stored rollouts, tiny model, 2 optimizer steps", title_justify="left")
-    for heading in ("trainer", "seconds", "over TRL's", "peak MiB", "over TRL's", "own code"):
-        table.add_column(heading, justify="left" if heading == "trainer" else "right")
-    seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found.items()}
-    memory = {name: statistics.median(run["mib"] for run in runs) for name, runs in found.items()}
-    for name in TRAINERS:
-        table.add_row(
-            {"trl": "trl.GRPOTrainer", "grpo": "GRPO", "ppo": "PPO, shared critic"}.get(name, "PPO, separate critic"),
-            f"{seconds[name]:.3f}",
-            f"{seconds[name] / seconds['trl']:.2f}",
-            f"{memory[name]:,.0f}",
-            f"{memory[name] / memory['trl']:.2f}",
-            f"{own[name]:.1%}",
-        )
-    console.print(table)
+        path.write_bytes(pickle.dumps(([types.Asked(problem) for problem in load.problems], drawn)))
+        load.engine.close()
+        found: dict[str, list[dict[str, float]]] = {name: [], "trl": []}
+        for _ in range(asked.repeats):
+            for trainer in found:
+                found[trainer].append(answer([sys.executable, "-m", "bench.on_policy", trainer, str(path)]))
+        own = answer([sys.executable, "-m", "bench.on_policy", name, str(path), "profiled"])["own"]
+    speeds = {trainer: [1 / run["seconds"] for run in runs] for trainer, runs in found.items()}
+    mib = {trainer: statistics.median(run["mib"] for run in runs) for trainer, runs in found.items()}
+    says = f"memory {mib[name] / mib['trl']:.2f} of TRL's; {own:.1%} of the time in our own code"
+    return Turns(speeds[name], speeds["trl"], "batches/s", says)
 
 
 def answer(command: list[str]) -> dict[str, float]:

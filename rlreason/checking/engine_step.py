@@ -21,6 +21,7 @@ from rlreason.engines.start import choose_engine, start_engine
 from rlreason.errors import UserError
 from rlreason.lab.setup import Asked, cache_tokens, what_is_asked
 from rlreason.lab.weight_check import MOVED, scored_by_transformers
+from rlreason.lab.weight_check import limit as allowed
 from rlreason.models.probe import Probe, mean_gap, probe, probe_of
 from rlreason.planning.hardware import GIB
 
@@ -42,7 +43,7 @@ def engine(place: Place) -> Iterator[Found]:
     asked = what_is_asked(place.config, Display(Console(quiet=True)))
     config, base = asked.config, asked.model.folder
     place.folder.mkdir(parents=True, exist_ok=True)
-    limit = config.engine.probe_limit
+    limit = allowed(config.engine, config.model)
     own = shortened(probe_of(base) or scored_by_transformers(base), longest_context(config))
     before = in_use()
     start = partial(

@@ -306,8 +306,9 @@ class EngineConfig(Settings):
     executor: str = setting(
         "how vLLM starts the GPUs of one copy: mp (this node) or ray (over nodes)", choices=("auto", "mp", "ray")
     )
-    probe_limit: float = setting(
-        "mean |log-prob of trainer - log-prob of engine| of a fixed text after new weights, in nats, that ends the run",
+    probe_limit: float | None = setting(
+        "mean |log-prob of trainer - log-prob of engine| of a fixed text after new weights, in nats, that ends the "
+        "run; null: 0.05 where the engine computes in float32, 0.1 in half precision",
         above=0,
     )
     adapters: str = setting(

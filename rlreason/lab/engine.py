@@ -9,7 +9,7 @@ from rlreason.config.updates import OnPolicyConfig
 from rlreason.display import Display
 from rlreason.engines.engine import Engine
 from rlreason.engines.start import start_engine, takes_adapters
-from rlreason.lab.weight_check import WeightCheck
+from rlreason.lab.weight_check import WeightCheck, limit
 from rlreason.run.folder import Run
 
 
@@ -34,7 +34,7 @@ class SharedEngine:
         self._config = config
         self._engine = engine
         self._cache_tokens = cache_tokens
-        self._check = WeightCheck(config.engine.probe_limit, longest_context - 1)
+        self._check = WeightCheck(limit(config.engine, config.model), longest_context - 1)
 
     def loaded(self, policy: Path, run: Run, display: Display) -> Engine:
         """The engine with the weights of `policy`, as the probe has shown.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlreason.config.sections import EngineConfig, ModelConfig
 from rlreason.engines.engine import Engine
 from rlreason.errors import UserError
 from rlreason.models.probe import Probe, in_float32, mean_gap, probe, probe_of
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
 # Nats a token by which the trainer's answers must differ before they say that its weights have changed: well above what
 # merging adapters in bfloat16 changes (docs/log.md).
 MOVED = 0.02
+# Nats a token by which an engine may differ from the trainer, which scores in float32 (docs/gpu.md has what was met).
+FLOAT32_LIMIT, HALF_LIMIT = 0.05, 0.1
 ADVICE = "the same command tries again; if that does not help, engine=transformers samples another way"
+
+
+def limit(engine: EngineConfig, model: ModelConfig) -> float:
+    """How far the engine may be from the trainer, in nats a token."""
+    if engine.probe_limit is not None:
+        return engine.probe_limit
+    return FLOAT32_LIMIT if model.dtype == "float32" else HALF_LIMIT
 
 
 class WeightCheck:

@@ -22,6 +22,9 @@ from rlreason.planning.shape import ModelShape, model_shape
 ASSUMED_TRAINING = 0.35
 ASSUMED_PREFILL = 0.4
 ASSUMED_DECODING = 0.5
+# Tokens a second that one engine handed over on an H100 with a model of 0.5B, whose weights are read in a tenth of the
+# time (docs/gpu.md): what Python does for each token.
+HOST_TOKENS = 20_000.0
 ENOUGH_SECONDS = 10.0  # of a kind of work in a run; below, starting and the last sequences are most of it
 
 # (kind, parameters, tokens per second and core, what), by size: on Zen 5 server cores (docs/log.md).
@@ -162,6 +165,8 @@ def assumed_training(shape: ModelShape, kind: GPUKind, checkpointing: bool) -> R
 def assumed_sampling(shape: ModelShape, kind: GPUKind, sequences: int, context: float) -> Rate:
     """Decoding reads the weights once a step and every sequence's keys and values, all from memory.
 
+    Small models are bound by what the engine's process does for each token.
+
     Args:
         shape: The shape of a model in bfloat16.
         kind: The kind of GPU.
@@ -172,7 +177,7 @@ def assumed_sampling(shape: ModelShape, kind: GPUKind, sequences: int, context: 
     from_memory = ASSUMED_DECODING * kind.bandwidth * sequences / read
     from_arithmetic = ASSUMED_PREFILL * kind.operations / (2 * shape.parameters)
     source = f"assumed: {ASSUMED_DECODING:.0%} of {kind.name}'s {kind.bandwidth / 1e12:.1f} TB/s, {sequences} at once"
-    return Rate(min(from_memory, from_arithmetic), source, False)
+    return Rate(min(from_memory, from_arithmetic, HOST_TOKENS), source, False)
 
 
 def _count(runs: list[FinishedRun]) -> str:

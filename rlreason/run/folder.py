@@ -275,8 +275,8 @@ def environment() -> dict[str, Any]:
     import psutil
     import torch
 
-    versions = {"python": platform.python_version(), "rlreason": metadata.version("rlreason")}
-    for package in PACKAGES:
+    versions = {"python": platform.python_version()}
+    for package in ("rlreason", *PACKAGES):  # a copy that was never installed has no version
         with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     hardware = {

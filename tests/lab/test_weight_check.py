@@ -1,9 +1,10 @@
 """What the probe's answers are taken for, with made-up answers of three tokens each."""
 
 import pytest
+from tests_support import composed
 
 from rlreason.errors import UserError
-from rlreason.lab.weight_check import WeightCheck
+from rlreason.lab.weight_check import WeightCheck, limit
 from rlreason.models.probe import Probe
 
 
@@ -47,6 +48,17 @@ def test_the_mean_difference_is_kept_and_limited(tmp_path, answers):
         look(check, answers, checkpoint(tmp_path, "far", -1.0, -2.0, -3.0), -1.06, -1.94, -3.06)
     with pytest.raises(UserError, match="nan nats"):
         look(check, answers, checkpoint(tmp_path, "none", -1.0, -2.0, -3.0), float("nan"), -2.0, -3.0)
+
+
+def test_the_limit_follows_the_precision_unless_it_is_said():
+    asked = {
+        0.05: ("model=tiny",),
+        0.1: ("model=qwen2.5-0.5b",),
+        0.02: ("model=qwen2.5-0.5b", "engine.probe_limit=0.02"),
+    }
+    for expected, overrides in asked.items():
+        config = composed(*overrides)
+        assert limit(config.engine, config.model) == expected
 
 
 def test_an_engine_that_never_moves_is_stale_before_the_limit(tmp_path, answers):
