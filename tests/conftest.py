@@ -1,5 +1,6 @@
 """Shared fixtures: a command line whose heavy imports are paid once, and small experiments."""
 
+import gc
 import json
 import os
 import subprocess
@@ -20,7 +21,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # `make test`: workers that shared core
 
 def pytest_collection_modifyitems(items):
     """Files that take minutes come first, so that none of them is left to one worker at the end."""
-    items.sort(key=lambda item: not ("integration" in item.path.parts or item.path.name == "test_several_processes.py"))
+    slow = {item.path for item in items if item.get_closest_marker("engine")}
+    items.sort(key=lambda item: ("integration" not in item.path.parts, item.path not in slow))
+
+
+def pytest_collection_finish():
+    """What is imported and collected stays: it is not walked through whenever a test collects garbage."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    """An interpreter that ends takes apart what it may."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +54,7 @@ class Finished:
 
 
 class CommandLine:
-    """Runs `rlreason` in forks of one warm process."""
+    """Runs `rlreason`, and what else needs heavy imports, in forks of one warm process."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -52,8 +65,18 @@ class CommandLine:
         )
 
     def __call__(self, folder: Path, *arguments: str, kill: str | None = None) -> Finished:
+        return self._do(folder, {"arguments": arguments, "kill": kill})
+
+    def script(self, folder: Path, script: Path, *arguments: str) -> Finished:
+        return self._do(folder, {"arguments": arguments, "script": str(script)})
+
+    def in_processes(self, count: int, folder: Path, function: str, *arguments: str) -> Finished:
+        """Call a function, "MODULE:NAME", in processes that find each other as those of torchrun do."""
+        return self._do(folder, {"arguments": arguments, "function": function, "processes": count})
+
+    def _do(self, folder: Path, work: dict) -> Finished:
         output = folder / "output.txt"
-        job = {"arguments": arguments, "folder": str(folder), "output": str(output), "kill": kill}
+        job = {**work, "folder": str(folder), "output": str(output)}
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         for line in self.process.stdout:

@@ -1,11 +1,11 @@
-"""What one process and several must do alike: every kind of update on small models. Run by torchrun, or imported."""
+"""What one process and several must do alike: every kind of update on small models."""
 
 from __future__ import annotations
 
 import gc
 import json
 import math
-import sys
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -59,7 +59,7 @@ def supervised(folder: Path, sharding: ShardingConfig, checkpointing: bool = Fal
     config = composed("algo=sft", "algo.epochs=2", "algo.batch_size=4", "algo.micro_batch_size=2")
     examples = [Example(ids[:3], ids[3:]) for ids in SEQUENCES]
     losses: list[float] = []
-    output = folder / f"sft-{sharding.name}"
+    output = folder / f"supervised-{sharding.name}"
     scratch = output.with_suffix(".scratch")
     model = replace(config.model, gradient_checkpointing=checkpointing)
     arguments = (TINY, examples, config.algo, model, output, scratch, 0, math.inf, (), sharding)
@@ -76,7 +76,7 @@ def outcome(folder: Path, sharding: ShardingConfig, checkpointing: bool = False)
         for number, ids in enumerate(SEQUENCES)
     ]
     losses: list[float] = []
-    output = folder / f"orm-{sharding.name}"
+    output = folder / f"outcome-{sharding.name}"
     scratch = output.with_suffix(".scratch")
     model = replace(config.model, gradient_checkpointing=checkpointing)
     arguments = (TINY, solutions, config.orm, model, output, scratch, 0, math.inf, sharding)
@@ -143,6 +143,13 @@ def on_policy(
     return [report.loss, report.steps, report.tokens, *means]
 
 
+def update(folder: Path, name: str, sharding: ShardingConfig, checkpointing: bool = False) -> list[float]:
+    """Losses and counts of the update of that name."""
+    if name in ON_POLICY:
+        return on_policy(folder, name, sharding, checkpointing)
+    return {"supervised": supervised, "outcome": outcome}[name](folder, sharding, checkpointing)
+
+
 def models_alive() -> int:
     """Models of transformers that something in this process still refers to."""
     from transformers import PreTrainedModel
@@ -150,26 +157,26 @@ def models_alive() -> int:
     return sum(isinstance(item, PreTrainedModel) for item in gc.get_objects())
 
 
-def cases(folder: Path, checkpointing: bool = False) -> dict[str, list[float]]:
-    """The losses and counts of every update, with activations computed twice or kept; weights are in `folder`."""
-    torch.set_num_threads(1)
+def cases(folder: Path, names: Iterable[str], checkpointing: bool = False) -> dict[str, list[float]]:
+    """The losses and counts of the updates of those names; weights are in `folder`."""
     found = {}
     for sharding in (NOT_SPLIT, FSDP2) if ranks.size() > 1 else (NOT_SPLIT,):
-        found[f"supervised {sharding.name}"] = supervised(folder, sharding, checkpointing)
-        found[f"outcome {sharding.name}"] = outcome(folder, sharding, checkpointing)
-        for name in ON_POLICY:
-            found[f"{name} {sharding.name}"] = on_policy(folder, name, sharding, checkpointing)
-        on_policy(folder, "separate", sharding, checkpointing, again=True)
+        for name in names:
+            found[f"{name} {sharding.name}"] = update(folder, name, sharding, checkpointing)
+            if name == "separate":
+                on_policy(folder, name, sharding, checkpointing, again=True)
     return found
 
 
-if __name__ == "__main__":
+def one_of_several(folder: str, names: str, how: str) -> None:
+    """What each of the processes does: the first leads, and writes what was found."""
+    torch.set_num_threads(1)
     loading.bfloat16_is_fast = lambda: False  # its rounding would hide what is compared
-    target = Path(sys.argv[1])
+    target = Path(folder)
     if ranks.rank() > 0:
         ranks.serve()
     else:
         with ranks.leading():
-            found = cases(target, "checkpointing" in sys.argv)
+            found = cases(target, names.split(), how == "checkpointing")
         (target / "found.json").write_text(json.dumps(found))
     (target / f"alive-{ranks.rank()}.json").write_text(json.dumps(models_alive()))

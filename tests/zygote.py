@@ -3,16 +3,26 @@
 Each line of standard input is a JSON object: `arguments`, `folder` (where to run), `output` (file for what the
 command prints) and `kill` (where the command kills itself with SIGKILL, or null). Each answer is the exit code.
 
+With `script` that file gets the arguments instead. With `function` ("MODULE:NAME" of the tests) that function gets
+them, in as many processes as `processes` says, which find each other as those of torchrun do; the answer is the first
+exit code that is not 0.
+
 `kill` is "before STAGE" or "after STAGE" (around the journal line of a stage), "sampling STAGE N" (after the Nth
 batch of finished rollouts of a stage), "training STEP" (after that optimizer step) or "judging STEP" (the same in the
 training of an outcome reward model).
 """
 
 import contextlib
+import gc
+import importlib
 import json
 import os
+import runpy
 import signal
+import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 
 
 def die() -> None:
@@ -68,20 +78,43 @@ def install(kill: str) -> None:
         raise ValueError(kill)
 
 
-def child(job: dict) -> None:
-    log = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.chdir(job["folder"])
+def command(job: dict) -> None:
     sys.path.insert(0, job["folder"])  # as PYTHONPATH=. does
     sys.argv = ["rlreason", *job["arguments"]]
     if job["kill"]:
         install(job["kill"])
     from rlreason.cli import main
 
+    main()
+
+
+def script(job: dict) -> None:
+    sys.argv = [job["script"], *job["arguments"]]
+    runpy.run_path(job["script"], run_name="__main__")
+
+
+def one_of_several(job: dict, rank: int, port: int) -> None:
+    if (count := job["processes"]) > 1:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count))
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    module, _, name = job["function"].partition(":")
+    getattr(importlib.import_module(module), name)(*job["arguments"])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def child(job: dict, work: Callable[[dict], None] = command) -> None:
+    log = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(job["folder"])
     code = 0
     try:
-        main()
+        work(job)
     except SystemExit as ending:
         code = int(ending.code or 0)
     except BaseException:
@@ -105,14 +138,38 @@ def serve() -> None:
 
     with contextlib.suppress(ImportError):
         from vllm import LLM  # noqa: F401
+    gc.collect()
+    gc.freeze()  # what is imported is not walked through again whenever a command collects garbage
     for line in sys.stdin:
         job = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            child(job)
-        _, status = os.waitpid(pid, 0)
-        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
+        open(job["output"], "w").close()
+        if "function" in job:
+            port = free_port()
+            works = [partial(one_of_several, rank=rank, port=port) for rank in range(job["processes"])]
+        else:
+            works = [script if "script" in job else command]
+        pids = []
+        for work in works:
+            pids.append(os.fork())
+            if pids[-1] == 0:
+                child(job, work)
+        print(json.dumps(ended(pids)), flush=True)
+
+
+def ended(pids: list[int]) -> int:
+    """The first exit code that is not 0; a process that waits for one that is gone is ended."""
+    waiting, first = set(pids), 0
+    while waiting:
+        pid, status = os.waitpid(-1, 0)
+        waiting.discard(pid)
+        code = os.waitstatus_to_exitcode(status)
+        if code != 0 and first == 0:
+            first = code
+            for other in waiting:
+                os.kill(other, signal.SIGTERM)
+    return first
 
 
 if __name__ == "__main__":
     serve()
+    os._exit(0)  # without taking apart what was imported

@@ -4,8 +4,6 @@ The probe finds engines that kept the old weights and files that were damaged; a
 are banned, as return tags are, are never drawn; and nothing stays in shared memory.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,9 +13,8 @@ EMBEDDED = Path(__file__).parents[2] / "rlreason/models/weights/tiny"
 
 
 @pytest.mark.parametrize("engine", ["vllm", "transformers"])
-def test_the_engine_holds_the_weights_that_it_was_given(engine, tmp_path):
+def test_the_engine_holds_the_weights_that_it_was_given(rlreason, engine, tmp_path):
     pytest.importorskip(engine)
     script = Path(__file__).with_name("weight_sync_script.py")
-    command = [sys.executable, str(script), str(EMBEDDED), str(tmp_path), engine]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert "all checks passed" in done.stdout, done.stdout[-500:] + done.stderr[-3000:]
+    done = rlreason.script(tmp_path, script, str(EMBEDDED), str(tmp_path), engine).check()
+    assert "all checks passed" in done.output

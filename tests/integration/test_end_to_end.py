@@ -8,6 +8,7 @@ from tests_support import SMALL, journal, rollout_counts
 from wandb_file import assert_tracked
 
 pytestmark = pytest.mark.engine
+QUICK = [*SMALL, "engine=transformers"]  # which starts in no time, where it does not matter who samples
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +75,15 @@ def test_the_same_command_again_prints_the_result_without_work(finished, cold_rl
 
 
 def test_a_start_from_sft_is_trained_once_and_shared(rlreason, tmp_path):
-    first = rlreason(tmp_path, *SMALL, "init=sft", "name=a", "algo.samples=2").check()
-    second = rlreason(tmp_path, *SMALL, "init=sft", "name=b", "algo.samples=3").check()
+    first = rlreason(tmp_path, *QUICK, "init=sft", "name=a", "algo.samples=2").check()
+    second = rlreason(tmp_path, *QUICK, "init=sft", "name=b", "algo.samples=3").check()
     assert "init=sft, on 24 reference solutions" in first.output
     assert "reference solutions" not in second.output
     assert len(list((tmp_path / "runs/cache").glob("sft-*"))) == 1
 
 
 def test_sft_as_an_algorithm(rlreason, tmp_path):
-    small = [item for item in SMALL if not item.startswith(("algo.rounds", "algo.samples"))]
+    small = [item for item in QUICK if not item.startswith(("algo.rounds", "algo.samples"))]
     rlreason(tmp_path, *small, "algo=sft", "algo.evaluations=1", "name=run").check()
     result = json.loads((tmp_path / "runs/run/result.json").read_text())
     assert [evaluation["stage"] for evaluation in result["evaluations"]] == ["init", "round-1", "final"]
@@ -90,7 +91,7 @@ def test_sft_as_an_algorithm(rlreason, tmp_path):
 
 
 def test_lora_adapters_are_merged_into_the_checkpoint(rlreason, tmp_path):
-    rlreason(tmp_path, *SMALL, "model.lora_rank=4", "algo.threshold=0", "name=run").check()
+    rlreason(tmp_path, *QUICK, "model.lora_rank=4", "algo.threshold=0", "name=run").check()
     files = {path.name for path in (tmp_path / "runs/run/checkpoints/round-1").iterdir()}
     assert "model.safetensors" in files
     assert not any("adapter" in name for name in files - {"adapter"})
@@ -132,7 +133,7 @@ def test_a_failed_job_does_not_stop_a_sweep(rlreason, tmp_path):
 
 def test_nothing_right_ends_with_a_verdict(rlreason, tmp_path):
     (tmp_path / "nothing.py").write_text("def nothing(problem, completion):\n    return 0\n")
-    rlreason(tmp_path, *SMALL, "reward=custom", "reward.function=nothing.py:nothing", "name=run").check()
+    rlreason(tmp_path, *QUICK, "reward=custom", "reward.function=nothing.py:nothing", "name=run").check()
     result = json.loads((tmp_path / "runs/run/result.json").read_text())
     assert "nothing to train on" in result["verdict"] or "good enough" in result["verdict"]
     assert rollout_counts(tmp_path / "runs/run")["round-1"] == 72

@@ -15,6 +15,7 @@ from rlreason.run.folder import held
 pytestmark = pytest.mark.engine
 
 PPO = [*LABORATORY, "algo=ppo", *BATCHES, "checkpoint_seconds=0"]
+QUICK = "engine=transformers"  # which starts in no time, where it does not matter who samples
 GRPO = [*LABORATORY, "algo=grpo", *BATCHES, "checkpoint_seconds=0"]
 WATCHED = [
     "reward",
@@ -79,9 +80,11 @@ KILLS += ["sampling validation-round-1 1", "after log-batch-00003", "before trai
 A_FEW = ["sampling batch-00002 1", "before log-batch-00002", "sampling validation-round-1 1", "before train-online"]
 
 
-@pytest.mark.parametrize("kills", [A_FEW, pytest.param(KILLS, marks=pytest.mark.faults)])
-def test_killed_anywhere_ppo_continues_with_every_sample_counted_once(rlreason, tmp_path, whole, kills):
-    command = [*PPO, "algo.epochs=2", "algo.kl_coefficient=0.1", "algo.kl_target=1", "name=run"]
+@pytest.mark.parametrize(
+    ("engine", "kills"), [(QUICK, A_FEW), pytest.param("engine=vllm", KILLS, marks=pytest.mark.faults)]
+)
+def test_killed_anywhere_ppo_continues_with_every_sample_counted_once(rlreason, tmp_path, whole, engine, kills):
+    command = [*PPO, "algo.epochs=2", "algo.kl_coefficient=0.1", "algo.kl_target=1", engine, "name=run"]
     for kill in kills:
         killed = rlreason(tmp_path, *command, kill=kill)
         assert killed.code == -9, f"{kill}: {killed.output[-2000:]}"
@@ -95,7 +98,7 @@ def test_killed_anywhere_ppo_continues_with_every_sample_counted_once(rlreason, 
 
 
 def test_ppo_with_a_separate_critic_from_the_outcome_model(rlreason, tmp_path):
-    extra = ["reward=orm", "algo.critic=separate", "algo.critic_start=orm", "algo.value_warmup=1"]
+    extra = ["reward=orm", "algo.critic=separate", "algo.critic_start=orm", "algo.value_warmup=1", QUICK]
     rlreason(tmp_path, *PPO, *JUDGE, *extra, "algo.kl_in=loss", "algo.kl_coefficient=0.1", "name=run").check()
     result = json.loads((tmp_path / "runs/run/result.json").read_text())
     assert "rerank@3" in result["evaluations"][-1]["metrics"]
@@ -116,7 +119,7 @@ def test_ppo_with_adapters_and_dense_rewards(rlreason, tmp_path):
 
 
 def test_solutions_start_from_the_reference_solution_and_its_tokens_are_not_learned(rlreason, tmp_path):
-    extra = ["algo.backtracking=true", "algo.replay=prioritized", "algo.batches=2"]
+    extra = ["algo.backtracking=true", "algo.replay=prioritized", "algo.batches=2", QUICK]
     rlreason(tmp_path, *PPO, *extra, "name=run").check()
     table = pd.read_parquet(tmp_path / "runs/run/rollouts/batch-00001.parquet")
     tokenizer = load_tokenizer(EMBEDDED_FOLDER / "tiny")
@@ -130,8 +133,8 @@ def test_solutions_start_from_the_reference_solution_and_its_tokens_are_not_lear
 
 @pytest.mark.parametrize("advantage", ["group", "dr_grpo", "rloo"])
 def test_grpo_with_every_advantage(rlreason, tmp_path, advantage):
-    engine = "vllm" if advantage == "group" else "transformers"  # which starts in no time
-    settings = [f"algo.advantage={advantage}", "algo.kl_coefficient=0.01", f"engine={engine}", "tracker=wandb"]
+    engine = "engine=vllm" if advantage == "group" else QUICK
+    settings = [f"algo.advantage={advantage}", "algo.kl_coefficient=0.01", engine, "tracker=wandb"]
     rlreason(tmp_path, *GRPO, *settings, "name=run").check()
     assert_tracked(tmp_path / "runs/run")
     result = json.loads((tmp_path / "runs/run/result.json").read_text())
@@ -141,7 +144,7 @@ def test_grpo_with_every_advantage(rlreason, tmp_path, advantage):
 
 
 def test_a_sampler_that_disagrees_ends_the_run_with_a_verdict(rlreason, tmp_path):
-    done = rlreason(tmp_path, *PPO, "algo.gap_limit=1e-9", "name=run").check()
+    done = rlreason(tmp_path, *PPO, "algo.gap_limit=1e-9", QUICK, "name=run").check()
     assert "sampler and trainer disagree" in done.output
     result = json.loads((tmp_path / "runs/run/result.json").read_text())
     assert result["verdict"].startswith("ended in batch 1 of 3")
@@ -149,7 +152,7 @@ def test_a_sampler_that_disagrees_ends_the_run_with_a_verdict(rlreason, tmp_path
 
 
 def test_an_engine_with_other_weights_ends_the_run_in_one_line(rlreason, tmp_path):
-    done = rlreason(tmp_path, *PPO, "engine.probe_limit=1e-12", "name=run")
+    done = rlreason(tmp_path, *PPO, "engine.probe_limit=1e-12", QUICK, "name=run")
     assert done.code == 2
     assert "stale or broken weights in the engine" in done.output
     assert "engine.probe_limit=1e-12" in done.output

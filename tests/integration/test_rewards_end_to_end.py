@@ -11,6 +11,7 @@ from wandb_file import assert_tracked
 from rlreason.models.resolve import EMBEDDED_FOLDER
 
 pytestmark = pytest.mark.engine
+QUICK = "engine=transformers"  # which starts in no time, where it does not matter who samples
 
 
 def result(folder, name="run"):
@@ -21,7 +22,7 @@ def result(folder, name="run"):
 def judge(rlreason, tmp_path_factory):
     """A finished run of algo=orm, and its folder as orm.path."""
     folder = tmp_path_factory.mktemp("judge")
-    rlreason(folder, *LABORATORY, *JUDGE, "algo=orm", "name=run").check()
+    rlreason(folder, *LABORATORY, *JUDGE, "algo=orm", QUICK, "name=run").check()
     return folder / "runs/run"
 
 
@@ -42,7 +43,8 @@ def test_the_outcome_model_is_reported(judge, model):
 
 
 def test_expert_iteration_with_the_dense_reward(rlreason, tmp_path):
-    rlreason(tmp_path, *LABORATORY, *UPDATE, "reward=dense", "algo.rounds=1", "algo.threshold=0.1", "name=run").check()
+    settings = ["reward=dense", "algo.rounds=1", "algo.threshold=0.1", QUICK, "name=run"]
+    rlreason(tmp_path, *LABORATORY, *UPDATE, *settings).check()
     rewards = pd.read_parquet(tmp_path / "runs/run/rollouts/round-1.parquet")
     assert rewards["reward"].between(0, 1 + 1e-6).all()
     answer_alone = 1 / 1.5 - 1e-6
@@ -75,7 +77,7 @@ def test_return_conditioned_per_step_with_added_tokens(rlreason, tmp_path, model
     assert (sampled["token_ids"].map(len) == sampled["logprobs"].map(len)).all()
     # The next run learns from these rollouts instead of sampling its own, a tag for each solution.
     again = ["algo=rcrl", "algo.rollouts=runs/run", "algo.labels=outcome", "algo.per=solution", "name=again"]
-    rlreason(tmp_path, *LABORATORY, *UPDATE, *again, "algo.deduplicate=none", "tracker=wandb").check()
+    rlreason(tmp_path, *LABORATORY, *UPDATE, *again, "algo.deduplicate=none", QUICK, "tracker=wandb").check()
     assert "round-1" not in [record["stage"] for record in journal(tmp_path / "runs/again")]
     assert "good_minus_bad" in result(tmp_path, "again")
     assert_tracked(tmp_path / "runs/again")
@@ -90,7 +92,7 @@ def test_return_conditioned_per_step_with_added_tokens(rlreason, tmp_path, model
     ],
 )
 def test_return_conditioned_learns_from_the_training_rollouts_of(rlreason, tmp_path, algorithm, settings, files):
-    common = [*LABORATORY, "engine=transformers", "eval.k=0"]
+    common = [*LABORATORY, QUICK, "eval.k=0"]
     rlreason(tmp_path, *common, f"algo={algorithm}", *settings, "name=first").check()
     counts = rollout_counts(tmp_path / "runs/first")
     again = [*UPDATE, "algo=rcrl", "algo.labels=outcome", "algo.rollouts=runs/first", "name=again"]
@@ -100,7 +102,7 @@ def test_return_conditioned_learns_from_the_training_rollouts_of(rlreason, tmp_p
 
 
 def test_labels_from_continuations(rlreason, tmp_path):
-    settings = ["algo=orm", "orm=rollout", "orm.continuations=2", "eval.k=2", "name=run"]
+    settings = ["algo=orm", "orm=rollout", "orm.continuations=2", "eval.k=2", QUICK, "name=run"]
     rlreason(tmp_path, *LABORATORY, *JUDGE, *settings).check()
     (labels,) = tmp_path.glob("runs/cache/orm-*/rollouts/orm-continuations.parquet")
     shares = pd.read_parquet(labels)["step_scores"].map(lambda values: values[0])
@@ -109,7 +111,7 @@ def test_labels_from_continuations(rlreason, tmp_path):
 
 def test_supervised_fine_tuning_is_measured_on_the_way(rlreason, tmp_path):
     settings = ["algo=sft", "algo.evaluations=2", "algo.epochs=1", "algo.batch_size=4", "algo.micro_batch_size=4"]
-    rlreason(tmp_path, *LABORATORY, *settings, "eval.k_between=2", "name=run", "tracker=wandb").check()
+    rlreason(tmp_path, *LABORATORY, *settings, "eval.k_between=2", QUICK, "name=run", "tracker=wandb").check()
     assert_tracked(tmp_path / "runs/run")
     stages = [item["stage"] for item in result(tmp_path)["evaluations"]]
     assert stages == ["init", "round-1", "round-2", "final"]
@@ -118,7 +120,7 @@ def test_supervised_fine_tuning_is_measured_on_the_way(rlreason, tmp_path):
 
 
 def test_an_evaluation_reranks_with_a_given_model(rlreason, tmp_path, model):
-    settings = ["task=evaluate", "data.test_size=6", "eval.k=3", "eval.resamples=200", f"eval.orm={model}"]
+    settings = ["task=evaluate", QUICK, "data.test_size=6", "eval.k=3", "eval.resamples=200", f"eval.orm={model}"]
     rlreason(tmp_path, "tracker=none", *settings, "eval.rerank=product", "name=run").check()
     assert {"rerank@3", "weighted@3"} <= set(result(tmp_path)["evaluations"][0]["metrics"])
 
@@ -143,7 +145,7 @@ def test_models_that_must_not_judge_are_refused(rlreason, tmp_path, model):
     from rlreason.data.splits import read_data
     from rlreason.orm.training import question_hash
 
-    evaluate = ["task=evaluate", "tracker=none", "data.test_size=6", "eval.k=2", "engine=transformers"]
+    evaluate = ["task=evaluate", "tracker=none", "data.test_size=6", "eval.k=2", QUICK]
     other = changed_card(model, tmp_path / "other", tokenizer="0" * 16)
     refused(rlreason(tmp_path, *evaluate, f"eval.orm={other}", "name=a"), "another base and tokeniser")
     problems = read_data(composed("data.test_size=6").data).measured("test")
@@ -162,7 +164,7 @@ def test_rollouts_that_cannot_be_learned_from_are_refused(rlreason, tmp_path):
         store.seal(tmp_path, name, [item], round_number=1, checkpoint="init", temperature=1.0)
         return f"algo.rollouts={tmp_path}/{name}.parquet"
 
-    learn = [*LABORATORY, *UPDATE, "algo=rcrl", "algo.labels=outcome", "engine=transformers", "eval.k=0"]
+    learn = [*LABORATORY, *UPDATE, "algo=rcrl", "algo.labels=outcome", QUICK, "eval.k=0"]
     known = read_data(composed(*LABORATORY).data).training().train[0].id
     for name, problem_id, text, words in [
         ("silent", known, "", "no rollout has text"),
@@ -173,7 +175,7 @@ def test_rollouts_that_cannot_be_learned_from_are_refused(rlreason, tmp_path):
 
 
 def test_solutions_that_are_all_wrong_are_refused(rlreason, tmp_path):
-    settings = ["algo=orm", "orm.samples=1", "data.train_size=4", "data.max_completion_tokens=2", "name=run"]
+    settings = ["algo=orm", "orm.samples=1", "data.train_size=4", "data.max_completion_tokens=2", QUICK, "name=run"]
     refused(rlreason(tmp_path, *LABORATORY, *JUDGE, *settings), "are wrong", "orm.samples")
 
 
@@ -186,12 +188,12 @@ A_FEW += ["before scores-round-1", "training 3", "after test-asked-for-bad-greed
 
 
 @pytest.mark.parametrize(
-    ("engine", "kills"), [("transformers", A_FEW), pytest.param("vllm", KILLS, marks=pytest.mark.faults)]
+    ("engine", "kills"), [(QUICK, A_FEW), pytest.param("engine=vllm", KILLS, marks=pytest.mark.faults)]
 )
 def test_killed_anywhere_the_outcome_model_and_what_needs_it_continue(rlreason, tmp_path, judge, engine, kills):
     """The nested run of the model, its scores, and the tagged update: each is done once, whatever was killed."""
     command = [*LABORATORY, *JUDGE, *UPDATE, "algo=rcrl", "algo.threshold=0.2", "checkpoint_seconds=0", "name=run"]
-    command.append(f"engine={engine}")
+    command.append(engine)
     for kill in kills:
         killed = rlreason(tmp_path, *command, kill=kill)
         assert killed.code == -9, f"{kill}: {killed.output[-2000:]}"

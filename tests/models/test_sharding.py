@@ -1,10 +1,6 @@
 """What is asked of the libraries is what their own classes accept, and two processes really split a model."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -142,19 +138,13 @@ def test_a_model_in_one_piece_stays_what_it_is():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(rlreason, tmp_path_factory):
     """The same training in one process and in two, and what each says of itself."""
     folder = tmp_path_factory.mktemp("sharded")
-    here = Path(__file__).parent
-    path = os.pathsep.join(filter(None, [str(here.parent.parent), str(here.parent), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, str(here / "sharded_training.py"), str(folder)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    for number, (name, sharding) in enumerate([("one", "none"), ("two", "fsdp2")], 1):
+        (folder / name).mkdir()
+        arguments = ("sharded_training:one_of_several", str(folder / name), sharding)
+        rlreason.in_processes(number, folder / name, *arguments).check()
     read = {path.parent.name + path.stem[-1]: json.loads(path.read_text()) for path in folder.glob("*/found-*.json")}
     return folder, read["one0"], [read["two0"], read["two1"]]
 

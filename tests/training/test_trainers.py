@@ -22,9 +22,7 @@ UPDATES = ("supervised", "outcome", "ppo", "grpo")
 
 
 def update(name: str, folder: Path, checkpointing: bool = False) -> list[float]:
-    if name in several_processes.ON_POLICY:
-        return several_processes.on_policy(folder, name, NOT_SPLIT, checkpointing)
-    return getattr(several_processes, name)(folder, NOT_SPLIT, checkpointing)
+    return several_processes.update(folder, name, NOT_SPLIT, checkpointing)
 
 
 class Refused(nn.DataParallel):

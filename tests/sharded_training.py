@@ -1,15 +1,9 @@
-"""Trains with one process and with two: `python sharded_training.py FOLDER`; test_sharding.py reads it.
-
-Everything heavy is imported once, before the processes are forked.
-"""
+"""What test_sharding.py has one process do, and two."""
 
 import gc
 import json
 import os
 import re
-import socket
-import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -219,46 +213,16 @@ def reading(folder: Path, sharding: ShardingConfig) -> dict[str, Any]:
     }
 
 
-def work(folder: Path, sharding: ShardingConfig) -> None:
+def one_of_several(folder: str, sharding: str) -> None:
+    """What each process does: every kind of training, and what it found in a file."""
     torch.set_num_threads(1)
+    target, how = Path(folder), ShardingConfig(name=sharding, cpu_offload=False)
     found = {
-        "policy": policy(folder, sharding, resume=False),
-        "resumed": policy(folder, sharding, resume=True),
-        "judge": judge(folder, sharding, critic=False),
-        "critic": judge(folder, sharding, critic=True),
-        "lora": low_rank(folder, sharding),
-        "reading": reading(folder, sharding),
+        "policy": policy(target, how, resume=False),
+        "resumed": policy(target, how, resume=True),
+        "judge": judge(target, how, critic=False),
+        "critic": judge(target, how, critic=True),
+        "lora": low_rank(target, how),
+        "reading": reading(target, how),
     }
-    (folder / f"found-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(found))
-
-
-def processes(folder: Path, number: int, sharding: ShardingConfig) -> None:
-    """Run `work` in as many processes, and wait for them."""
-    folder.mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    children = []
-    for rank in range(number):
-        child = os.fork()
-        if child == 0:
-            if number > 1:
-                os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-                os.environ.update(WORLD_SIZE=str(number), LOCAL_WORLD_SIZE=str(number))
-                os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-            try:
-                work(folder, sharding)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        children.append(child)
-    codes = [os.waitpid(child, 0)[1] for child in children]
-    if any(codes):
-        raise SystemExit(f"processes ended with {codes}")
-
-
-if __name__ == "__main__":
-    target = Path(sys.argv[1])
-    processes(target / "one", 1, ShardingConfig(name="none", cpu_offload=False))
-    processes(target / "two", 2, ShardingConfig(name="fsdp2", cpu_offload=False))
+    (target / f"found-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(found))
