@@ -343,19 +343,21 @@ def show(found: Rescored, run: StoredRun, examples: int, display: Display) -> No
     now = {record["stage"]: record["metrics"] for record in found.evaluations}
     first, last = next(iter(now)), next(reversed(now))
     ends = [first] if first == last else [first, last]
-    table = Table("metric")
+    table = Table()
+    table.add_column("metric", no_wrap=True)
     for stage in ends:
-        for heading in (f"{stage}: run", "rescored", "questions up", "down"):
-            table.add_column(heading, justify="right")
-    if len(ends) == 2:
-        table.add_column("difference: run", justify="right")
+        table.add_column(f"{stage}: run", justify="right")
         table.add_column("rescored", justify="right")
+    table.add_column("questions up, down", justify="right")
+    table.add_column(
+        "difference, rescored" if len(ends) == 2 else "95 % interval, rescored", justify="right", no_wrap=True
+    )
+    shown = found.compared.get("differences", {}) if len(ends) == 2 else now[last]
     for metric in dict.fromkeys([*now[last], *then[last]]):
-        cells = [cell for stage in ends for cell in metric_cells(found, run, stage, then[stage], now[stage], metric)]
-        if len(ends) == 2:
-            for source in (run.result.get("differences", {}), found.compared.get("differences", {})):
-                cells.append(interval_text(source[metric], signed=True) if metric in source else "-")
-        table.add_row(metric, *cells)
+        sources = [source for stage in ends for source in (then[stage], now[stage])]
+        values = [f"{source[metric]['value']:.3f}" if metric in source else "-" for source in sources]
+        spread = interval_text(shown[metric], signed=len(ends) == 2) if metric in shown else "-"
+        table.add_row(metric, *values, moved_questions(found, run, last, metric), spread)
     display.console.print(table)
     for stage in now:
         if stage not in ends:
@@ -376,16 +378,13 @@ def show(found: Rescored, run: StoredRun, examples: int, display: Display) -> No
     show_examples(found.flips, examples, display)
 
 
-def metric_cells(
-    found: Rescored, run: StoredRun, stage: str, then: Mapping[str, Any], now: Mapping[str, Any], metric: str
-) -> list[str]:
-    """A metric of a checkpoint, by the run and by the rule, and for how many questions it is higher or lower now."""
-    values = [f"{source[metric]['value']:.3f}" if metric in source else "-" for source in (then, now)]
+def moved_questions(found: Rescored, run: StoredRun, stage: str, metric: str) -> str:
+    """For how many questions a metric of a checkpoint is higher, and lower, than the run has it."""
     name = evaluation(run.split, stage)
     there, here = stored_values(run, name, metric), found.measured[name][2].get(metric)
     if there is None or here is None or len(there) != len(here):
-        return [*values, "-", "-"]
-    return [*values, f"{int((here > there).sum()):,}", f"{int((here < there).sum()):,}"]
+        return "-"
+    return f"{int((here > there).sum()):,}, {int((here < there).sum()):,}"
 
 
 def stored_values(run: StoredRun, name: str, metric: str) -> Any:
@@ -418,7 +417,9 @@ def show_examples(flips: Sequence[Flip], most: int, display: Display) -> None:
     chosen = [*lost[:half], *won[: most - len(lost[:half])]]
     if not chosen:
         return
-    table = Table("question", "drawn by", "answer: run", "now", "gold: run", "now", "verdict", "why")
+    table = Table()
+    for heading in ("question", "drawn by", "answer: run", "now", "gold: run", "now", "verdict", "why"):
+        table.add_column(heading, overflow="fold")
     for item in chosen:
         verdict = "right to wrong" if item.right_then else "wrong to right"
         golds = ("unknown" if item.gold_then is None else item.gold_then, item.gold_now)
@@ -450,6 +451,5 @@ def ending(found: Rescored, run: StoredRun) -> str:
         )
     lost, won = counts["right_to_wrong"], counts["wrong_to_right"]
     changed = f"{lost:,} verdicts from right to wrong, {won:,} from wrong to right"
-    return f"scored again: {changed} of {sum(found.counts.values()):,} completions; not as in the run: " + (
-        plain_list(different) or "nothing that is reported"
-    )
+    reported = f"other than the run's: {plain_list(different)}" if different else "what the run reports is equal"
+    return f"scored again: {changed} of {sum(found.counts.values()):,} completions; {reported}"
