@@ -286,13 +286,21 @@ def under_second_prompt(context: Context, evaluations: Evaluations, first: Path,
     return {"prompt": other.asked_with.name, **first_and_last(other, evaluations, SECOND_PROMPT, problems, first, last)}
 
 
-def log(context: Context, what: str, metrics: Mapping[str, float], samples_seen: int) -> None:
-    """Write metrics once; a resumed run does not repeat the lines of what it had finished."""
+def log(context: Context, what: str, metrics: Mapping[str, float], samples_seen: int, **facts: Any) -> None:
+    """Write metrics once; a resumed run does not repeat the lines of what it had finished.
+
+    Args:
+        context: The run's context.
+        what: They are of.
+        metrics: By name.
+        samples_seen: Rollouts that were learned from until then.
+        facts: For the journal.
+    """
 
     def make() -> tuple[None, dict[str, Any]]:
         context.run.log_metrics({"stage": what, "samples_seen": samples_seen, **metrics})
         context.tracker.log(dict(metrics), samples_seen)
-        return None, {}
+        return None, facts
 
     context.run.once(log_of(what), make, lambda: None)
 

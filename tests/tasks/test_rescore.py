@@ -23,6 +23,7 @@ from rlreason.data.splits import read_data
 from rlreason.display import Display
 from rlreason.errors import UserError
 from rlreason.lab.contents import contents
+from rlreason.run.left_out import COPIES, CUT, TOO_LOW, UNREAD
 from rlreason.tasks.rescore import plain, rescore
 from rlreason.training.common import UpdateReport
 from rlreason.types import Rollout
@@ -357,10 +358,26 @@ def test_an_evaluation_of_own_data_is_scored_by_answers_that_were_corrected_in_p
     assert "unknown" in shown
 
 
+def test_what_a_run_says_of_what_it_left_out_is_what_its_files_hold(run):
+    told = {row["what"]: row for row in json.loads((run / "result.json").read_text())["left_out"]}
+    names = [item.name for item in (run / "rollouts").iterdir() if not item.name.startswith("scores-")]
+    records = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    again = {record["stage"] for record in records if "same_as" in record}
+    tables = [pd.read_parquet(run / "rollouts" / name) for name in names if name.removesuffix(".parquet") not in again]
+    drawn = pd.concat(tables)
+    for what, count in ((CUT, (drawn["finish_reason"] == "length").sum()), (UNREAD, drawn["unread"].sum())):
+        assert count > 0
+        assert (told[what]["count"], told[what]["of"]) == (count, len(drawn))
+    rounds = drawn[drawn["stage"].str.startswith("round-")]
+    assert told[COPIES]["of"] == len(rounds) == 2 * 72
+    assert told[COPIES]["count"] > 0
+    assert TOO_LOW not in told  # with a threshold of 0 everything passes
+
+
 def test_what_a_model_wrote_is_shown_as_text(run):
     _, _, shown, _ = scored(run, "task.extraction=boxed", "task.examples=100")
     assert "\x1b" not in shown
     assert (
         plain("1\x1b[31m\u202e2\n3" + "x" * 100)
-        == f"1\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER}2 3{'x' * 26}..."
+        == f"1\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER}2 3{'x' * 27}..."
     )
