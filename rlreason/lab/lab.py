@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from rlreason.algorithms.base import NotKept
 from rlreason.config.updates import OnPolicyConfig, SupervisedConfig
 from rlreason.errors import UserError
 from rlreason.lab.context import Context
@@ -24,7 +25,6 @@ from rlreason.models.loading import add_tokens
 from rlreason.models.return_condition import ReturnCondition
 from rlreason.models.tokens import continuation
 from rlreason.orm.model import OutcomeModel
-from rlreason.run.left_out import NotKept
 from rlreason.run.stage import INIT, checkpoint_of_round, sampled, sampling_batch, sampling_round, scores
 from rlreason.training.common import OnlineSettings, Progress, UpdateReport
 from rlreason.training.supervised import Example

@@ -11,7 +11,7 @@ from rich.console import Console
 from rlreason.display import Display
 from rlreason.lab.setup import say_and_count
 from rlreason.run.folder import Run
-from rlreason.run.left_out import CUT, TOO_LOW, LeftOut, NotKept, Trouble, added_up, in_words, left_out
+from rlreason.run.left_out import CUT, TOO_LOW, LeftOut, Trouble, added_up, in_words, left_out
 from rlreason.run.stage import log_of, sampling_round
 
 CONFIG = {"seed": 0}
@@ -122,4 +122,3 @@ def test_the_tables_of_several_runs_add_up(counts):
 
 def test_a_row_is_one_line():
     assert in_words(LeftOut("stages", 2, None, "cut")) == "stages: 2 (the last: cut)"
-    assert NotKept(3, 1, 1).drawn == 3
