@@ -129,21 +129,6 @@ def choose_questions(problems: Sequence[Problem], count: int, round_number: int,
     return random.Random(f"{seed}/questions/{round_number}").sample(problems, count)
 
 
-@dataclass(frozen=True, slots=True)
-class NotKept:
-    """The training rollouts of a round that nothing is learned from.
-
-    Args:
-        drawn: All of the round.
-        too_low: Those that the filter of the algorithm refused.
-        copies: Those of which another one that was kept counts as the same.
-    """
-
-    drawn: int
-    too_low: int
-    copies: int
-
-
 def deduplication_key(item: Rollout, deduplicate: str, position: int) -> str:
     """What two solutions of one question must share to count as the same."""
     if deduplicate == "steps":

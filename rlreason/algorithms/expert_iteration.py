@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from rlreason.algorithms.base import (
     DEDUPLICATE,
     Algorithm,
-    NotKept,
     Questions,
     Trained,
     choose_questions,
@@ -23,6 +22,7 @@ from rlreason.algorithms.base import (
     needs_none,
 )
 from rlreason.algorithms.budget import ENOUGH, whole
+from rlreason.algorithms.not_kept import NotKept
 from rlreason.algorithms.selection import ended
 from rlreason.algorithms.space import SUPERVISED, TEMPERATURE, Among
 from rlreason.config.base import setting

@@ -14,16 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rlreason.algorithms.base import (
-    DEDUPLICATE,
-    Algorithm,
-    NotKept,
-    Questions,
-    Trained,
-    choose_questions,
-    deduplication_key,
-)
+from rlreason.algorithms.base import DEDUPLICATE, Algorithm, Questions, Trained, choose_questions, deduplication_key
 from rlreason.algorithms.budget import whole
+from rlreason.algorithms.not_kept import NotKept
 from rlreason.algorithms.selection import ended
 from rlreason.algorithms.space import SUPERVISED, TEMPERATURE, Among
 from rlreason.answers.steps import through_answer

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rlreason.algorithms.base import NotKept
+from rlreason.algorithms.not_kept import NotKept
 from rlreason.config.updates import OnPolicyConfig, SupervisedConfig
 from rlreason.errors import UserError
 from rlreason.lab.context import Context
