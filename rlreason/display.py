@@ -13,12 +13,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from rlreason.errors import in_one_line
 from rlreason.evaluation.statistics import interval_text, questions_text
 from rlreason.run.identity import prompt_of
+from rlreason.run.left_out import LeftOut, in_words
 
 SECONDS_BETWEEN_LINES = 60.0  # of progress, where the console is no terminal
 SECONDS_BETWEEN_LOOKS = 1.0
+MOST_SAID = 200  # characters of what was said of a trouble
 DIFFERENCE = "difference [95 % interval]"
 
 
@@ -222,6 +226,19 @@ class Display:
         change = f"{found['before']['value']:.3f} to {found['after']['value']:.3f}"
         self.line(f"{where}: maj@1 from {change}, {interval_text(found['difference'], signed=True)}")
 
+    def _left_out(self, rows: Sequence[LeftOut]) -> None:
+        """What was retried, skipped or left out, a row for each kind of which there is something."""
+        if not rows:
+            return
+        table = Table("retried, skipped or left out")
+        for heading in ("number", "of"):
+            table.add_column(heading, justify="right")
+        for row in rows:
+            last = "" if row.last is None else f"\nthe last: {in_one_line(row.last, MOST_SAID)}"
+            table.add_row(Text(row.what + last), f"{row.count:,}", "" if row.of is None else f"{row.of:,}")
+            self.record(in_words(row))
+        self.console.print(table)
+
     def closing(self, result: Mapping[str, Any], folder: Path) -> None:
         """The verdict, the cost, and where everything lies."""
         self.line(result["verdict"])
@@ -233,9 +250,7 @@ class Display:
             self._elsewhere("on questions with more steps than training has", result["out_of_distribution"])
         if "second_prompt" in result:
             self._elsewhere(f"under prompt={result['second_prompt']['prompt']}", result["second_prompt"])
-        cut, drawn = sum(result["cut_at_limit"].values()), sum(result["rollouts"].values())
-        if cut:
-            self.line(f"{cut:,} of {drawn:,} completions were cut at data.max_completion_tokens")
+        self._left_out([LeftOut(**row) for row in result.get("left_out", ())])
         seconds = result["seconds"]
         parts = ", ".join(f"{kind} {amount:.0f}" for kind, amount in seconds.items() if kind != "total")
         self.line(f"{seconds['total']:.0f} s in all ({parts}); {sum(result['tokens'].values()):,} tokens")

@@ -27,6 +27,8 @@ OVERVIEW = """\
   rlreason task=evaluate model=small eval.k=96
   rlreason task=try_reward task.rollouts=runs/NAME reward=dense
                                             what a reward gives, before anything is paid for
+  rlreason task=rescore task.run=runs/NAME task.extraction=boxed
+                                            a finished run's metrics again, from its texts
   rlreason task=report study=NAME           tables, figures and findings of the runs in runs/NAME
   rlreason 'data.path="/data/a, b"'         a value in quotes is taken as it stands; 'prompt.stop=["</s>","#"]'
   rlreason --cfg job --resolve              the composed configuration, without running it

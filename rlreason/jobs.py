@@ -81,7 +81,7 @@ def run_job(composed: Any) -> Outcome:
 
             check(config, hydra_config.overrides.task, own_config_folder(hydra_config), config_folder(), console)
             return outcome
-        if done_without_a_run(config, folder, console):
+        if done_without_a_run(config, folder, hydra_config.overrides.task, console):
             return outcome
         from rlreason.display import Display
         from rlreason.engines.start import choose_engine
@@ -190,7 +190,7 @@ def taken_from_runs(composed: Any, plain: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def done_without_a_run(config: ExperimentConfig, folder: Path, console: Console) -> bool:
+def done_without_a_run(config: ExperimentConfig, folder: Path, overrides: Sequence[str], console: Console) -> bool:
     """Do a task that makes no run of its own; whether it was one."""
     if config.task.name == "watch":
         from rlreason.tasks.watch import watch
@@ -212,6 +212,10 @@ def done_without_a_run(config: ExperimentConfig, folder: Path, console: Console)
         from rlreason.tasks.repeat import repeat
 
         repeat(config, console)
+    elif config.task.name == "rescore":
+        from rlreason.tasks.rescore import rescore
+
+        rescore(config, overrides, console)
     elif config.task.name == "try_reward":
         from rlreason.tasks.try_reward import try_reward
 

@@ -18,7 +18,7 @@ def test_every_shipped_choice_composes(choice):
     extra += ["launcher.address=node0:29500"] if choice.endswith("2nodes") else []
     extra += ["reward.function=builtins:divmod"] if choice == "reward=custom" else []
     extra += ["task.rollouts=runs/NAME"] if choice == "task=try_reward" else []
-    extra += ["task.run=runs/NAME"] if choice == "task=repeat" else []
+    extra += ["task.run=runs/NAME"] if choice in ("task=repeat", "task=rescore") else []
     config = composed(choice, *extra)
     group, _, name = choice.partition("=")
     if group in ("task", "algo", "reward", "orm", "init", "data", "model"):

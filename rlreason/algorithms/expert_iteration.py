@@ -22,6 +22,7 @@ from rlreason.algorithms.base import (
     needs_none,
 )
 from rlreason.algorithms.budget import ENOUGH, whole
+from rlreason.algorithms.not_kept import NotKept
 from rlreason.algorithms.selection import ended
 from rlreason.algorithms.space import SUPERVISED, TEMPERATURE, Among
 from rlreason.config.base import setting
@@ -90,6 +91,7 @@ def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Que
         earlier = kept if config.aggregate else {}
         so_far = {item.id for item in asked} | (so_far if config.aggregate else set())
         kept = keep(earlier, rollouts, config, threshold)
+        passing = sum(passes(item, config, threshold) for item in rollouts)
         solutions = diversity(rollouts)
         lab.report(
             round_number,
@@ -101,6 +103,7 @@ def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Que
                 "kept_wrong": sum(not item.correct for item in kept.values()) / max(1, len(kept)),
                 "distinct_right": sum(map(len, solutions.values())) / len(solutions),
             },
+            NotKept(len(rollouts), len(rollouts) - passing, passing - (len(kept) - len(earlier))),
         )
         if not kept:
             continue  # nothing was right so far: the next round asks again with other random numbers
@@ -124,15 +127,19 @@ def expert_iteration(config: ExpertIterationConfig, start: Start, questions: Que
 def keep(earlier: Kept, rollouts: Sequence[Rollout], config: ExpertIterationConfig, threshold: float) -> Kept:
     """D_i: what earlier rounds kept, and every new solution that passes the filter.
 
-    The filter is the return (at least `threshold`), the ground truth, or both. Of solutions to one question that count
-    as the same, the first stays.
+    Of solutions to one question that count as the same, the first stays.
     """
     kept = dict(earlier)
     for item in rollouts:
-        passes = {"return": item.total_reward >= threshold - ROUNDING, "correct": item.correct}
-        if passes.get(config.keep, all(passes.values())):
+        if passes(item, config, threshold):
             kept.setdefault((item.problem.id, deduplication_key(item, config.deduplicate, len(kept))), item)
     return kept
+
+
+def passes(item: Rollout, config: ExpertIterationConfig, threshold: float) -> bool:
+    """Whether a solution passes the filter: its return (at least `threshold`), the ground truth, or both."""
+    found = {"return": item.total_reward >= threshold - ROUNDING, "correct": item.correct}
+    return found.get(config.keep, all(found.values()))
 
 
 def restart_checkpoint(restart: str, start: Start, policy: Path) -> Path:

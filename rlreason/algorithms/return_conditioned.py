@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rlreason.algorithms.base import DEDUPLICATE, Algorithm, Questions, Trained, choose_questions, deduplication_key
 from rlreason.algorithms.budget import whole
+from rlreason.algorithms.not_kept import NotKept
 from rlreason.algorithms.selection import ended
 from rlreason.algorithms.space import SUPERVISED, TEMPERATURE, Among
 from rlreason.answers.steps import through_answer
@@ -91,8 +92,9 @@ def return_conditioned(
     )
     accuracies = {start.init: lab.evaluate(0, start.init, samples_seen=0)}
 
-    rollouts, samples_seen = collected(config, start, questions, seed, lab)
-    rollouts = [item for item in distinct(rollouts, config.deduplicate) if item.completion_ids]
+    drawn, samples_seen = collected(config, start, questions, seed, lab)
+    different = distinct(drawn, config.deduplicate)
+    rollouts = [item for item in different if item.completion_ids]
     labels = step_labels(config, rollouts, lab)
     good = sum(map(sum, labels))
     total = sum(map(len, labels))
@@ -103,6 +105,7 @@ def return_conditioned(
             "samples_right": sum(item.correct for item in rollouts) / max(1, len(rollouts)),
             "steps_good": good / max(1, total),
         },
+        NotKept(len(drawn), len(different) - len(rollouts), len(drawn) - len(different)),
     )
     if good in (0, total):
         raise NothingToLearn(

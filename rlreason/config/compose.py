@@ -28,6 +28,7 @@ from rlreason.config.sections import (
     ModelConfig,
     PromptConfig,
     RepeatConfig,
+    RescoreConfig,
     ShardingConfig,
     TaskConfig,
     TrackerConfig,
@@ -65,6 +66,7 @@ TASKS: dict[str, type[TaskConfig]] = {
     "check": CheckConfig,
     "export": ExportConfig,
     "repeat": RepeatConfig,
+    "rescore": RescoreConfig,
     "try_reward": TryRewardConfig,
     "tiny_base": TaskConfig,
 }

@@ -23,8 +23,8 @@ class TaskConfig(Settings):
     """What to do."""
 
     name: str = setting(
-        "train, evaluate, plan, check (this machine), report or watch (a study), export, repeat, try_reward, "
-        "tiny_base (make the embedded models again)"
+        "train, evaluate, plan, check (this machine), report or watch (a study), export, repeat, rescore, "
+        "try_reward, tiny_base (make the embedded models again)"
     )
 
 
@@ -72,6 +72,35 @@ class RepeatConfig(TaskConfig):
 
     def check(self) -> None:
         """Refuse to repeat nothing."""
+        require(self.run is not None, "task.run is missing; name the folder of a finished run: task.run=runs/NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RescoreConfig(TaskConfig):
+    """Which run is scored again from its stored texts, and by what rule."""
+
+    run: str | None = setting("folder of a finished run", read=home_expanded)
+    gold: str | None = setting(
+        "a file of gold answers, by the ids of the run's questions or by the questions themselves; null: the run's own",
+        read=home_expanded,
+    )
+    extraction: str | None = setting(
+        "how an answer is found, as in prompt.extraction; null: as the run has found it", choices=tuple(EXTRACTIONS)
+    )
+    vote: str = setting(
+        "which samples vote alike: those whose answers are equal, as grading finds them, or whose answers are spelt "
+        "alike (text)",
+        choices=("equal", "text"),
+    )
+    k: int | None = setting("K of maj@K, of the samples that are stored; null: all of them", at_least=1)
+    rerank: str | None = setting(
+        "a solution's rank by its steps' scores, as in eval.rerank; null: the run's",
+        choices=("final", "product", "minimum"),
+    )
+    examples: int = setting("solutions with another verdict that are shown", at_least=0)
+
+    def check(self) -> None:
+        """Refuse to score nothing."""
         require(self.run is not None, "task.run is missing; name the folder of a finished run: task.run=runs/NAME")
 
 

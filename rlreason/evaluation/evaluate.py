@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from rlreason.evaluation.statistics import Clusters, Interval, Kind, bootstrap_i
 from rlreason.types import Rollout
 
 PerProblem = dict[str, np.ndarray]
+# Of many problems: from the answers of the samples, and whether they are right, to what each votes for.
+Votes = Callable[[Sequence[tuple[Sequence[str | None], Sequence[bool]]]], list[list[str | None]]]
 
 
 def measure(
@@ -26,6 +28,7 @@ def measure(
     rank_by: str = "final",
     at_start: Sequence[Rollout] = (),
     further: Sequence[Metric] = (),
+    votes: Votes = votes_of_problems,
 ) -> PerProblem:
     """Every metric of every problem.
 
@@ -37,6 +40,7 @@ def measure(
         rank_by: How step scores become one, see `rank_score`.
         at_start: Samples of the same problems before training, to see what is new.
         further: Metrics besides those of the package.
+        votes: Which answers vote alike.
 
     Returns:
         Arrays of shape `(problems,)` by metric name, problems in the order of `greedy`.
@@ -49,11 +53,11 @@ def measure(
     for item in sorted(at_start, key=lambda one: one.sample):
         start[item.problem.id].append(item)
     samples_of = [sorted(by_problem[item.problem.id], key=lambda pair: pair[0].sample) for item in greedy]
-    votes = votes_of_problems(
+    names = votes(
         [([item.answer for item, _ in samples], [item.correct for item, _ in samples]) for samples in samples_of]
     )
     problems = []
-    for item, lenient, samples, answers in zip(greedy, lenient_verdicts(greedy), samples_of, votes, strict=True):
+    for item, lenient, samples, answers in zip(greedy, lenient_verdicts(greedy), samples_of, names, strict=True):
         problems.append(
             ProblemSamples(
                 problem_id=item.problem.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rlreason.config.experiment import ExperimentConfig
@@ -21,6 +22,7 @@ class SharedEngine:
         longest_context: Tokens of the longest context that it must hold.
         engine: One that is there already; None: it is started.
         cache_tokens: As for `start_engine`.
+        report: Called with one line about each engine process that is lost; None: the display shows it.
     """
 
     def __init__(
@@ -29,12 +31,14 @@ class SharedEngine:
         longest_context: int,
         engine: Engine | None = None,
         cache_tokens: int | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> None:
         self.longest_context = longest_context
         self._config = config
         self._engine = engine
         self._cache_tokens = cache_tokens
         self._check = WeightCheck(limit(config.engine, config.model), longest_context - 1)
+        self._report = report
 
     def loaded(self, policy: Path, run: Run, display: Display) -> Engine:
         """The engine with the weights of `policy`, as the probe has shown.
@@ -51,7 +55,7 @@ class SharedEngine:
                     self.longest_context,
                     self._config.seed,
                     self._config.model.lora_rank if adapters else 0,
-                    display.line,
+                    self._report or display.line,
                     self._cache_tokens,
                 )
                 with display.status("starting the engine"):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from rlreason.algorithms.not_kept import NotKept
 from rlreason.config.updates import OnPolicyConfig, SupervisedConfig
 from rlreason.errors import UserError
 from rlreason.lab.context import Context
@@ -146,12 +147,19 @@ class Lab:
         """Log numbers that belong to no round."""
         log(self.context, what, metrics, self.context.run.training_rollouts)
 
-    def report(self, number: int, facts: Mapping[str, float]) -> None:
-        """Put the numbers of a round's sampling where the user sees them."""
+    def report(self, number: int, facts: Mapping[str, float], not_kept: NotKept) -> None:
+        """Put the numbers of a round's sampling where the user sees them.
+
+        Args:
+            number: The round's.
+            facts: Numbers by name.
+            not_kept: How many of the round's rollouts nothing is learned from.
+        """
         shown = ", ".join(f"{name.replace('_', ' ')} {value:,.3g}" for name, value in facts.items())
         self.context.display.line(f"round {number}: {shown}")
         named = {f"train/{name}": value for name, value in facts.items()}
-        log(self.context, f"sampled-round-{number}", named, self.context.run.training_rollouts)
+        seen = self.context.run.training_rollouts
+        log(self.context, f"sampled-round-{number}", named, seen, not_kept=asdict(not_kept))
 
     def with_tokens(self, checkpoint: Path, tokens: Sequence[str]) -> Path:
         """A copy of a starting checkpoint whose vocabulary has `tokens` as well."""

@@ -142,7 +142,7 @@ def measured(
     values = measure(answers, samples, k, ranks, settings.rerank, earlier, further)
     evaluations.per_problem[checkpoint] = values
     evaluations.clusters = clusters_of(answers)
-    store_evaluation(context, evaluation(settings.split, checkpoint), problems, answers, samples, values)
+    store_evaluation(context.run.folder, evaluation(settings.split, checkpoint), answers, samples, values)
     metrics = intervals(values, settings.resamples, evaluations.clusters)
     as_dicts = {metric: interval.to_dict() for metric, interval in metrics.items()}
     on_the_way = checkpoint == checkpoint_of_round(number)
@@ -206,37 +206,30 @@ def clusters_of(answers: Sequence[Rollout]) -> Clusters | None:
 
 
 def store_evaluation(
-    context: Context,
-    name: str,
-    problems: Sequence[Problem],
-    answers: Sequence[Rollout],
-    samples: Sequence[Rollout],
-    values: PerProblem,
+    folder: Path, name: str, answers: Sequence[Rollout], samples: Sequence[Rollout], values: PerProblem
 ) -> None:
     """Keep what was measured on every problem, with what a study groups by.
 
     Args:
-        context: The run's context.
+        folder: Of the run.
         name: The evaluation's name.
-        problems: The questions.
-        answers: One greedy rollout of each.
+        answers: One greedy rollout of each problem.
         samples: Further rollouts, or none.
         values: Every metric of every problem, in the order of `answers`.
     """
     ids = [item.problem.id for item in answers]
-    steps = {problem.id: len(problem.steps) for problem in problems}
     drawn = Counter(item.problem.id for item in samples)
     right = Counter(item.problem.id for item in samples if item.correct)
     facts: dict[str, Sequence[Any]] = {
         "problem_id": ids,
-        "reference_steps": [steps[problem] for problem in ids],
+        "reference_steps": [len(item.problem.steps) for item in answers],
         "samples": [drawn[problem] for problem in ids],
         "right": [right[problem] for problem in ids],
     }
     clusters = clusters_of(answers)
     if clusters is not None:
         facts["cluster"] = clusters
-    write_evaluation(context.run.folder / "evaluations" / f"{name}.parquet", {**facts, **values})
+    write_evaluation(folder / "evaluations" / f"{name}.parquet", {**facts, **values})
 
 
 def first_and_last(
@@ -261,8 +254,20 @@ def first_and_last(
         answers = evaluations.rollouts(context, greedy(split, checkpoint), policy, problems, 1, 0.0)
         found[checkpoint] = measure(answers, (), 0)
         clusters = clusters_of(answers)
-        store_evaluation(context, evaluation(split, checkpoint), problems, answers, (), found[checkpoint])
-    resamples = context.config.eval.resamples
+        store_evaluation(context.run.folder, evaluation(split, checkpoint), answers, (), found[checkpoint])
+    return compared_ends(found, context.config.eval.resamples, clusters)
+
+
+def compared_ends(
+    found: Mapping[str, PerProblem], resamples: int, clusters: Clusters | None
+) -> dict[str, dict[str, Any]]:
+    """Greedy accuracy of the first and the last policy, `before` and `after`, and the paired `difference`.
+
+    Args:
+        found: Every metric of every problem, by checkpoint.
+        resamples: Of each interval.
+        clusters: The cluster of each problem.
+    """
     return {
         "before": intervals(found[INIT], resamples, clusters)["maj@1"].to_dict(),
         "after": intervals(found[FINAL], resamples, clusters)["maj@1"].to_dict(),
@@ -281,13 +286,21 @@ def under_second_prompt(context: Context, evaluations: Evaluations, first: Path,
     return {"prompt": other.asked_with.name, **first_and_last(other, evaluations, SECOND_PROMPT, problems, first, last)}
 
 
-def log(context: Context, what: str, metrics: Mapping[str, float], samples_seen: int) -> None:
-    """Write metrics once; a resumed run does not repeat the lines of what it had finished."""
+def log(context: Context, what: str, metrics: Mapping[str, float], samples_seen: int, **facts: Any) -> None:
+    """Write metrics once; a resumed run does not repeat the lines of what it had finished.
+
+    Args:
+        context: The run's context.
+        what: They are of.
+        metrics: By name.
+        samples_seen: Rollouts that were learned from until then.
+        facts: For the journal.
+    """
 
     def make() -> tuple[None, dict[str, Any]]:
         context.run.log_metrics({"stage": what, "samples_seen": samples_seen, **metrics})
         context.tracker.log(dict(metrics), samples_seen)
-        return None, {}
+        return None, facts
 
     context.run.once(log_of(what), make, lambda: None)
 

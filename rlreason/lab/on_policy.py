@@ -99,7 +99,7 @@ def finished_training(context: Context, checkpoints: Mapping[int, Path]) -> tupl
     batches = [item for item in run.journal.values() if item["kind"] == Kind.ROLLOUTS]
     lost = next((item for item in batches if not is_sealed(run.rollouts, item["stage"])), None)
     if lost is not None:
-        run.event(f"{lost['stage']} is missing, empty or cut; training begins again, with new rollouts from there on")
+        run.again(f"{lost['stage']} is missing, empty or cut; training begins again, with new rollouts from there on")
         run.forget_from(lost["stage"])
         for batch, folder in checkpoints.items():
             if batch >= lost["number"]:
@@ -113,7 +113,7 @@ def finished_training(context: Context, checkpoints: Mapping[int, Path]) -> tupl
         try:
             refuse_broken(folder)
         except UNREADABLE as error:
-            run.event(f"{in_one_line(error)}; training begins again, on the rollouts that are stored")
+            run.again(f"{in_one_line(error)}; training begins again, on the rollouts that are stored")
             shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(run.folder / "training", ignore_errors=True)
             record = None

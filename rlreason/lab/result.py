@@ -10,6 +10,7 @@ from rlreason.lab.context import Context
 from rlreason.lab.measuring import Evaluations
 from rlreason.planning.measured import planned_and_measured
 from rlreason.run.folder import environment
+from rlreason.run.left_out import left_out
 from rlreason.run.stage import RESULT
 
 KINDS = ("start", "sample", "grade", "reward", "train", "sync", "evaluate", "total")
@@ -49,5 +50,21 @@ def write_result(context: Context, evaluations: Evaluations, too_long: Sequence[
     found["plan"] = planned_and_measured(context.config, seconds, found["tokens"], run.peaks(), cached)
     final = evaluations.records[-1]["metrics"]
     context.tracker.finish({f"final/{metric}": values["value"] for metric, values in final.items()})
+    # Last, for the end of tracking may fail as well.
+    rows = left_out(
+        run.journal.values(),
+        run.troubles,
+        (len(too_long), len(too_long) + len(context.prompts)),
+        second_prompts_too_long(context),
+    )
+    found["left_out"] = [asdict(row) for row in rows]
     run.finish(found)
     return found
+
+
+def second_prompts_too_long(context: Context) -> tuple[int, int]:
+    """Reported questions whose prompts under `eval.second_prompt` do not fit, and all of them; none without one."""
+    if context.config.eval.second is None:
+        return 0, 0
+    measured = context.splits.measured
+    return sum(problem.id not in context.second_prompts for problem in measured), len(measured)

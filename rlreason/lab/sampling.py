@@ -170,6 +170,7 @@ def sampling_facts(stage: Stage, drawn: Sequence[Rollout]) -> dict[str, Any]:
         "tokens": {_spent_on(stage): sum(len(rollout.completion_ids) for rollout in drawn)},
         "rollouts": len(drawn),
         "cut_at_limit": sum(rollout.finish_reason == "length" for rollout in drawn),
+        "unread": sum(rollout.is_unread for rollout in drawn),
     }
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from rlreason.run import trackers
 from rlreason.run.files import write_atomically
 from rlreason.run.folder import Run
 from rlreason.run.identity import OWN
+from rlreason.run.left_out import Trouble
 from rlreason.types import Problem, Prompt
 
 TRIED = 3  # questions at each end of every split, whose texts the tokeniser is tried on
@@ -102,7 +104,12 @@ def prepared(
     asked = what_is_asked(config, display)
     config = asked.config
     run = Run(folder, plain_config)
-    engine = SharedEngine(config, longest_context(config), cache_tokens=cache_tokens(config, asked))
+    engine = SharedEngine(
+        config,
+        longest_context(config),
+        cache_tokens=cache_tokens(config, asked),
+        report=partial(say_and_count, run, display, Trouble.ENGINE),
+    )
     try:
         display.record = run.event
         for text in said:
@@ -115,7 +122,9 @@ def prepared(
             config=config,
             run=run,
             display=display,
-            tracker=trackers.start(config.tracker, folder, plain_config, display.line),
+            tracker=trackers.start(
+                config.tracker, folder, plain_config, partial(say_and_count, run, display, Trouble.TRACKER)
+            ),
             tokenizer=asked.tokenizer,
             prompts=asked.prompts,
             asked_with=config.protocol,
@@ -133,6 +142,12 @@ def prepared(
     finally:
         engine.close()
         run.close()
+
+
+def say_and_count(run: Run, display: Display, what: Trouble, line: str) -> None:
+    """Show a line of what went wrong, and count it for the table at the end of the run."""
+    display.line(line)
+    run.trouble(what, line)
 
 
 def what_is_asked(config: ExperimentConfig, display: Display) -> Asked:

@@ -72,7 +72,7 @@ def made_once(
     folder = (Path(context.config.runs_dir) / "cache" / f"{name}-{digest}").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder / ".making", what, context.display):
-        run = Run(folder, context.run.config, any_configuration=True)
+        run = Run(folder, context.run.config, any_configuration=True, used_by=context.run)
         cached, earlier = last.name in run.journal, run.totals("seconds")
         try:
             value = work(replace(context, run=run, tracker=Tracker()))
@@ -187,7 +187,7 @@ def evaluation_rollouts(
         name = f"base-{config.model.name}-{config.data.name}-{config.init.name}"
         made = made_once(context, name, _deciding_base(context), stage, what, work)
         record = made.journal[stage.name]
-        facts = {fact: record[fact] for fact in ("rollouts", "cut_at_limit", "probe_gap") if fact in record}
+        facts = {fact: record[fact] for fact in ("rollouts", "cut_at_limit", "unread", "probe_gap") if fact in record}
         return made.value, {"tokens": {} if made.cached else record["tokens"], "cached": made.cached, **facts}
 
     return run.once(stage, make, lambda: sealed_rollouts(context, stage.name, problems))

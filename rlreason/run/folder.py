@@ -24,6 +24,7 @@ from rlreason.errors import FolderRefused, UserError, in_one_line
 from rlreason.run import peaks
 from rlreason.run.files import CONFIG_FILE, RESULT_FILE, read_result, write_atomically
 from rlreason.run.identity import SOURCE, refuse_other_configuration
+from rlreason.run.left_out import TROUBLES, Trouble
 from rlreason.run.stage import Kind, Stage
 
 Value = TypeVar("Value")
@@ -43,14 +44,18 @@ class Run:
         config: The composed configuration as plain values.
         any_configuration: Do not compare it with the one that the folder was made for; for a cache, whose name says
             what matters.
+        used_by: The run that works in this folder, of a cache: what goes wrong here is a trouble of its.
 
     Raises:
         FolderRefused: The folder belongs to another configuration, or another process holds it.
         UserError: It cannot be written.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], any_configuration: bool = False) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], any_configuration: bool = False, used_by: Run | None = None
+    ) -> None:
         self.folder = folder
+        self._used_by = used_by
         self.config = config
         try:
             mended = (
@@ -134,7 +139,7 @@ class Run:
             try:
                 return read()
             except UNREADABLE as error:
-                self.event(f"{stage.name}: what it stored cannot be read ({in_one_line(error)}); it is done again")
+                self.again(f"{stage.name}: what it stored cannot be read ({in_one_line(error)}); it is done again")
         value, facts = make()
         self.commit(stage, **facts)
         return value
@@ -158,6 +163,29 @@ class Run:
         append_line(self.folder / JOURNAL, record)
         self.journal[stage.name] = record
         return record
+
+    def again(self, message: str) -> None:
+        """Say, and count, that a finished stage is done again, for what it had stored was damaged."""
+        self.event(message)
+        self.trouble(Trouble.REDONE, message)
+
+    def trouble(self, what: Trouble, message: str) -> None:
+        """Count something that went wrong without an end to the run, for the table at its end.
+
+        Args:
+            what: Its kind.
+            message: What was said of it.
+        """
+        if self._used_by is not None:
+            self._used_by.trouble(what, message)
+            return
+        with suppress(OSError):  # a disk that is full ends the run elsewhere, in words
+            append_line(self.folder / TROUBLES, {"what": what.name, "message": message})
+
+    @property
+    def troubles(self) -> list[dict[str, Any]]:
+        """What went wrong so far, in all processes of this run."""
+        return read_lines(self.folder / TROUBLES)
 
     def event(self, message: str) -> None:
         """Add a line to `events.log`."""

@@ -32,6 +32,7 @@ PARTS = {
     "text": ("text", pa.string()),
     "finish_reason": ("finish_reason", pa.string()),
 }
+TEXTS = ("problem_id", "sample", "seed", "text", "finish_reason", "answer", "correct", "unread")
 ROWS_AT_ONCE = 256
 Prompts = dict[tuple[int, ...], tuple[int, ...]]
 PART_SCHEMA = pa.schema([(column, kind) for column, (_, kind) in PARTS.items()])
@@ -154,6 +155,22 @@ def read_sealed(folder: Path, stage: str, problems: Mapping[str, Problem]) -> li
     return rollouts
 
 
+def read_texts(folder: Path, stage: str, problems: Mapping[str, Problem]) -> list[Rollout]:
+    """As `read_sealed`, without tokens, log-probs and rewards, which take many times the memory of the texts.
+
+    Raises:
+        KeyError: A rollout answers another problem, or the file lacks a column.
+    """
+    table = pq.read_table(folder / f"{stage}.parquet", columns=list(TEXTS))
+    columns = table.to_pydict()
+    columns.setdefault("unread", [False] * table.num_rows)  # as in `read_sealed`
+    rows = zip(*(columns[name] for name in TEXTS), strict=True)
+    return [
+        Rollout(problems[asked], sample, seed, (), (), (), text, ending, answer=answer, correct=right, is_unread=unread)
+        for asked, sample, seed, text, ending, answer, right, unread in rows
+    ]
+
+
 def is_sealed(folder: Path, stage: str) -> bool:
     """Whether the Parquet file of a stage is there, and not empty or cut."""
     try:
@@ -167,6 +184,11 @@ def asked_problems(path: Path) -> list[str]:
     """The problem id of every rollout in a sealed file."""
     ids: list[str] = pq.read_table(path, columns=["problem_id"])["problem_id"].to_pylist()
     return ids
+
+
+def longest_completion(folder: Path, stage: str) -> int:
+    """Tokens of the longest completion of a sealed stage."""
+    return max(map(len, pq.read_table(folder / f"{stage}.parquet", columns=["token_ids"])["token_ids"]), default=0)
 
 
 def write_scores(path: Path, rollouts: Sequence[Rollout], scores: Sequence[Sequence[float]]) -> None:

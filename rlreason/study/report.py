@@ -15,6 +15,7 @@ import pandas as pd
 from rlreason.run.files import write_atomically
 from rlreason.run.folder import training_files
 from rlreason.run.identity import OWN, SOURCE
+from rlreason.run.left_out import added_up, in_words
 from rlreason.study.arms import Arm, Comparison, comparisons
 from rlreason.study.budgets import budget_table
 from rlreason.study.commands import Compose, command
@@ -106,7 +107,9 @@ def write_report(study: Study, compose: Compose) -> Report:
     read, troubles = readings(arms)
     table = whole_table(found, read, study.outcome_models)
     measurements, unread = read_measurements(study.folder / FOLDER, study.folder.parent / FOLDER)
-    left_out = [*study.troubles, *notes, *troubles, *unread]
+    runs = (*study.runs, *study.outcome_models)
+    in_runs = [in_words(row) for row in added_up(run.result.get("left_out", ()) for run in runs)]
+    left_out = [*study.troubles, *notes, *troubles, *unread, *(f"in all runs together, {line}" for line in in_runs)]
     sections = [_section(study, comparison, table, read, compose, left_out) for comparison in found]
     _write_figures(study.folder / "figures", sections)
     write_atomically(study.folder / "results.csv", table.to_csv(index=False))

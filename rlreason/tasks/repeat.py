@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 REPORT = "repeat.json"
 MOST_SHOWN = 4
+NO_SETTINGS = ("sources", "contents")  # keys of a stored configuration that say what it read
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def finished(run: Path) -> dict[str, Any]:
     require(is_run(run), f"there is no run in {run}; name the folder of a finished one with task.run=runs/NAME")
     result = read_result(run)
     if result is None:
-        raise UserError(f"{run} has not finished; give its command again, and repeat it when it has ended")
+        raise UserError(f"{run} has not finished; give its own command again first")
     return result
 
 
@@ -96,13 +97,9 @@ def configuration_of(run: Path, runs_dir: Path) -> tuple[ExperimentConfig, dict[
         UserError: This version does not know its settings, or what lies at its paths has changed.
     """
     stored, _ = stored_configuration(run, ())
-    plain = {key: deepcopy(value) for key, value in stored.items() if key not in ("sources", "contents")}
+    plain = {key: deepcopy(value) for key, value in stored.items() if key not in NO_SETTINGS}
     plain["runs_dir"] = str(runs_dir)
-    try:
-        config = from_plain(plain)
-    except (UserError, KeyError, TypeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{run} was made by another version, which this one cannot repeat: {reason}") from error
+    config = experiment_of(run, plain)
     require(config.nproc == 1, f"{run} was trained by {config.nproc} processes; only a run of one can be repeated")
     here = {"contents": contents(config), "sources": {part.path: part.digest for part in own_parts(config)}}
     for kind, digests in here.items():
@@ -112,6 +109,23 @@ def configuration_of(run: Path, runs_dir: Path) -> tuple[ExperimentConfig, dict[
         if digests or kind in stored:
             plain[kind] = digests
     return config, plain
+
+
+def experiment_of(run: Path, stored: Mapping[str, Any]) -> ExperimentConfig:
+    """The typed configuration of a run.
+
+    Args:
+        run: Its folder.
+        stored: What its `config.yaml` holds.
+
+    Raises:
+        UserError: This version does not know its settings.
+    """
+    try:
+        return from_plain({key: value for key, value in stored.items() if key not in NO_SETTINGS})
+    except (UserError, KeyError, TypeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{run} was made by another version, whose settings this one cannot read: {reason}") from error
 
 
 def compared(one: Path, other: Path, result: Mapping[str, Any]) -> list[Compared]:

@@ -57,7 +57,7 @@ class Script:
     def __init__(self, texts_by_round, accuracies):
         self.texts_by_round = texts_by_round
         self.accuracies = iter(accuracies)
-        self.updates, self.sampled, self.reports = [], [], []
+        self.updates, self.sampled, self.reports, self.not_kept = [], [], [], []
 
     def sample(self, round_number, policy, problems, samples, temperature):
         self.sampled.append((round_number, policy, [problem.id for problem in problems], samples, temperature))
@@ -77,8 +77,9 @@ class Script:
     def evaluate(self, round_number, policy, samples_seen):
         return next(self.accuracies)
 
-    def report(self, round_number, facts):
+    def report(self, round_number, facts, not_kept):
         self.reports.append(facts)
+        self.not_kept.append(not_kept)
 
 
 def run(config, texts_by_round, accuracies, problems=PROBLEMS):
@@ -104,6 +105,15 @@ def test_other_restarts(restart, starts):
     config = dataclasses.replace(CONFIG, restart=restart, rounds=2)
     _, script = run(config, [[RIGHT, WRONG]] * 2, [0.1, 0.2, 0.3])
     assert [str(start) for _, start, _ in script.updates] == starts
+
+
+@pytest.mark.parametrize("aggregate", [True, False])
+def test_every_rollout_is_learned_from_or_told_of(aggregate):
+    config = dataclasses.replace(CONFIG, aggregate=aggregate, rounds=2)
+    _, script = run(config, [[RIGHT, WRONG], [RIGHT, OTHER]], [0.1, 0.2, 0.3])
+    new = [4, 4 if aggregate else 8]
+    counted = [(item.drawn, item.too_low, item.copies) for item in script.not_kept]
+    assert counted == [(8, 4, 0), (8, 0, 8 - new[1])]
 
 
 def test_without_aggregation_only_the_latest_round_counts():

@@ -101,7 +101,7 @@ class Script:
         self.evaluated.append((policy, samples_seen))
         return 0.1
 
-    def report(self, round_number, facts):
+    def report(self, round_number, facts, not_kept):
         self.reports.append(facts)
 
 

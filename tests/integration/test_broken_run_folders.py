@@ -1,9 +1,12 @@
 """A run folder of which any file was emptied, cut or removed: the same command does again what is lost, or names it."""
 
+import json
 import shutil
 
 import pytest
 from tests_support import BATCHES, JUDGE, LABORATORY, UPDATE, assert_same
+
+from rlreason.run.left_out import Trouble
 
 pytestmark = pytest.mark.engine
 
@@ -63,3 +66,6 @@ def test_whatever_file_is_lost_the_same_command_ends_as_the_whole_run_did(rlreas
                 done = rlreason(tmp_path, *command)
             assert done.code == 0, f"{name} {kind}: {done.output[-3000:]}"
             assert_same(run, whole)
+    if where == "run" and chosen is not None:
+        told = {row["what"]: row["count"] for row in json.loads((run / "result.json").read_text())["left_out"]}
+        assert told[Trouble.REDONE] == 2  # of the rollouts and of the checkpoint

@@ -2,7 +2,6 @@
 
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -75,8 +74,7 @@ def test_an_evaluation_keeps_the_clusters_where_there_are_any(
     tmp_path: Path, clusters: list[str | None], column: list[str | None] | None
 ) -> None:
     answers = [answered(cluster, number) for number, cluster in enumerate(clusters)]
-    context = SimpleNamespace(run=SimpleNamespace(folder=tmp_path))
-    store_evaluation(context, "test", [item.problem for item in answers], answers, (), {"maj@1": np.ones(3)})
+    store_evaluation(tmp_path, "test", answers, (), {"maj@1": np.ones(3)})
     table = pq.read_table(tmp_path / "evaluations" / "test.parquet")
     assert (table["cluster"].to_pylist() if "cluster" in table.column_names else None) == column
 

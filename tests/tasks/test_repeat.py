@@ -40,6 +40,14 @@ def test_a_run_is_repeated_to_the_last_bit_and_what_differs_is_named(rlreason, f
 
 
 @pytest.mark.engine
+def test_a_run_scored_again_is_equal_to_the_last_bit(rlreason, finished):
+    shown = rlreason(finished, "task=rescore", "task.run=runs/run").check().output
+    assert "every metric equal to the run's to the last bit" in shown
+    refused = rlreason(finished, "task=rescore", "task.run=runs/nothing")
+    assert (refused.code, refused.output.count("rlreason: there is no run in runs/nothing")) == (2, 1)
+
+
+@pytest.mark.engine
 @pytest.mark.parametrize(
     ("change", "message"),
     [
