@@ -27,6 +27,8 @@ _OTHERS = {
 _MOST_MARKS = 30  # on one character
 _GROUPING_SPACES = "\u00a0\u2007\u2008\u2009\u200a\u202f"  # those that separate thousands
 _GROUPED = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:\u00a0[0-9]{3})+(?![0-9])")
+# Control characters, the marks that turn the direction of writing, and surrogates.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SUBSCRIPT = re.compile("[\u2080-\u2089]+")
 _SUBSCRIPT_DIGITS = {0x2080 + digit: str(digit) for digit in range(10)}
 
@@ -78,6 +80,15 @@ def plain_text(text: str) -> str:
     plain = _GROUPED.sub(lambda match: match[0].replace("\u00a0", ""), plain).replace("\u00a0", " ")
     plain = _SUBSCRIPT.sub(lambda match: f"_{{{match[0].translate(_SUBSCRIPT_DIGITS)}}}", plain)
     return unicodedata.normalize("NFC", _with_few_marks(plain))
+
+
+def visible_text(text: str) -> str:
+    r"""A text that is safe to show: what would steer a terminal, or turn the direction of writing, is written out.
+
+    Line ends and tabs stay. "\x1b[2J" becomes the seven characters of its escape, a lone surrogate likewise, which no
+    file could hold.
+    """
+    return _UNSEEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def _with_few_marks(text: str) -> str:
