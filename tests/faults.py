@@ -2,7 +2,7 @@
 
     python -m tests.faults --kills 200 --seed 0 [--case CASE ...] [--folder FOLDER] [--report FILE]
 
-Every case of `CASES` is run once undisturbed. Then, in turn, each is run in a fresh folder and killed with SIGKILL, its
+Every case of `CASES` is run once undisturbed. In turn, each is then run in a fresh folder and killed with SIGKILL, its
 whole process group at once, after a time that is drawn from the seed; the same command follows, and is killed again,
 up to `MOST_KILLS` times; the last one is left to complete. What it leaves must equal what the undisturbed run left, to
 the last bit: every column of the rollouts and evaluations, every tensor, losses and metrics. No sample, stage or
@@ -41,7 +41,7 @@ else:
 MARK = ".made-by-rlreason-faults"
 MOST_KILLS = 4  # of one run; it completes then, whatever was drawn
 NEVER_SECONDS = 600.0  # a command that takes longer hangs
-LATEST = 1.05  # of the time of the undisturbed run, by which kills are drawn
+LATEST = 1.05  # of the time of the undisturbed run, by which the first kill is drawn
 SMALL = [*same_numbers.COMMON, "checkpoint_seconds=0", "runs_dir=runs"]
 ONE = [*SMALL, "name=run"]
 STUDY = [*SMALL, "algo=sft", "algo.epochs=1", "algo.evaluations=1", "eval=greedy", "study=s", "seed=0,1"]
@@ -215,19 +215,22 @@ def prepared(folder: Path, case: str, whole: Path) -> Path:
     return folder
 
 
-def undisturbed(folder: Path, cases: list[str]) -> dict[str, float]:
-    """Run every case once; the seconds that each took.
+def undisturbed(folder: Path, case: str) -> float:
+    """Run a case once, unless it has been; the seconds that it takes.
 
     Raises:
-        RuntimeError: One fails.
+        RuntimeError: It fails.
     """
-    seconds = {}
-    for case in [*(["sweep"] if "report" in cases and "sweep" not in cases else []), *cases]:
-        code, seconds[case] = run(prepared(folder / case, case, folder), CASES[case], None)
+    if case == "report" and not (folder / "sweep").exists():
+        undisturbed(folder, "sweep")
+    record = folder / f"{case}.json"
+    if not record.exists():
+        code, seconds = run(prepared(folder / case, case, folder), CASES[case], None)
         if code != 0:
             raise RuntimeError(f"{case} fails undisturbed: {(folder / case / 'output.txt').read_text()[-1500:]}")
-        print(f"{case}: undisturbed in {seconds[case]:.1f} s", flush=True)
-    return seconds
+        record.write_text(json.dumps(seconds))
+        print(f"{case}: undisturbed in {seconds:.1f} s", flush=True)
+    return float(json.loads(record.read_text()))
 
 
 def survive(
@@ -240,7 +243,8 @@ def survive(
     troubles: list[str] = []
     code = None
     while code != 0 and not troubles:
-        at = moments.uniform(0, LATEST * seconds) if len(kills) < wanted else None
+        # What is left to do becomes less with every command.
+        at = moments.uniform(0, LATEST * seconds / (1 + len(kills))) if len(kills) < wanted else None
         try:
             code, _ = run(folder, CASES[case], at)
         except TimeoutError as error:
@@ -320,13 +324,14 @@ def main() -> int:
     command = f"python -m tests.faults --kills {asked.kills} --seed {asked.seed}"
     command += f" --case {' '.join(asked.case)}" if asked.case != list(CASES) else ""
     whole = place / "undisturbed"
-    seconds = undisturbed(whole, asked.case)
+    seconds: dict[str, float] = {}
     kills: list[Kill] = []
     outcomes: list[Outcome] = []
     moments = random.Random(asked.seed)
     while (done := sum(kill.killed for kill in kills)) < asked.kills:
         number = len(outcomes)
         case = asked.case[number % len(asked.case)]
+        seconds[case] = undisturbed(whole, case)
         folder = place / f"{number}-{case}"
         new, outcome = survive(folder, whole, case, number, seconds[case], asked.kills - done, moments)
         kills += new
