@@ -63,7 +63,6 @@ class Equation:
         return any(_is_rounded(computed, value) for value in stated)
 
 
-@lru_cache(maxsize=65536)
 def exact_value(text: str) -> Fraction | None:
     """The value of an arithmetic expression that is the whole text, but for currencies and units.
 
@@ -73,8 +72,12 @@ def exact_value(text: str) -> Fraction | None:
     Returns:
         Exactly what it gives; None where anything else stands in it, it divides by zero, or it is too long.
     """
-    if len(text) > _LONGEST:
-        return None
+    # The limit comes before the cache, so that a long text is not kept.
+    return None if len(text) > _LONGEST else _exact_value(text)
+
+
+@lru_cache(maxsize=65536)
+def _exact_value(text: str) -> Fraction | None:
     for spelling, plain in _LATEX.items():
         text = text.replace(spelling, plain)
     tokens: list[str] = []
@@ -94,15 +97,17 @@ def exact_value(text: str) -> Fraction | None:
     return result if rest == len(tokens) else None
 
 
-@lru_cache(maxsize=65536)
 def equations(line: str) -> tuple[Equation, ...]:
     """The equations of one line, in order.
 
     Calculator annotations (`<<3+4=7>>`) stand for the equations around them: a line that has any is read by them
     alone.
     """
-    if len(line) > LONGEST_LINE:
-        return ()
+    return () if len(line) > LONGEST_LINE else _equations(line)
+
+
+@lru_cache(maxsize=65536)
+def _equations(line: str) -> tuple[Equation, ...]:
     annotated = [equation for inside in _ANNOTATION.findall(line) for equation in _parse(inside)]
     return tuple(annotated) if annotated else tuple(_parse(_ANNOTATION.sub(" ", line)))
 

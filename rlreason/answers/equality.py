@@ -144,7 +144,13 @@ def votes_of_problems(
         for problem in samples
     ]
     # Where all wrong answers are one text, nothing can be equal to it.
-    asked = {answer for answers in wrong if len(answers) > 1 for answer in answers if _is_expression(answer)}
+    asked = {
+        answer
+        for answers in wrong
+        if len(answers) > 1
+        for answer in answers
+        if len(answer) <= MAX_ANSWER_CHARACTERS and _is_expression(answer)
+    }
     values = _values(sorted(asked))
     found: list[list[str | None]] = []
     for (answers, correct), different in zip(samples, wrong, strict=True):
@@ -162,6 +168,8 @@ def votes_of_problems(
 
 def _named(answer: str, value: str | None) -> str:
     """The name of a wrong answer, given the name of what it is worth, where math-verify was asked and could say."""
+    if len(answer) > MAX_ANSWER_CHARACTERS:  # not kept in a cache, nor read
+        return f"words {_words(answer).casefold()}"
     if value is None:
         return _own_name(answer)
     stated = [number for number in map(answer_number, EQUALS.split(answer)) if number is not None]
@@ -192,7 +200,7 @@ def _is_expression(answer: str) -> bool:
 
     A base model often ends in prose, and asking about each such end would take most of the time.
     """
-    if len(answer) > MAX_ANSWER_CHARACTERS or _stated_number(answer) is not None or has_base(answer):
+    if _stated_number(answer) is not None or has_base(answer):
         return False
     words = [word for word in _WORD.findall(answer) if word not in _FUNCTIONS]
     return len(words) < _PROSE_WORDS if any(character.isdigit() for character in answer) else not words

@@ -28,7 +28,9 @@ _ANSWER_IS = re.compile(
     rf"[*_:=,\s]*{_ADVERBS})"
 )
 # A line that is nothing but a heading of the answer, or the marker alone; the answer is the next line with words.
-_HEADING = re.compile(rf"(?:[Aa]nswer|ANSWER|[Rr]esult|RESULT|{FINAL_ANSWER_MARKER}#*)[*_:. \t]*(?:\n[ \t]*)+([^\n]+)")
+_HEADING = re.compile(
+    rf"(?:[Aa]nswer|ANSWER|[Rr]esult|RESULT|(?<!#){FINAL_ANSWER_MARKER}#*+)[*_:. \t]*(?:\n[ \t]*)+([^\n]+)"
+)
 _BEFORE_HEADING = re.compile(r"[ \t#*_>]*(?:(?:the|my|our)\s+)?(?:final\s+)?", re.IGNORECASE)
 _CLOSING_LINE = re.compile(rf"[*_ ]*(?:A:|{FINAL_ANSWER_MARKER}#*)[*_\s]*(.+)")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -55,21 +57,22 @@ _THOUGHTS = re.compile(
     r"<(think(?:ing)?|thoughts?|reasoning)>.*?(?:</\1>|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)",
     re.DOTALL | re.IGNORECASE,
 )
-_END_OF_THOUGHTS = re.compile(r".*(?:</(?:think(?:ing)?|thoughts?|reasoning)>|\[/THINK\])", re.DOTALL)
+_END_OF_THOUGHTS = re.compile(r"</(?:think(?:ing)?|thoughts?|reasoning)>|\[/THINK\]")
 # Where a model goes on to another question, or somebody else speaks.
 _ANOTHER_TURN = (
-    r"^[ \t#*_>\[(]*(?:(?:next|new|another|similar|bonus|second|third|follow-?up)[ \t]+)?"
-    r"(?:question|problem|exercise|q|user|human|instruction|student|example[ \t]*[0-9]+)\b[ \t]*[0-9]*[ \t]*"
+    r"^[ \t#*_>\[(]*+(?:(?:next|new|another|similar|bonus|second|third|follow-?up)[ \t]+)?"
+    r"(?:question|problem|exercise|q|user|human|instruction|student|example[ \t]*[0-9]+)\b[ \t]*+[0-9]*+[ \t]*+"
     r"(?:[:.)\]*-]|$)"
     r"|<\|[a-z_]+\|>|</s>|<(?:start|end)_of_turn>|\[INST\]"
 )
 _NEXT_TURN = re.compile(_ANOTHER_TURN, re.IGNORECASE | re.MULTILINE)
 # Behind a marker whatever asks begins another question; in reasoning a model may ask itself.
-_NEXT_QUESTION = re.compile(
-    rf"{_ANOTHER_TURN}|\b(?:how[ \t]+(?:many|much|long|far|old|often|fast|tall|big|large|heavy)"
-    r"|what[ \t]+(?:is|was|are|were|will|would|percent[a-z]*|fraction)|which|find|calculate)\b[^.!?\n]*\?",
-    re.IGNORECASE | re.MULTILINE,
+_ASKING = re.compile(
+    r"\b(?:how[ \t]+(?:many|much|long|far|old|often|fast|tall|big|large|heavy)"
+    r"|what[ \t]+(?:is|was|are|were|will|would|percent[a-z]*|fraction)|which|find|calculate)\b",
+    re.IGNORECASE,
 )
+_END_OF_SENTENCE = re.compile(r"[.!?\n]")
 # What a model says that takes an answer back.
 _CORRECTION = re.compile(
     r"\b(?:wait|actually|correct(?:ion|ed|ing)|mistake|wrong|incorrect|instead|revised?|re-?check|double-?check"
@@ -80,6 +83,7 @@ _SIGNED = re.compile(rf"(?:(?<![\w)])-[{CURRENCY_SIGNS}]?)?{DECIMAL}(?:/[0-9]+(?
 # What lm-evaluation-harness and verl look for; a comma or point behind the number is none of it.
 _MARKED_NUMBER = re.compile(rf"{FINAL_ANSWER_MARKER} (-?[0-9.,]+)")
 _LONGEST_STATEMENT = 1000  # characters that are looked at behind an "answer is"
+_MOST_STATEMENTS = 1000  # of one text, the last ones, are looked at
 
 
 class Extraction(NamedTuple):
@@ -159,7 +163,7 @@ def last_number(text: str) -> str | None:
 
     What follows another question does not count, but what a model thinks does, where it never came to an end.
     """
-    text = _before(_NEXT_TURN, _solution(text).strip() or plain_text(text), 1)
+    text = _before_turn(_solution(text).strip() or plain_text(text), 1)
     numbers = _SIGNED.findall(text)
     return numbers[-1] if numbers else None
 
@@ -193,7 +197,8 @@ def _solution(text: str) -> str:
     text = plain_text(text)
     if "</" in text or "<t" in text or "<T" in text or "<r" in text or "[THINK]" in text:
         text = _THOUGHTS.sub(_line_ends, text)
-        text = _END_OF_THOUGHTS.sub(_line_ends, text)  # a prompt may have begun them
+        ends = [match.end() for match in _END_OF_THOUGHTS.finditer(text)]  # of those that a prompt has begun
+        text = "\n" * text.count("\n", 0, ends[-1]) + text[ends[-1] :] if ends else text
     return text
 
 
@@ -201,10 +206,25 @@ def _line_ends(match: re.Match[str]) -> str:
     return "\n" * match[0].count("\n")
 
 
-def _before(question: re.Pattern[str], text: str, start: int) -> str:
-    """What stands before the next question that begins at an index or later."""
-    match = question.search(text, start)
+def _before_turn(text: str, start: int) -> str:
+    """What stands before the next turn that begins at an index or later."""
+    match = _NEXT_TURN.search(text, start)
     return text if match is None else text[: match.start()]
+
+
+def _before_question(text: str, start: int) -> str:
+    """What stands before the next turn, or the next sentence that asks, which begins at an index or later."""
+    text = _before_turn(text, start)
+    asking = _ASKING.search(text, start)
+    while asking is not None:
+        end = _END_OF_SENTENCE.search(text, asking.end())
+        if end is None:
+            break
+        if end[0] == "?":
+            return text[: asking.start()]
+        # Whatever else asks in this sentence ends with it.
+        asking = _ASKING.search(text, end.end())
+    return text
 
 
 def _found(text: str) -> tuple[str | None, int | None]:
@@ -215,7 +235,7 @@ def _found(text: str) -> tuple[str | None, int | None]:
     answer, start, end = marked
     later = text.find("\n", end)
     if later >= 0 and "?" not in text[start:end]:
-        after = _before(_NEXT_QUESTION, text[later:], 1)
+        after = _before_question(text[later:], 1)
         stated = _last_boxed(after) or next(filter(answer_number, _statements(after, _places(after))), None)
         if stated:
             return stated, None
@@ -227,7 +247,7 @@ def _unmarked(text: str) -> str | None:
     boxes = list(_BOXED.finditer(text)) if "box" in text else []
     first = min((*(start for start, _ in places[:1]), *(box.end() for box in boxes[:1])), default=None)
     if first is not None:
-        text = _before(_NEXT_TURN, text, first)
+        text = _before_turn(text, first)
     boxed = _last_boxed(text)
     if boxed:
         return boxed
@@ -254,7 +274,7 @@ def _marked(text: str) -> tuple[str, int, int] | None:
         if answer is None:
             continue
         if found is None and match.end() < len(text):
-            end_of_solution = len(_before(_NEXT_QUESTION, text, match.end()))
+            end_of_solution = len(_before_question(text, match.end()))
         found = answer, match.start(), match.end()
         correction = _CORRECTION.search(text, match.end())
         corrected = len(text) if correction is None else correction.end()
@@ -310,7 +330,7 @@ def _places(text: str) -> list[tuple[int, bool]]:
 
 def _statements(text: str, places: list[tuple[int, bool]]) -> Iterator[str]:
     """What stands at places before the end of a text, the last first; below a heading only what is a number."""
-    for start, is_below_heading in reversed(places):
+    for start, is_below_heading in reversed(places[-_MOST_STATEMENTS:]):
         end = text.find("\n", start)
         answer = bare_answer(text[start : min(end if end >= 0 else len(text), start + _LONGEST_STATEMENT)])
         if answer and (not is_below_heading or _states_number(answer)):
@@ -355,7 +375,7 @@ def _marked_number(text: str, place: int) -> tuple[str, int] | None:
     first = _MARKED_NUMBER.search(text)
     if first is None:
         return None
-    match = list(_MARKED_NUMBER.finditer(_before(_NEXT_TURN, text, first.end())))[place]
+    match = list(_MARKED_NUMBER.finditer(_before_turn(text, first.end())))[place]
     return bare_answer(match[1]), text.count("\n", 0, match.start())
 
 
@@ -374,7 +394,7 @@ def _by_marked_number(place: int) -> Extraction:
 def _boxed_answer(text: str) -> str | None:
     text = _solution(text)
     first = next((match.end() for match in (_BOXED.search(text), _TAGGED.search(text)) if match), None)
-    return None if first is None else _last_boxed(_before(_NEXT_TURN, text, first))
+    return None if first is None else _last_boxed(_before_turn(text, first))
 
 
 def _stated_answer(text: str) -> str | None:
@@ -382,7 +402,7 @@ def _stated_answer(text: str) -> str | None:
     places = _places(text)
     if not places:
         return None
-    text = _before(_NEXT_TURN, text, places[0][0])
+    text = _before_turn(text, places[0][0])
     return next(_statements(text, [place for place in places if place[0] <= len(text)]), None)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import select
 import signal
 import subprocess
@@ -26,6 +27,16 @@ _STEP_SECONDS = 2
 REPLY_SECONDS = 8.0
 _START_SECONDS = 120.0
 _MEMORY_BYTES = 2 * 1024**3
+
+# What is not handed on to SymPy: digits of an exponent, or before the sign of a factorial; brackets within brackets;
+# exponents within exponents.
+_MOST_DIGITS = 4
+_DEEPEST = 20
+_MOST_EXPONENTS = 2
+_HUGE = re.compile(r"\^[\s{(+-]*([0-9]+)|([0-9]+)[\s})]*!")
+_POWER_OF_POWER = re.compile(r"\^[\s{(+-]*([0-9]+)[\s})]*\^[\s{(+-]*([0-9]+)")
+_FACTORIAL_OF_FACTORIAL = re.compile(r"!\s*[})\]]\s*!")
+_BRACKETS_AND_EXPONENTS = re.compile(r"\^\s*([({\[]?)|[\[\](){}!]")
 
 
 class _Worker:
@@ -82,6 +93,31 @@ _idle: deque[_Worker] = deque()
 os.register_at_fork(after_in_child=_idle.clear)
 
 
+def is_too_large(answer: str) -> bool:
+    """Whether a text in LaTeX is built so that reading it, or what it is worth, would take a time without bounds.
+
+    Such are towers of exponents, powers and factorials of numbers with many digits, and brackets within brackets
+    without end. Nothing is computed here, so that the same answers are refused on every machine.
+    """
+    if any(len(digits) > _MOST_DIGITS for found in _HUGE.findall(answer) for digits in found):
+        return True
+    powers = ((int(base), min(int(power), 20)) for base, power in _POWER_OF_POWER.findall(answer))
+    if any(base**power >= 10**_MOST_DIGITS for base, power in powers) or _FACTORIAL_OF_FACTORIAL.search(answer):
+        return True
+    open_brackets: list[bool] = []  # whether an exponent stands in each
+    for found in _BRACKETS_AND_EXPONENTS.finditer(answer):
+        sign, exponents = found[0], sum(open_brackets)
+        if (sign[0] == "^" and exponents >= _MOST_EXPONENTS) or (sign == "!" and exponents):
+            return True
+        if sign[0] != "^" and sign in ")]}":
+            del open_brackets[-1:]
+        elif found[1] or sign in "([{":
+            open_brackets.append(sign[0] == "^")
+        if len(open_brackets) > _DEEPEST:
+            return True
+    return False
+
+
 def are_equivalent(answer: str, gold: str) -> bool | None:
     """Whether math-verify finds two answers, without dollar signs, equivalent within the limits of time and memory.
 
@@ -111,7 +147,9 @@ def value_name(answer: str) -> str | None:
 
 
 def _asked(question: list[str]) -> Any:
-    """The reply; None where a subprocess that was started for this question gave none either."""
+    """The reply; None where a new subprocess gave none either, or would take too long."""
+    if any(map(is_too_large, question)):
+        return None
     while True:
         # One that waited may have died, or been stopped, of something else since its last reply.
         worker, is_new = _take_worker()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from rlreason.answers.spelling import visible_text
 from rlreason.run.files import write_atomically
 from rlreason.run.folder import training_files
 from rlreason.run.identity import OWN, SOURCE
@@ -133,13 +134,14 @@ def write_report(study: Study, compose: Compose) -> Report:
 
 
 def rendered(template: str, view: dict[str, Any]) -> str:
-    """A template filled in; in HTML everything that is not markup of ours is escaped."""
+    """A template filled in; in HTML everything that is not markup of ours is escaped, and nowhere is a control sign."""
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=template.endswith(".html.j2"),
         undefined=jinja2.StrictUndefined,
+        finalize=lambda shown: visible_text(shown) if type(shown) is str else shown,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

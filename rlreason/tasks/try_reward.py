@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from rlreason.answers.equality import grade
 from rlreason.answers.extraction import EXTRACTIONS
+from rlreason.answers.spelling import visible_text
 from rlreason.answers.steps import StepSplitter, through_answer
 from rlreason.config.base import converted
 from rlreason.config.compose import settings_of, with_protocols
@@ -76,7 +77,7 @@ def try_reward(config: ExperimentConfig, console: Console) -> None:
     tried = [replace(item, rewards=earned) for item, earned in zip(found.rollouts, rewards, strict=True)]
 
     def line(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible_text(text), markup=False, highlight=False, soft_wrap=True)
 
     questions = len({item.problem.id for item in tried})
     of_all = f" of {found.there:,}" if found.there > len(tried) else ""

@@ -21,13 +21,13 @@ from rlreason.run.store import seal, write_evaluation, write_scores
 from rlreason.types import Problem, Rollout, StepReward
 
 CONF = Path(__file__).parents[2] / "conf"
-ALPHABET = [chr(code) for code in range(32, 127)] + ["\n"]
+ALPHABET = [*(chr(code) for code in range(32, 127)), "\n", "\x1b", "\u202e", "\0"]
 NUMBER = {letter: number for number, letter in enumerate(ALPHABET)}
 PROBLEMS = 24
 K = 4
 TRAINING_PROBLEMS = 10
 STEPS = (1, 2, 3)
-EVIL = "<script>alert(1)</script> | `` ``` </td> {{ 7*7 }}"
+EVIL = "<script>alert(1)</script> | `` ``` </td> {{ 7*7 }} \x1b[2J\u202e\0"
 
 
 @cache

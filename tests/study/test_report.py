@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from study.made import EVIL, make_run, plain_config
 
+from rlreason.answers.spelling import visible_text
 from rlreason.study.arms import comparisons
 from rlreason.study.commands import command, hydra_value
 from rlreason.study.folders import read_study
@@ -166,6 +167,8 @@ def test_what_models_write_is_shown_as_text(reported, html):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "{{ 7*7 }}" in html
     text = (reported / "report.md").read_text(encoding="utf-8")
+    for written in (html, text):
+        assert not set(written) & set("\x1b\u202e\0") and "\\x1b[2J\\u202e\\x00" in written
     inside = False
     for line in text.splitlines():  # in Markdown it stands between fences longer than its own back-quotes
         if re.fullmatch(r"````+(text)?", line):
@@ -178,7 +181,7 @@ def test_steps_stand_beside_their_rewards(html):
     steps = [rows for caption, rows in parsed(html).tables if rows and rows[0] and rows[0][0].startswith("1+1=2")]
     assert len(steps) == 2  # at the start and at the end
     for rows in steps:
-        assert rows == [["1+1=2", "+0.25"], [EVIL, ""], ["#### 2", "+1.00"]]
+        assert rows == [["1+1=2", "+0.25"], [visible_text(EVIL), ""], ["#### 2", "+1.00"]]
 
 
 def test_nothing_is_fetched_from_elsewhere(html):

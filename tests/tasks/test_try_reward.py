@@ -134,3 +134,11 @@ def test_a_folder_that_is_no_run_and_a_path_that_is_not_there_are_one_line(tmp_p
         shown(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"task\.rollouts is missing"):
         composed("task=try_reward")
+
+
+def test_what_models_write_does_not_steer_the_terminal(tmp_path):
+    text = shown(
+        write(tmp_path, [row("\x1b[2J[red]3+4=7[/red]\n#### 7"), row("\x9b31m \u202e\n#### 8")]), "reward=sparse"
+    )
+    assert not set(text) & set("\x1b\x9b\u202e")
+    assert "\\x1b[2J[red]3+4=7[/red]" in text
