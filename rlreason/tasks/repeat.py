@@ -61,7 +61,7 @@ def repeat(config: ExperimentConfig, console: Console) -> list[Compared]:
     """
     wanted = config.task
     assert isinstance(wanted, RepeatConfig)
-    run = Path(str(wanted.run))
+    run = named(str(wanted.run))
     there = finished(run)
     beside = run.with_name(f"{run.name}-repeated")
     again, plain = configuration_of(run, beside)
@@ -75,6 +75,12 @@ def repeat(config: ExperimentConfig, console: Console) -> list[Compared]:
     ending = "everything is equal" if different == 0 else f"{different} of {len(found)} differ"
     console.print(f"{run.name} again: {ending}; {beside / REPORT}", highlight=False, soft_wrap=True)
     return found
+
+
+def named(path: str) -> Path:
+    """The folder at a path by its own name, beside which something can be put: not "." or ".."."""
+    folder = Path(path)
+    return folder.resolve() if folder.name in ("", "..") else folder
 
 
 def finished(run: Path) -> dict[str, Any]:

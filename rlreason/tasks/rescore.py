@@ -37,7 +37,7 @@ from rlreason.run.folder import read_journal
 from rlreason.run.identity import prompt_of, stored_configuration
 from rlreason.run.stage import ELSEWHERE, FINAL, INIT, SECOND_PROMPT, evaluation, greedy
 from rlreason.run.store import asked_problems, write_evaluation
-from rlreason.tasks.repeat import experiment_of, finished
+from rlreason.tasks.repeat import experiment_of, finished, named
 from rlreason.types import Problem, Rollout
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def rescore(config: ExperimentConfig, overrides: Sequence[str], console: Console
     wanted = config.task
     assert isinstance(wanted, RescoreConfig)
     refuse_other_settings(overrides)
-    folder = Path(str(wanted.run))
+    folder = named(str(wanted.run))
     result = finished(folder)
     stored, _ = stored_configuration(folder, ())
     experiment = experiment_of(folder, stored)

@@ -243,14 +243,19 @@ def test_the_command_of_the_plan_comes_first(tmp_path, compose, without_figures)
 
 
 def test_several_tables_and_a_single_run_of_each(tmp_path, compose, without_figures):
-    make_run(tmp_path / "study", accuracies=(0.2, 0.5), settings=("eval.k=0", "eval.k_between=0"), ood=False)
-    make_run(tmp_path / "study", accuracies=(0.2, 0.5), name="gsm", settings=("data=gsm8k",))
+    for name, settings in (("", ("eval.k=0", "eval.k_between=0")), ("gsm", ("data=gsm8k",))):
+        keywords = {"name": name} if name else {"ood": False}
+        run = make_run(tmp_path / "study", accuracies=(0.2, 0.5), settings=settings, **keywords)
+        result = json.loads((run / "result.json").read_text())
+        result["left_out"] = [{"what": "completions <cut>", "count": 3, "of": 100, "last": None}]
+        (run / "result.json").write_text(json.dumps(result))
     report = write_report(read_study(tmp_path / "study"), compose)
     assert len(report.comparisons) == 2
     html = (tmp_path / "study/report.html").read_text()
     for title in ("GSM8K, test questions, prompt=plain, K = 4", "word problems, test questions, prompt=plain"):
         assert f">{title}</h2>" in html
     assert "2 separate tables" in html
+    assert "in all runs together, completions &lt;cut&gt;: 6 of 200" in html
     assert len(set(re.findall(r'id="([^"]+)"', html))) == len(re.findall(r'id="([^"]+)"', html))
 
 

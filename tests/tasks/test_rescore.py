@@ -124,10 +124,10 @@ def run(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run")
 
 
-def scored(run, *settings):
+def scored(run, *settings, path=None):
     """What `task=rescore` gives, its report, and what it shows."""
     console = Console(file=StringIO(), width=200)
-    overrides = ["task=rescore", f"task.run={run}", *settings]
+    overrides = ["task=rescore", f"task.run={path or run}", *settings]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = from_plain(plain_values(compose("config", overrides=overrides)))
     found = rescore(config, overrides, console)
@@ -173,6 +173,14 @@ def test_by_its_own_rule_a_run_is_equal_to_the_last_bit_and_stays_as_it_is(run):
         assert pd.read_parquet(path).equals(pd.read_parquet(folder / "evaluations" / path.name))
     assert {"round-1", "validation-init", "second-prompt-init-greedy"} <= {item["stage"] for item in report["flips"]}
     assert digests(run) == before
+
+
+def test_a_run_can_be_named_from_inside_its_folder(run, monkeypatch):
+    monkeypatch.chdir(run)
+    scored(run, path=".")
+    monkeypatch.chdir(run / "rollouts")
+    scored(run, path="..")
+    assert len(list(run.parent.glob("run-rescored-*"))) == 1
 
 
 def test_a_verdict_that_was_stored_otherwise_is_found(run):
