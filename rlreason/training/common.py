@@ -17,6 +17,7 @@ from rlreason.run.files import sync, write_atomically
 
 IGNORED = -100
 COMPLETE = "complete"
+ORDER = "order.json"  # in a resumable checkpoint within an epoch: the rows of that epoch, as they were drawn
 LARGEST_SHARE = 0.05  # of the time of training that may go into resumable checkpoints
 NOT_SPLIT = ShardingConfig(name="none", cpu_offload=False)
 
@@ -95,15 +96,34 @@ def for_processes(trainer: type, batch_size: int, rows: int, sharding: ShardingC
     from rlreason.models.unread import read_when_split
 
     class Order(LengthGroupedSampler):  # type: ignore[misc]
+        rows: Sequence[int]
+        begun: Sequence[int] | None
+        fillers: Sequence[int]
+
         def __iter__(self) -> Iterator[int]:
-            return iter([*ranks.shared(list(super().__iter__())), *self.fillers])
+            self.rows, self.begun = ranks.shared(self.begun or list(super().__iter__())), None
+            return iter([*self.rows, *self.fillers])
 
     class ForProcesses(trainer):  # type: ignore[misc, valid-type]
+        def train(self, resume_from_checkpoint: str | None = None, **further: Any) -> Any:
+            self.resumed = resume_from_checkpoint
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **further)
+
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             lengths = self.train_dataset[self.args.length_column_name]
-            order = Order(batch_size, lengths=lengths[:rows])
-            order.fillers = range(rows, len(lengths))
-            return order
+            self.order = Order(batch_size, lengths=lengths[:rows])
+            self.order.fillers = range(rows, len(lengths))
+            # Trainer draws the order of an epoch before it restores the random state of a checkpoint in that epoch, so
+            # that from the second epoch on it would be another one.
+            stored = Path(self.resumed or "") / ORDER
+            self.order.begun = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else None
+            return self.order
+
+        def _save_checkpoint(self, *arguments: Any) -> None:
+            super()._save_checkpoint(*arguments)
+            if ranks.rank() == 0 and self.state.epoch % 1:  # at its end the next one is drawn as ever
+                folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+                write_atomically(folder / ORDER, json.dumps(self.order.rows))
 
         def _prepare_for_training(self, *arguments: Any) -> Any:
             with read_when_split(self.accelerator):

@@ -127,7 +127,7 @@ def supervised_update(
     report = update_report(
         trainer, config, sum(len(example.prompt_ids) + len(example.completion_ids) for example in examples)
     )
-    del trainer
+    del trainer, model
     free_memory()  # the engine wants it back
     return report
 

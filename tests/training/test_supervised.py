@@ -83,6 +83,41 @@ def test_the_loss_counts_completion_tokens_only_over_micro_batches(examples, tmp
     assert abs(loss - reference_loss(examples, prompts_too=True)) > 0.1
 
 
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_an_update_that_was_broken_off_in_any_epoch_goes_on_to_the_same_weights(examples, tmp_path, step):
+    import dataclasses
+
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = dataclasses.replace(CONFIG, epochs=2, batch_size=2)
+    many = [
+        dataclasses.replace(one, completion_ids=(*one.completion_ids[:3], *one.completion_ids[cut:]))
+        for one in examples
+        for cut in (3, 4)
+    ][:6]
+
+    def learned(folder, until=None):
+        def stop(now, steps, loss):
+            if now == until:
+                raise Killed
+
+        arguments = (EMBEDDED, many, config, MODEL, folder / "out", folder / "scratch", 0, 0.0)
+        supervised_update(*arguments, progress=stop)
+        model = AutoModelForCausalLM.from_pretrained(folder / "out", dtype=torch.float32)
+        return torch.cat([weights.flatten() for weights in model.state_dict().values()])
+
+    undisturbed = learned(tmp_path / "whole")
+    with pytest.raises(Killed):
+        learned(tmp_path / "again", until=step + 1)  # progress is told before the checkpoint of its step is written
+    assert (tmp_path / "again/scratch" / f"checkpoint-{step}").is_dir()
+    assert torch.equal(learned(tmp_path / "again"), undisturbed)
+
+
 def test_training_on_few_solutions_makes_them_likely_and_saves_a_loadable_checkpoint(examples, tmp_path):
     import dataclasses
 
