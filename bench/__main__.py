@@ -40,7 +40,7 @@ def main() -> int:
     names = [row.name for row in ROWS]
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(names)}; none: all of the short form")
     parser.add_argument("--long", action="store_true", help="all rows")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of each side")
+    parser.add_argument("--repeats", type=int, default=2, help="turns of each side")
     parser.add_argument("--smollm2", type=Path, metavar="FOLDER", help="SmolLM2-135M-Instruct, where no Hub is reached")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there as well")
     options = parser.parse_args()

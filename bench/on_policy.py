@@ -26,8 +26,8 @@ from bench.row import Asked, Turns
 from rlreason import types
 from rlreason.types import Rollout
 
-BATCHES = 14
-WARM_UP = 4
+BATCHES = 8
+WARM_UP = 2
 PACKAGE = str(Path(rlreason.__file__).parent)
 COMMON = [
     "algo.questions=32",

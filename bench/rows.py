@@ -22,7 +22,7 @@ from rlreason.answers.equality import verdicts
 from rlreason.training import shared_beginnings
 from rlreason.training.supervised import Example, supervised_update
 
-ROUND = ("algo.rounds=1", "data.train_size=64", "data.validation_size=16", "data.test_size=64", "eval=greedy")
+ROUND = ("algo.rounds=1", "data.train_size=128", "data.validation_size=16", "data.test_size=64", "eval=greedy")
 PARTS = ("sample", "grade", "reward", "train", "sync", "evaluate")
 EPOCHS, BATCH = 2, 64
 SHOT = "Question: Ben has 5 eggs. Ben buys 6 more. How many eggs does Ben have now?\nAnswer:\n5+6=11\n#### 11\n\n"
@@ -79,7 +79,7 @@ def round_over_plain(engine: str, asked: Asked) -> Turns:
 
     The engine's start is in neither; ours asks 16 validation questions besides.
     """
-    load = Questions(64, *ROUND)
+    load = Questions(128, *ROUND)
     algo, data = load.config.algo, load.config.data
     problems = {True: load.problems, False: load.tested}
     work = {
@@ -114,9 +114,9 @@ def round_over_plain(engine: str, asked: Asked) -> Turns:
     return replace(turns, says=f"{right[0]} right solutions of {len(load.problems) * algo.samples} in the plain script")
 
 
-def examples(shots: int) -> tuple[Questions, list[tuple[str, str]]]:
-    """Training questions with their reference solutions, behind so many examples."""
-    load = Questions(256)
+def examples(count: int, shots: int, *overrides: str) -> tuple[Questions, list[tuple[str, str]]]:
+    """Training questions with their reference solutions, each behind `shots` examples."""
+    load = Questions(count, *overrides)
     pairs = [
         (SHOT * shots + load.prompts[problem.id].text, "\n".join([*problem.steps, f"#### {problem.answer}"]))
         for problem in load.problems
@@ -151,23 +151,24 @@ def supervised(asked: Asked) -> Turns:
     """A supervised update beside SFTTrainer with its defaults, which tokenises for itself."""
     from bench.plain import learn
 
-    load, pairs = examples(0)
+    load, pairs = examples(1024, 0)
     rows = encoded(load, pairs)
 
-    def theirs() -> float:
+    def theirs(count: int) -> float:
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            learn(load.model.folder, pairs, EPOCHS, load.config.algo.learning_rate, BATCH, Path(folder))
-        return EPOCHS * len(pairs) / (time.perf_counter() - began)
+            learn(load.model.folder, pairs[:count], EPOCHS, load.config.algo.learning_rate, BATCH, Path(folder))
+        return EPOCHS * count / (time.perf_counter() - began)
 
-    theirs()
-    return by_turns(lambda: updated(load, rows), theirs, asked.repeats, "sequences/s")
+    theirs(BATCH)  # imports and first calls
+    updated(load, rows[:BATCH])
+    return by_turns(lambda: updated(load, rows), lambda: theirs(len(pairs)), asked.repeats, "sequences/s")
 
 
 def few_shot(asked: Asked) -> Turns:
     """A supervised update on few-shot prompts whose examples are computed once, beside one that computes them again."""
-    load, pairs = examples(8)
-    rows = encoded(load, pairs[:64])
+    load, pairs = examples(64, 16, "model=small")
+    rows = encoded(load, pairs)
     load.config = replace(load.config, algo=replace(load.config.algo, micro_batch_size=8))
     rule: Callable[..., bool] = shared_beginnings.worth_while
 
@@ -178,7 +179,6 @@ def few_shot(asked: Asked) -> Turns:
         finally:
             shared_beginnings.worth_while = rule  # type: ignore[assignment]
 
-    updated(load, rows)
     return by_turns(lambda: updated(load, rows), again, asked.repeats, "sequences/s")
 
 
@@ -230,15 +230,17 @@ def whole_run(asked: Asked) -> Turns:
 ROWS = (
     Row("start-up", "rlreason --help", "python -c 'import hydra'", 0.5, start_up),
     Row("grading", "grading", "math-verify", 60, grading),
-    Row("sampling", "sampling stage of a run", "vllm.LLM.generate", 0.85, sampling_over_vllm),
+    Row("sampling", "sampling stage of a run", "vllm.LLM.generate", 0.8, sampling_over_vllm),
     Row("generate", "sampling stage of a run", "transformers.generate", 2, sampling_over_transformers),
     Row("supervised", "supervised update", "SFTTrainer's defaults", 1.5, supervised),
-    Row("few-shot", "supervised update, 8 shots", "the same, examples computed again", 2.5, few_shot),
+    Row("few-shot", "supervised update, 16 shots", "the same, examples computed again", 2.5, few_shot),
     Row("grpo", "a batch of GRPO", "trl.GRPOTrainer", 2, partial(batches, "grpo")),
     Row("ppo", "a batch of PPO", "trl.GRPOTrainer", 2, partial(batches, "ppo")),
-    Row("ppo-separate", "a batch of PPO, critic apart", "trl.GRPOTrainer", 0.9, partial(batches, "ppo-separate")),
+    Row(
+        "ppo-separate", "a batch of PPO, critic apart", "trl.GRPOTrainer", 0.9, partial(batches, "ppo-separate"), False
+    ),
     Row("round", "a round of EI", "generate and SFTTrainer", 4, partial(round_over_plain, "transformers")),
-    Row("round-vllm", "a round of EI", "vLLM and SFTTrainer", 1.3, partial(round_over_plain, "vllm")),
+    Row("round-vllm", "a round of EI", "vLLM and SFTTrainer", 1.3, partial(round_over_plain, "vllm"), False),
     Row("smollm2", "sampling stage, SmolLM2-135M", "vllm.LLM.generate", 0.9, smollm2_over_vllm, short=False),
     Row("default-run", "the default run", "its engine and trainer", 0.95, whole_run, short=False),
 )
