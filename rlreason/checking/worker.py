@@ -7,7 +7,6 @@ place. What it and its libraries print goes to a log file.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -20,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from rlreason.checking.step import FAILED, OK, SKIPPED, Found, Place, Row, Step, Unfinished
+from rlreason.distributed.processes import die_with_parent
 from rlreason.engines.replica_worker import SECONDS_TO_STOP, kill_group
 from rlreason.errors import NothingToLearn, in_one_line
 
-DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 LOOK_SECONDS = 0.2  # between two looks at whether the process lives
 
 
@@ -106,7 +105,7 @@ class Worker:
 def serve(connection: Any, log: str) -> None:
     """Do the steps that come, until nobody is there to ask for another."""
     os.setsid()  # ended as a group, with whatever it has started
-    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

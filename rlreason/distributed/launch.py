@@ -13,6 +13,7 @@ from rlreason.config.base import require
 from rlreason.config.experiment import ExperimentConfig
 from rlreason.config.sections import LauncherConfig
 from rlreason.distributed import devices, ranks
+from rlreason.distributed.processes import die_with_parent
 from rlreason.distributed.shares import train_beside_others
 from rlreason.errors import INTERRUPTED, LEFT_ALONE, USER_ERROR, Failed, UserError
 from rlreason.planning.batches import batch_arithmetic, processes
@@ -20,7 +21,6 @@ from rlreason.planning.batches import batch_arithmetic, processes
 STARTED_HERE = "RLREASON_STARTED"  # in the environment of processes that `start` started
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 SECONDS_TO_MEET = 900  # for all machines to come
-DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def wanted(config: ExperimentConfig) -> bool:
@@ -119,9 +119,7 @@ def prepare() -> None:
     To be called before torch is imported.
     """
     if started_here():
-        import ctypes
-
-        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+        die_with_parent(signal.SIGKILL)
     train_beside_others(int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if ranks.rank() > 0:  # rank 0 shows the run
         sys.stdout.flush()

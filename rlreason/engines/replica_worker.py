@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import os
 import queue
 import signal
@@ -23,13 +22,13 @@ from typing import Any
 
 import psutil
 
+from rlreason.distributed.processes import die_with_parent
 from rlreason.engines.engine import Engine, FedEngine, SampleRequest, SamplingSettings
 from rlreason.errors import UserError
 from rlreason.types import Rollout
 
 SECONDS_TO_STOP = 10.0
 HEARTBEAT = 30.0  # seconds without a finished rollout after which a replica that samples says that it is at work
-SET_PARENT_DEATH_SIGNAL = 1  # linux/prctl.h: PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ def main(descriptor: int, parent: int, from_main_thread: bool) -> None:
     """
     signal.signal(signal.SIGTERM, _end)
     if from_main_thread:  # the signal comes when the thread ends that started this process, not the process
-        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        die_with_parent(signal.SIGTERM)
         if os.getppid() != parent:
             return
     os.set_inheritable(descriptor, False)

@@ -11,6 +11,7 @@ from rlreason.config.sections import EngineConfig, ModelConfig
 from rlreason.distributed import ranks
 from rlreason.engines.engine import Engine
 from rlreason.errors import UserError
+from rlreason.models.loading import trains_on_gpu
 from rlreason.quiet import quiet_libraries
 
 
@@ -34,7 +35,7 @@ def takes_adapters(config: EngineConfig) -> bool:
         return config.adapters == "alone"
     if choose_engine(config.name) != "vllm":
         return False
-    return _has_gpus()
+    return trains_on_gpu()
 
 
 def start_engine(
@@ -69,7 +70,7 @@ def start_engine(
     name = choose_engine(config.name)
     if config.executor == "ray" and importlib.util.find_spec("ray") is None:
         raise UserError("engine.executor=ray: Ray is not installed; run `pip install 'rlreason[ray]'`")
-    if config.replicas == 1 and config.devices is None and ranks.size() == 1 and not _has_gpus():
+    if config.replicas == 1 and config.devices is None and ranks.size() == 1 and not trains_on_gpu():
         return in_this_process(name, config, model_config, max_model_tokens, seed, adapter_rank, cache_tokens)
     if name == "transformers" and config.replicas > 1:
         raise UserError(
@@ -81,7 +82,7 @@ def start_engine(
     from rlreason.engines.replicas import Replicas
     from rlreason.engines.vllm import vocabulary_size
 
-    where = places(config, cores(), gpus() if _has_gpus() else [])
+    where = places(config, cores(), gpus() if trains_on_gpu() else [])
     alone = [replace(config, replicas=1, devices=None, memory_share=place.memory_share) for place in where]
     builds = [
         partial(in_this_process, name, one, model_config, max_model_tokens, seed, adapter_rank, cache_tokens)
@@ -90,12 +91,6 @@ def start_engine(
     if name == "vllm":
         return Replicas(builds, where, config.max_sequences, report, fixed=vocabulary_size)
     return Replicas(builds, where, None, report)
-
-
-def _has_gpus() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 def in_this_process(
