@@ -52,6 +52,8 @@ class FakeEngine:
 
     def release(self):
         self.note("release")
+        if self.checkpoint == f"sleepless-in-{self.name}":
+            raise AssertionError("Memory usage increased after sleeping.")
 
     def seen(self):
         return {

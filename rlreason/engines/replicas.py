@@ -108,9 +108,9 @@ class Replicas:
                 self._call(group, "load", checkpoint)
 
     def release(self) -> None:
-        """Give memory back, as each engine does."""
-        if self._living:
-            self.call("release")
+        """Give memory back, as each engine does; one that fails at it is ended, which gives back all it had."""
+        self._end_sampling()
+        self._asked(list(self._living), "release")
 
     def score(self, token_ids: Sequence[int]) -> tuple[float, ...]:
         """Log-probability of each token but the first given those before it, in nats, at temperature 1.
@@ -210,6 +210,13 @@ class Replicas:
                 replica.send(End())
 
     def _call(self, numbers: Collection[int], method: str, *arguments: Any) -> list[Any]:
+        values = self._asked(numbers, method, *arguments)
+        if not self._living:
+            raise self._last_failure
+        return values
+
+    def _asked(self, numbers: Collection[int], method: str, *arguments: Any) -> list[Any]:
+        """What each replica returned that has not been lost over it."""
         self._number += 1
         for number in numbers:
             self._heard[number] = time.monotonic()
@@ -224,8 +231,6 @@ class Replicas:
                     mistakes[number] = reply.message
         if mistakes:
             raise UserError(next(iter(mistakes.values())))
-        if not self._living:
-            raise self._last_failure
         return [values[number] for number in sorted(values)]
 
     def _replies(self, owing: Collection[int]) -> list[tuple[int, Reply]]:

@@ -284,6 +284,8 @@ def cached_blocks(block: int, room: float, tokens: int, context: int, share: flo
 
 def advice(reason: str) -> str:
     """What to change where vLLM does not start for lack of memory; nothing for other reasons."""
+    if "memory profiling" in reason:
+        return "; run the same command again, without other programs on that GPU"
     if "less than desired" in reason or "on kv cache allocation" in reason:
         return "; end other programs, or lower engine.memory_share"
     if "KV cache" in reason or "cache blocks" in reason:

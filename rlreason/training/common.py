@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rlreason.config.sections import ModelConfig, ShardingConfig
 from rlreason.config.updates import OnPolicyConfig, SupervisedConfig
 from rlreason.distributed import ranks
 from rlreason.distributed.shares import micro_batch
+from rlreason.errors import UserError
 from rlreason.run.files import sync, write_atomically
 
 IGNORED = -100
@@ -182,6 +184,7 @@ def common_arguments(
         "save_strategy": "no",
         "save_total_limit": 1,
         "report_to": "none",
+        "logging_nan_inf_filter": False,  # which would log a loss that is no number as 0
         "disable_tqdm": True,
         "seed": seed,
         "data_seed": seed,
@@ -226,6 +229,21 @@ def _still_there(marker: Path) -> bool:
 
 def silent(step: int, steps: int, loss: float) -> None:
     """Progress that nobody sees."""
+
+
+def refuse_broken_step(logs: Mapping[str, float], step: int, steps: int) -> None:
+    """Let no training go on, and none of its weights be stored, once an optimizer step has spoilt them.
+
+    Raises:
+        UserError: Its loss or the norm of its gradients is no number.
+    """
+    for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradients")):
+        if not math.isfinite(logs.get(name, 0.0)):
+            raise UserError(
+                f"training broke down: the {what} of optimizer step {step} of {steps} is {logs[name]}, and no weights "
+                "were stored after it; the same command tries again from before it; if that does not help, lower the "
+                "learning rate"
+            )
 
 
 class Recorder:
@@ -289,6 +307,7 @@ class Recorder:
 
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
                 if logs and "loss" in logs:
+                    refuse_broken_step(logs, state.global_step, state.max_steps)
                     recorder.progress(state.global_step, state.max_steps, float(logs["loss"]))
 
         return Callback()

@@ -87,6 +87,19 @@ def test_all_replicas_work_and_every_sample_arrives_once(started, tmp_path):
     assert engine.lines == []
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_engine_that_cannot_give_its_memory_back_is_ended_and_the_next_load_starts_another(started, count):
+    """As vLLM cannot where another program takes memory of its GPU at that moment."""
+    engine = started(count)
+    engine.load(Path("sleepless-in-0"))
+    lost = engine.processes[0]
+    engine.release()
+    assert "failed (AssertionError: Memory usage increased after sleeping.)" in engine.lines[0]
+    assert not psutil.pid_exists(lost) and len(engine.processes) == count - 1
+    engine.load(SECOND)
+    assert in_order(sampled(engine)) == expected(SECOND)
+
+
 def test_requests_that_look_alike_are_drawn_each(started):
     engine = started()
     engine.load(FIRST)

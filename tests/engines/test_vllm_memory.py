@@ -43,6 +43,8 @@ def test_never_more_than_there_is_and_never_less_than_one_context(room, tokens, 
          "larger than the available KV cache memory (1.2 GiB).", "raise engine.memory_share"),
         ("No available memory for the cache blocks. Try increasing `gpu_memory_utilization`",
          "raise engine.memory_share"),
+        ("Error in memory profiling. Initial free memory 63.66 GiB, current free memory 74.43 GiB. This happens when "
+         "other processes sharing the same container release GPU memory", "without other programs on that GPU"),
     ],
 )  # fmt: skip
 def test_the_advice_points_in_the_right_direction(reason, advised):

@@ -1,5 +1,6 @@
 """The supervised update against the definition of its loss, computed token by token."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from tests_support import model_config
 
 from rlreason.config.updates import SupervisedConfig
+from rlreason.errors import UserError
 from rlreason.training.supervised import Example, supervised_update
 
 pytestmark = pytest.mark.engine
@@ -83,14 +85,18 @@ def test_the_loss_counts_completion_tokens_only_over_micro_batches(examples, tmp
     assert abs(loss - reference_loss(examples, prompts_too=True)) > 0.1
 
 
+def test_an_update_that_breaks_down_ends_in_one_line_and_stores_nothing(examples, tmp_path):
+    with pytest.raises(UserError, match=r"^training broke down: the .* of optimizer step . of 8 is"):
+        update(examples, tmp_path, dataclasses.replace(CONFIG, learning_rate=1e30, epochs=8))
+    assert not (tmp_path / "out").exists()
+
+
 class Killed(Exception):
     pass
 
 
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_an_update_that_was_broken_off_in_any_epoch_goes_on_to_the_same_weights(examples, tmp_path, step):
-    import dataclasses
-
     import torch
     from transformers import AutoModelForCausalLM
 
