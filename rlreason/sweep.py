@@ -25,6 +25,7 @@ from rlreason.errors import CRASHED, USER_ERROR, Failed, UserError, in_one_line
 from rlreason.jobs import Outcome, given_settings, record_failure, run_folder
 from rlreason.planning.differences import measured_questions, seen_line
 from rlreason.rewards.registry import REWARDS
+from rlreason.run.files import CONFIG_FILE, RESULT_FILE
 from rlreason.run.identity import NAMED_GROUPS
 from rlreason.study.plan import Command, Job, add_to_plan
 
@@ -200,7 +201,7 @@ def run_all(folders: Mapping[Path, tuple[str, ...]], launch: Launch) -> list[Out
         try:
             return outcomes + [job.return_value for job in launch(list(left.values()))]
         except BrokenProcessPool:  # it does not say whose process
-            begun = [path for path in left if (path / "config.yaml").exists() and not (path / "result.json").exists()]
+            begun = [path for path in left if (path / CONFIG_FILE).exists() and not (path / RESULT_FILE).exists()]
             for path in begun or list(left):
                 outcomes.append(run_alone(path, left.pop(path), launch))
     return outcomes

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlreason.algorithms.base import Algorithm, Questions, Trained, needs_none
-from rlreason.algorithms.on_policy import for_budget, on_policy, planned_on_policy, rollouts_at_most
+from rlreason.algorithms.on_policy import for_budget, on_policy, planned_on_policy, reference_model, rollouts_at_most
 from rlreason.algorithms.own import own_advantages, own_loss
 from rlreason.algorithms.ppo_math import deviation, importance_weights, kl_loss_term, masked_mean
 from rlreason.algorithms.space import ON_POLICY, Among
@@ -172,13 +172,8 @@ def grpo_method(settings: GRPOConfig, start: Path, policy: Any, run: OnlineSetti
         policy: The policy's language model, which is not needed.
         run: LoRA, precision, and the limit of a completion.
     """
-    from rlreason.models.loading import load_for_training
-
     del policy
-    holds_reference = settings.kl_coefficient > 0 and run.model.lora_rank == 0
-    # In the policy's own precision, as TRL holds it; PPO's is in that of the engine.
-    reference = load_for_training(start, run.model, run.sharding) if holds_reference else None
-    return GRPOMethod(settings, run.max_completion_tokens, reference)
+    return GRPOMethod(settings, run.max_completion_tokens, reference_model(settings, start, run))
 
 
 class GRPOMethod(Method):
@@ -227,7 +222,7 @@ class GRPOMethod(Method):
 
 def planned(settings: GRPOConfig) -> AlgorithmFacts:
     """GRPO: on-policy, without a critic."""
-    return planned_on_policy(settings, "", "whole")
+    return planned_on_policy(settings)
 
 
 GRPO = Algorithm(

@@ -192,13 +192,27 @@ def _report(trainer: Any, config: OnPolicyConfig, ending: str) -> UpdateReport:
     return UpdateReport(trainer.state.global_step, tokens, sum(losses) / max(1, len(losses)), ending)
 
 
-def planned_on_policy(settings: OnPolicyConfig, critic: str, reference: str) -> AlgorithmFacts:
+def reference_model(config: OnPolicyConfig, start: Path, run: OnlineSettings) -> Any:
+    """The initial policy in the engine's precision; None where its KL does not count, and with LoRA, see `Method`.
+
+    Args:
+        config: Of PPO or GRPO.
+        start: Folder of the initial policy.
+        run: LoRA, precision and sharding.
+    """
+    from rlreason.models.loading import load_beside_training
+
+    if config.kl_coefficient == 0 or run.model.lora_rank > 0:
+        return None
+    return load_beside_training(start, run.model.dtype, run.sharding)
+
+
+def planned_on_policy(settings: OnPolicyConfig, critic: str = "") -> AlgorithmFacts:
     """Batches of fresh rollouts, each learned from `epochs` times.
 
     Args:
         settings: What PPO and GRPO share.
         critic: As in `Update`.
-        reference: As in `Update`, where the KL to the initial policy counts.
     """
     update = Update(
         "on-policy training",
@@ -209,7 +223,7 @@ def planned_on_policy(settings: OnPolicyConfig, critic: str, reference: str) -> 
         loss="on-policy",
         rollouts=settings.batch_size,
         critic=critic,
-        reference=reference if settings.kl_coefficient > 0 else "",
+        reference=settings.kl_coefficient > 0,
     )
 
     def work(sizes: Sizes) -> list[Work]:

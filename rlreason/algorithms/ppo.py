@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlreason.algorithms.base import Algorithm, Questions, Trained
-from rlreason.algorithms.on_policy import for_budget, on_policy, planned_on_policy, rollouts_at_most
+from rlreason.algorithms.on_policy import for_budget, on_policy, planned_on_policy, reference_model, rollouts_at_most
 from rlreason.algorithms.own import own_loss
 from rlreason.algorithms.ppo_math import (
     adapted_coefficient,
@@ -263,13 +263,10 @@ def ppo_method(
         run: LoRA and precision.
     """
     from rlreason.models.critic import new_critic
-    from rlreason.models.loading import load_beside_training
     from rlreason.training.common import lora
 
     critic = new_critic(settings.critic, policy, start, run.model, lora(run.model, "CAUSAL_LM"), judge, run.sharding)
-    holds_reference = settings.kl_coefficient > 0 and run.model.lora_rank == 0
-    reference = load_beside_training(start, run.model.dtype, run.sharding) if holds_reference else None
-    return PPOMethod(settings, critic, reference)
+    return PPOMethod(settings, critic, reference_model(settings, start, run))
 
 
 class PPOMethod(Method):
@@ -367,7 +364,7 @@ def needs_outcome_model(settings: PPOConfig) -> bool:
 def planned(settings: PPOConfig) -> AlgorithmFacts:
     """PPO: on-policy, with a critic."""
     critic = {"policy": "policy", "orm": "whole"}[settings.critic_start] if settings.critic == "separate" else ""
-    return planned_on_policy(settings, critic, "split")
+    return planned_on_policy(settings, critic)
 
 
 PPO = Algorithm(

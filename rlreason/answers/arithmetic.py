@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rlreason.answers.extraction import reasoning_of
-from rlreason.answers.numbers import CURRENCY_SIGNS, DECIMAL, canonical, value
+from rlreason.answers.numbers import CURRENCY_SIGNS, DECIMAL, MULTIPLES, canonical, value
 from rlreason.answers.spelling import plain_text
 
 LONGEST_LINE = 2000  # characters; a longer line is not a step of anything, and parsing it would cost time
@@ -25,10 +25,7 @@ _TIMES = re.compile(r"(?<=[0-9)])\s*[xX]\s*(?=[0-9.(])")
 _LATEX = {r"\times": "*", r"\cdot": "*", r"\div": "/", r"\left": "", r"\right": "", r"\$": "", r"\%": "%", "{,}": ","}
 # What looks like an operator and is none: a bullet, a hyphen, and the stroke of a unit such as "km/h".
 _NO_OPERATOR = re.compile(r"^\s*[-*]\s+|(?<=[A-Za-z])[-/](?=[A-Za-z])|/(?=\s*[A-Za-z])")
-_NO_UNIT = (
-    r"(?:half|hundred|thousand|million|billion|trillion|dozen|score|gross"
-    r"|sqrt|root|log|ln|exp|sin|cos|tan|mod|squared|cubed)s?"
-)
+_NO_UNIT = rf"(?:half|{'|'.join(MULTIPLES)}|sqrt|root|log|ln|exp|sin|cos|tan|mod|squared|cubed)s?"
 _UNIT = re.compile(rf"(?<!\\)\b(?!{_NO_UNIT}\b)[A-Za-z]{{2,}}")
 _TOKEN = re.compile(rf"(?P<number>{DECIMAL})(?P<percent>\s*%)?|[-+*/()=]")
 _QUOTIENT = re.compile(rf"(?P<sign>-?)\(?(?P<top>{DECIMAL})(?:/(?P<bottom>{DECIMAL}))?(?P<percent>%?)\)?")

@@ -18,7 +18,7 @@ THOUSANDS = r"[0-9]{1,3}(?:,[0-9]{3})+"
 # A number without its sign: "1,234", "1,234.50", "18." or ".5". "12,34" is two numbers.
 DECIMAL = rf"(?:(?:{THOUSANDS}(?![0-9])|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)"
 
-_MULTIPLES = {  # words that make another number of the one before them
+MULTIPLES = {  # words that make another number of the one before them
     "dozen": 12,
     "baker's dozen": 13,
     "score": 20,
@@ -30,9 +30,15 @@ _MULTIPLES = {  # words that make another number of the one before them
     "crore": 10**7,
     "billion": 10**9,
     "trillion": 10**12,
+    # In the plural alone, as third graders are no thirds; quarters and halves are coins and parts of games.
+    "thirds": Fraction(1, 3),
+    "tenths": Fraction(1, 10),
+    "hundredths": Fraction(1, 100),
+    "thousandths": Fraction(1, 1000),
 }
 _GLUED_MULTIPLES = {"k": 1000, "K": 1000, "mn": 10**6, "M": 10**6, "bn": 10**9, "tn": 10**12}
-_MULTIPLE = rf"(?:{'|'.join(_MULTIPLES)})s?(?![A-Za-z])".replace(" ", r"\s")
+_SIZES: dict[str, int | Fraction] = {**MULTIPLES, **_GLUED_MULTIPLES}
+_MULTIPLE = rf"(?:{'|'.join(MULTIPLES)})s?(?![A-Za-z])".replace(" ", r"\s")
 # Units that may touch the number ("5km"). Other letters may not: "3x" and "3xy" are algebra, not three of something.
 _GLUED_UNIT = (
     r"(?:[kcm]?m|[km]?g|m?[lL]|lbs?|oz|ft|in|yd|mi|mph|hrs?|h|mins?|secs?|s|am|pm|st|nd|rd|th|°[CF]?|¢|[KMGT]B"
@@ -185,11 +191,11 @@ def _spelt_number(answer: str) -> AnswerNumber | None:
     return AnswerNumber(-size if match["sign"] == "-" else size, match["percent"] is not None)
 
 
-def _multiple(words: str) -> int:
+def _multiple(words: str) -> Fraction:
     """What the words behind a number multiply it by."""
-    product = 1
-    for word in re.findall(rf"{'|'.join(map(re.escape, (*_MULTIPLES, *_GLUED_MULTIPLES)))}", words):
-        product *= _MULTIPLES.get(word) or _GLUED_MULTIPLES[word]
+    product = Fraction(1)
+    for word in re.findall("|".join(sorted(_SIZES, key=len, reverse=True)), words):
+        product *= _SIZES[word]
     return product
 
 

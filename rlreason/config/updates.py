@@ -13,17 +13,23 @@ EVALUATIONS = "checkpoints evaluated, the last so many of those after 1/32, 1/16
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupervisedConfig(Settings):
-    """One supervised update: cross-entropy on completions, through trl.SFTTrainer."""
+class OptimizerConfig(Settings):
+    """AdamW, as every update has it."""
 
     learning_rate: float = setting("peak learning rate of AdamW", above=0)
-    epochs: float = setting("passes over the solutions", above=0)
-    batch_size: int = setting("sequences per optimizer step", at_least=1)
-    micro_batch_size: int = setting("sequences per forward pass; must divide batch_size", at_least=1)
     warmup_ratio: float = setting("share of the steps in which the learning rate rises from 0", at_least=0, below=1)
     schedule: str = setting("learning rate after the warm-up", choices=SCHEDULES)
     weight_decay: float = setting("AdamW weight decay", at_least=0)
     max_grad_norm: float = setting("gradient norm above which gradients are scaled down", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedConfig(OptimizerConfig):
+    """One supervised update: cross-entropy on completions, through trl.SFTTrainer."""
+
+    epochs: float = setting("passes over the solutions", above=0)
+    batch_size: int = setting("sequences per optimizer step", at_least=1)
+    micro_batch_size: int = setting("sequences per forward pass; must divide batch_size", at_least=1)
 
     def check(self) -> None:
         """Refuse a micro-batch that does not divide the batch."""
@@ -34,7 +40,7 @@ class SupervisedConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnPolicyConfig(Settings):
+class OnPolicyConfig(OptimizerConfig):
     """What PPO and GRPO share: batches of fresh rollouts, each learned from and dropped."""
 
     batches: int = setting("batches of rollouts; each is sampled from the policy of that moment", at_least=1)
@@ -44,11 +50,6 @@ class OnPolicyConfig(Settings):
     epochs: int = setting("passes over each batch of rollouts", at_least=1)
     minibatch_size: int = setting("rollouts per optimizer step; must divide questions times samples", at_least=1)
     micro_batch_size: int = setting("rollouts per forward pass; must divide minibatch_size", at_least=1)
-    learning_rate: float = setting("peak learning rate of AdamW", above=0)
-    warmup_ratio: float = setting("share of the steps in which the learning rate rises from 0", at_least=0, below=1)
-    schedule: str = setting("learning rate after the warm-up", choices=SCHEDULES)
-    weight_decay: float = setting("AdamW weight decay", at_least=0)
-    max_grad_norm: float = setting("gradient norm above which gradients are scaled down", above=0)
     clip: float = setting("the probability ratio is clipped to 1 - clip .. 1 + clip", above=0, below=1)
     clip_high: float | None = setting("upper side of the clip, as 1 + clip_high; null: as algo.clip", above=0)
     loss: str | None = setting(

@@ -13,7 +13,7 @@ from rlreason.lab.sampling import graded_rollouts
 from rlreason.rewards.registry import REWARDS
 from rlreason.rewards.sparse import sparse_reward
 from rlreason.run import store
-from rlreason.run.files import read_result
+from rlreason.run.files import RESULT_FILE, read_result
 from rlreason.run.folder import training_files
 from rlreason.types import Rollout
 
@@ -76,7 +76,7 @@ def policy_of_study(context: Context, algo: str) -> tuple[Path, int]:
         UserError: There is no such run, it has not finished, or there are several.
     """
     own, found = context.run.config, []
-    for path in sorted(context.run.folder.parent.glob("*/result.json")):
+    for path in sorted(context.run.folder.parent.glob(f"*/{RESULT_FILE}")):
         result = read_result(path.parent)
         if result is None:
             continue

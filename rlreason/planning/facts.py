@@ -118,8 +118,7 @@ class Update:
             optimizer on its device while the engine samples.
         critic: A critic with a model of its own: "policy" (trained as the policy is), "whole" (all of its weights), or
             "" for none.
-        reference: A reference model: "split" (by FSDP2, as the policy is), "whole" (gathered in one piece), or "" for
-            none.
+        reference: Whether there is a reference model.
     """
 
     phase: str
@@ -130,7 +129,7 @@ class Update:
     loss: str = "chunked"
     rollouts: int = 0
     critic: str = ""
-    reference: str = ""
+    reference: bool = False
 
     @property
     def batch(self) -> int:

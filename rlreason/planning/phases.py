@@ -168,7 +168,7 @@ def reference_model(config: ExperimentConfig, shape: ModelShape, update: Update)
     """The model of the initial policy that a KL needs; adapters are switched off instead."""
     if not update.reference or config.model.lora_rank:
         return {}
-    split = processes(config) if config.sharding.name == "fsdp2" and update.reference == "split" else 1
+    split = processes(config) if config.sharding.name == "fsdp2" else 1
     return {"reference model": engine_bytes(config) * shape.parameters / split}
 
 

@@ -16,6 +16,7 @@ from rlreason.errors import UserError
 from rlreason.planning.gpus import GPUKind, gpu_kind
 from rlreason.planning.hardware import Hardware
 from rlreason.planning.shape import ModelShape, model_shape
+from rlreason.run.files import RESULT_FILE
 
 # Shares of the peaks that are assumed, not measured: of arithmetic in training and in reading prompts, of memory
 # bandwidth in decoding.
@@ -60,7 +61,7 @@ class FinishedRun:
 
 def finished_runs(runs_dir: Path) -> Iterator[FinishedRun]:
     """Every finished run below a folder that says what it took, of kinds of work that took long enough to say it."""
-    for path in sorted(runs_dir.glob("**/result.json")):
+    for path in sorted(runs_dir.glob(f"**/{RESULT_FILE}")):
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
             config, hardware = result["config"], result["hardware"]

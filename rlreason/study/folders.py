@@ -19,6 +19,7 @@ from rlreason.data.registry import DATASETS
 from rlreason.errors import UserError, in_one_line
 from rlreason.evaluation.metrics import ANSWERED, PARTIAL
 from rlreason.rewards.registry import REWARDS
+from rlreason.run.files import RESULT_FILE
 from rlreason.run.identity import identity
 from rlreason.run.stage import (
     ELSEWHERE,
@@ -170,7 +171,7 @@ def read_study(folder: Path) -> Study:
     missing = {job.name for job in plan.jobs}
     for path in sorted(path.parent for path in folder.glob("*/config.yaml")):
         missing.discard(path.name)
-        if not (path / "result.json").exists():
+        if not (path / RESULT_FILE).exists():
             missing.add(path.name)
             continue
         without: list[str] = []
@@ -210,7 +211,7 @@ def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 def _read_run(folder: Path, troubles: list[str]) -> StudyRun:
     try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"result.json cannot be read ({in_one_line(error, 200)})") from error
     config = result["config"]

@@ -153,7 +153,7 @@ def _finished_facts(folder: Path, changed_ns: int) -> tuple[float, int, tuple[tu
     del changed_ns
     records = read_journal(folder)
     try:
-        seconds = float(json.loads((folder / "result.json").read_text(encoding="utf-8"))["seconds"]["total"])
+        seconds = float(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["seconds"]["total"])
     except (ValueError, KeyError, TypeError):
         seconds = sum(record["seconds"].get("total", 0.0) for record in records)
     return seconds, training_rollouts(records), tuple(_accuracy(folder).items())
