@@ -18,7 +18,7 @@ THOUSANDS = r"[0-9]{1,3}(?:,[0-9]{3})+"
 # A number without its sign: "1,234", "1,234.50", "18." or ".5". "12,34" is two numbers.
 DECIMAL = rf"(?:(?:{THOUSANDS}(?![0-9])|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)"
 
-MULTIPLES = {  # words that make another number of the one before them
+MULTIPLES: dict[str, int | Fraction] = {  # words that make another number of the one before them
     "dozen": 12,
     "baker's dozen": 13,
     "score": 20,
