@@ -21,6 +21,7 @@ import numpy.typing as npt
 # What is known of the values: any numbers, shares from 0 to 1, or differences of two shares.
 Kind = Literal["number", "share", "difference"]
 Clusters = Sequence[str | None]  # of every problem, None for one that stands alone
+Parts = tuple[tuple[float, int], ...]  # of the variance of a mean, each with its degrees of freedom
 
 # Below this number of problems that differ from the others, resampling says too little about how many there could be.
 FEW = 6
@@ -28,6 +29,7 @@ FEW = 6
 # The part of the rest that stays with the seeds. Without any, seeds that lie close together by chance count as no
 # source of variance at all, and the interval around three of them misses up to 9 % of the time instead of 6 %.
 REST_WITH_SEEDS = 0.5
+_NOTHING = 1e-24  # a variance that is an error of rounding
 
 # 2 MiB of 64-bit indices at a time: small enough to stay in cache, large enough to hide the overhead of Python.
 _DRAWS_PER_CHUNK = 1 << 18
@@ -227,11 +229,13 @@ class Spread:
         seeds: Of the true means of seeds; 0 with one seed, which says nothing of others.
         problems: Of the true means of problems, or of clusters of them.
         rest: Of what remains; with one seed it is part of `problems`.
+        means: Of the means of seeds as they were measured, over these problems; 0 with one seed.
     """
 
     seeds: float
     problems: float
     rest: float
+    means: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +251,7 @@ class Estimate:
         problems: How many problems the mean is over.
         spread: How the values vary.
         clusters: In how many clusters they come; None where each stands alone.
+        least_p_value: What `p_value` cannot be below, as all but a few values are equal.
     """
 
     value: float
@@ -257,6 +262,7 @@ class Estimate:
     problems: int
     spread: Spread
     clusters: int | None = None
+    least_p_value: float = 0.0
 
 
 def crossed_estimate(
@@ -291,19 +297,50 @@ def crossed_estimate(
     mean = float(array.mean())
     by_cluster = _by_cluster(array, groups)
     squares = _mean_squares(by_cluster)
-    reach = squares.reach((1 - confidence) / 2)
-    low, high, p_value = mean - reach, mean + reach, squares.p_value(mean)
+    reach = _reach(squares.parts, (1 - confidence) / 2)
+    low, high, p_value, least = mean - reach, mean + reach, _p_value(squares.parts, mean), 0.0
     few = interval_of_few(array.mean(axis=0), kind, confidence, groups)
     if few is not None:
         low, high = few if seeds == 1 else (min(low, few[0]), max(high, few[1]))
         if kind == "difference":
             centre, error = _adjusted(array.mean(axis=0), by_cluster.shape[1])
-            by_few = 2 * (1 - NormalDist().cdf(abs(centre) / error))
-            p_value = by_few if seeds == 1 else max(p_value, by_few)
+            least = 2 * (1 - NormalDist().cdf(abs(centre) / error))
+            p_value = least if seeds == 1 else max(p_value, least)
     if kind != "number":
         low, high = max(_LOWEST[kind], low), min(1.0, high)
     count = None if groups is None else int(groups.max()) + 1
-    return Estimate(mean, low, high, p_value, seeds, problems, squares.spread(*by_cluster.shape), count)
+    return Estimate(mean, low, high, p_value, seeds, problems, squares.spread(*by_cluster.shape), count, least)
+
+
+def p_values_together(differences: Sequence[Estimate], groups: int) -> list[float]:
+    """P-values of the differences of all pairs of some groups, by what all of them say of how seeds vary.
+
+    Many pairs ask for far tails, and the two degrees of freedom of three seeds give none: a pair whose seeds lie close
+    together by chance seems certain, and one that differs by much is not shown to. Pooled over pairs the variance
+    of the means of seeds has (groups - 1) x (seeds - 1) degrees of freedom, as in an analysis of variance of groups and
+    seeds. A pair whose seeds vary more than that keeps its own variance.
+
+    Args:
+        differences: As `crossed_estimate` gives them; those with one seed keep their p-value.
+        groups: Of how many groups they are the pairs.
+    """
+    several = [item for item in differences if item.seeds > 1]
+    if groups < 3 or not several:
+        return [item.p_value for item in differences]
+    freedoms = [item.seeds - 1 for item in several]
+    means = sum(item.spread.means * freedom for item, freedom in zip(several, freedoms, strict=True)) / sum(freedoms)
+    freedom = (groups - 1) * min(freedoms)
+
+    def together(item: Estimate) -> float:
+        if item.seeds == 1:
+            return item.p_value
+        units, spread = item.clusters or item.problems, item.spread
+        of_seeds = max(0.0, max(means, spread.means) - REST_WITH_SEEDS * spread.rest / units) / item.seeds
+        of_problems = (spread.problems + spread.rest / item.seeds) / units
+        parts = ((of_problems, units - 1), (of_seeds, freedom))
+        return max(_p_value(tuple(part for part in parts if part[0] > _NOTHING), item.value), item.least_p_value)
+
+    return [together(item) for item in differences]
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,35 +351,13 @@ class _MeanSquares:
         by_seed: Mean square of seeds; None with one seed.
         by_problem: Mean square of problems; None with one problem.
         rest: Mean square of the rest; 0 with one seed or one problem.
-        parts: What seeds and problems add to the variance of the mean, each with its degrees of freedom.
+        parts: What problems and seeds add to the variance of the mean.
     """
 
     by_seed: float | None
     by_problem: float | None
     rest: float
-    parts: tuple[tuple[float, int], ...]
-
-    def reach(self, tail: float) -> float:
-        """Half the width of an interval that leaves out `tail` on either side."""
-        from scipy.special import stdtrit
-
-        return math.sqrt(sum(variance * float(stdtrit(freedom, tail)) ** 2 for variance, freedom in self.parts))
-
-    def p_value(self, mean: float) -> float:
-        """Twice the tail at which the interval around `mean` ends at 0."""
-        from scipy.optimize import brentq
-        from scipy.special import stdtr
-
-        if not self.parts or mean == 0:
-            return float(mean == 0)
-        if len(self.parts) == 1:
-            variance, freedom = self.parts[0]
-            return float(2 * stdtr(freedom, -abs(mean) / math.sqrt(variance)))
-        # The logarithm of the tail, as tails that a large mean leaves are too small for steps of equal size.
-        smallest, largest = -300.0, math.log(0.5)
-        if self.reach(math.exp(smallest)) <= abs(mean):
-            return 0.0
-        return 2 * math.exp(brentq(lambda tail: self.reach(math.exp(tail)) - abs(mean), smallest, largest, xtol=1e-9))
+    parts: Parts
 
     def spread(self, seeds: int, problems: int) -> Spread:
         """The variances that these mean squares estimate."""
@@ -350,7 +365,32 @@ class _MeanSquares:
             seeds=max(0.0, (self.by_seed or 0.0) - self.rest) / problems,
             problems=max(0.0, (self.by_problem or 0.0) - self.rest) / seeds,
             rest=self.rest,
+            means=(self.by_seed or 0.0) / problems,
         )
+
+
+def _reach(parts: Parts, tail: float) -> float:
+    """Half the width of an interval that leaves out `tail` on either side."""
+    from scipy.special import stdtrit
+
+    return math.sqrt(sum(variance * float(stdtrit(freedom, tail)) ** 2 for variance, freedom in parts))
+
+
+def _p_value(parts: Parts, mean: float) -> float:
+    """Twice the tail at which the interval around `mean` ends at 0."""
+    from scipy.optimize import brentq
+    from scipy.special import stdtr
+
+    if not parts or mean == 0:
+        return float(mean == 0)
+    if len(parts) == 1:
+        variance, freedom = parts[0]
+        return float(2 * stdtr(freedom, -abs(mean) / math.sqrt(variance)))
+    # The logarithm of the tail, as tails that a large mean leaves are too small for steps of equal size.
+    smallest, largest = -300.0, math.log(0.5)
+    if _reach(parts, math.exp(smallest)) <= abs(mean):
+        return 0.0
+    return 2 * math.exp(brentq(lambda tail: _reach(parts, math.exp(tail)) - abs(mean), smallest, largest, xtol=1e-9))
 
 
 def _mean_squares(array: npt.NDArray[np.float64]) -> _MeanSquares:
@@ -369,7 +409,7 @@ def _mean_squares(array: npt.NDArray[np.float64]) -> _MeanSquares:
     if by_seed is not None:
         parts.append((max(0.0, by_seed - REST_WITH_SEEDS * rest) / array.size, seeds - 1))
     return _MeanSquares(
-        by_seed, by_problem, rest, tuple((part, freedom) for part, freedom in parts if part * array.size > 1e-24)
+        by_seed, by_problem, rest, tuple((part, freedom) for part, freedom in parts if part * array.size > _NOTHING)
     )
 
 

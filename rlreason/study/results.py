@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rlreason.evaluation.metrics import pass_at_k
-from rlreason.evaluation.statistics import Estimate, holm
+from rlreason.evaluation.statistics import Estimate, holm, p_values_together
 from rlreason.run.stage import FINAL, INIT, LAST
 from rlreason.study.arms import Arm, Comparison, mean_of
 from rlreason.study.folders import CLUSTER
@@ -52,8 +52,9 @@ def measured(comparison: Comparison) -> list[Row]:
     """One row for every arm, checkpoint and measure: "init", "final", and "last" where that is not the selected one.
 
     `best` marks the arm whose mean is highest among those of the same model; `below_best` is how far another arm lies
-    below it, a paired difference, and `p_value` its test, corrected by Holm's method for all pairs of these arms: the
-    best was picked for being high, so any pair could have been the one that is tested.
+    below it, a paired difference, and `p_value` its test, by the spread of seeds that all pairs of these arms show
+    together, and corrected by Holm's method for all of them: the best was picked for being high, so any pair could have
+    been the one that is tested.
     """
     spent = {arm: costs(arm) for arm in comparison.arms}
     rows = {
@@ -159,7 +160,7 @@ def _against_best(rows: Mapping[Arm, Row], metric: str) -> None:
         for pair in combinations([best, *(arm for arm in rows if arm is not best)], 2)
         if (found := pair[0].difference(pair[1], metric)) is not None
     }
-    corrected = holm([difference.p_value for difference in pairs.values()])
+    corrected = holm(p_values_together(list(pairs.values()), len(rows)))
     for ((first, arm), difference), p_value in zip(pairs.items(), corrected, strict=True):
         if first is best:
             rows[arm] |= {
