@@ -146,7 +146,7 @@ def curve(found: Mapping[str, Tuned]) -> Figure:
         axes.plot(range(1, len(best) + 1), best, color=row.color, marker=row.marker, label=row.title)
         fresh = tuned.fresh[TUNED]
         axes.plot([len(best) + 0.6] * len(fresh), fresh, "x", color=row.color)
-    axes.set(xlabel="trials", ylabel="expected best validation maj@1 (x: winner, fresh seeds)")
+    axes.set(xlabel="trials", ylabel="expected best validation maj@1 (x: fresh seeds)")
     axes.legend(loc="lower right")
     return figure
 
