@@ -296,9 +296,10 @@ def crossed_estimate(
     groups = _grouped(clusters, problems)
     mean = float(array.mean())
     by_cluster = _by_cluster(array, groups)
-    squares = _mean_squares(by_cluster)
-    reach = _reach(squares.parts, (1 - confidence) / 2)
-    low, high, p_value, least = mean - reach, mean + reach, _p_value(squares.parts, mean), 0.0
+    spread = _spread(by_cluster)
+    parts = _parts(spread, seeds, by_cluster.shape[1], spread.means, seeds - 1)
+    reach = _reach(parts, (1 - confidence) / 2)
+    low, high, p_value, least = mean - reach, mean + reach, _p_value(parts, mean), 0.0
     few = interval_of_few(array.mean(axis=0), kind, confidence, groups)
     if few is not None:
         low, high = few if seeds == 1 else (min(low, few[0]), max(high, few[1]))
@@ -309,7 +310,7 @@ def crossed_estimate(
     if kind != "number":
         low, high = max(_LOWEST[kind], low), min(1.0, high)
     count = None if groups is None else int(groups.max()) + 1
-    return Estimate(mean, low, high, p_value, seeds, problems, squares.spread(*by_cluster.shape), count, least)
+    return Estimate(mean, low, high, p_value, seeds, problems, spread, count, least)
 
 
 def p_values_together(differences: Sequence[Estimate], groups: int) -> list[float]:
@@ -334,39 +335,47 @@ def p_values_together(differences: Sequence[Estimate], groups: int) -> list[floa
     def together(item: Estimate) -> float:
         if item.seeds == 1:
             return item.p_value
-        units, spread = item.clusters or item.problems, item.spread
-        of_seeds = max(0.0, max(means, spread.means) - REST_WITH_SEEDS * spread.rest / units) / item.seeds
-        of_problems = (spread.problems + spread.rest / item.seeds) / units
-        parts = ((of_problems, units - 1), (of_seeds, freedom))
-        return max(_p_value(tuple(part for part in parts if part[0] > _NOTHING), item.value), item.least_p_value)
+        units = item.clusters or item.problems
+        parts = _parts(item.spread, item.seeds, units, max(means, item.spread.means), freedom)
+        return max(_p_value(parts, item.value), item.least_p_value)
 
     return [together(item) for item in differences]
 
 
-@dataclass(frozen=True, slots=True)
-class _MeanSquares:
-    """The analysis of variance of values over seeds and problems; shape of the values: `(seeds, problems)`.
+def _spread(array: npt.NDArray[np.float64]) -> Spread:
+    """How values vary, by their analysis of variance; shape `(seeds, problems)`."""
+    seeds, problems = array.shape
+    of_seeds, of_problems = array.mean(axis=1), array.mean(axis=0)
+    means = float(of_seeds.var(ddof=1)) if seeds > 1 else 0.0
+    by_problem = float(seeds * of_problems.var(ddof=1)) if problems > 1 else 0.0
+    rest = 0.0
+    if seeds > 1 and problems > 1:
+        remaining = array - of_seeds[:, None] - of_problems + array.mean()
+        rest = float((remaining**2).sum() / ((seeds - 1) * (problems - 1)))
+    return Spread(
+        seeds=max(0.0, problems * means - rest) / problems,
+        problems=max(0.0, by_problem - rest) / seeds,
+        rest=rest,
+        means=means,
+    )
+
+
+def _parts(spread: Spread, seeds: int, problems: int, means: float, freedom: int) -> Parts:
+    """What problems and seeds add to the variance of a mean.
+
+    The part of problems has the rest in it, so that problems that happen to be alike do not seem certain.
 
     Args:
-        by_seed: Mean square of seeds; None with one seed.
-        by_problem: Mean square of problems; None with one problem.
-        rest: Mean square of the rest; 0 with one seed or one problem.
-        parts: What problems and seeds add to the variance of the mean.
+        spread: How the values vary.
+        seeds: How many.
+        problems: How many, or clusters of them.
+        means: The variance of the means of seeds, with `freedom` degrees of freedom.
+        freedom: See `means`.
     """
-
-    by_seed: float | None
-    by_problem: float | None
-    rest: float
-    parts: Parts
-
-    def spread(self, seeds: int, problems: int) -> Spread:
-        """The variances that these mean squares estimate."""
-        return Spread(
-            seeds=max(0.0, (self.by_seed or 0.0) - self.rest) / problems,
-            problems=max(0.0, (self.by_problem or 0.0) - self.rest) / seeds,
-            rest=self.rest,
-            means=(self.by_seed or 0.0) / problems,
-        )
+    of_problems = (spread.problems + spread.rest / seeds) / problems
+    of_seeds = max(0.0, means - REST_WITH_SEEDS * spread.rest / problems) / seeds
+    parts = ((of_problems, problems - 1), (of_seeds, freedom))
+    return tuple((part, degrees) for part, degrees in parts if part * seeds * problems > _NOTHING)
 
 
 def _reach(parts: Parts, tail: float) -> float:
@@ -391,26 +400,6 @@ def _p_value(parts: Parts, mean: float) -> float:
     if _reach(parts, math.exp(smallest)) <= abs(mean):
         return 0.0
     return 2 * math.exp(brentq(lambda tail: _reach(parts, math.exp(tail)) - abs(mean), smallest, largest, xtol=1e-9))
-
-
-def _mean_squares(array: npt.NDArray[np.float64]) -> _MeanSquares:
-    seeds, problems = array.shape
-    means_of_seeds, means_of_problems = array.mean(axis=1), array.mean(axis=0)
-    by_seed = float(problems * means_of_seeds.var(ddof=1)) if seeds > 1 else None
-    by_problem = float(seeds * means_of_problems.var(ddof=1)) if problems > 1 else None
-    rest = 0.0
-    if by_seed is not None and by_problem is not None:
-        remaining = array - means_of_seeds[:, None] - means_of_problems + array.mean()
-        rest = float((remaining**2).sum() / ((seeds - 1) * (problems - 1)))
-    parts = []
-    if by_problem is not None:
-        # Never below the rest, which is part of it, so that problems that happen to be alike do not seem certain.
-        parts.append((max(by_problem, rest) / array.size, problems - 1))
-    if by_seed is not None:
-        parts.append((max(0.0, by_seed - REST_WITH_SEEDS * rest) / array.size, seeds - 1))
-    return _MeanSquares(
-        by_seed, by_problem, rest, tuple((part, freedom) for part, freedom in parts if part * array.size > _NOTHING)
-    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

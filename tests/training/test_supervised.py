@@ -125,8 +125,6 @@ def test_an_update_that_was_broken_off_in_any_epoch_goes_on_to_the_same_weights(
 
 
 def test_training_on_few_solutions_makes_them_likely_and_saves_a_loadable_checkpoint(examples, tmp_path):
-    import dataclasses
-
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     report, losses = update(examples, tmp_path, dataclasses.replace(CONFIG, epochs=40))
